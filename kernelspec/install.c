@@ -1,0 +1,293 @@
+#include <argp.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernelspec/environment.h"
+#include "kernelspec/files.h"
+#include "kernelspec/plan.h"
+#include "kernelspec/prefix.h"
+#include "kernelspec/search.h"
+#include "kernelspec/verbs.h"
+#include "kernelspec/wrap.h"
+#include "proxy/policy.h"
+
+enum place { PLACE_USER, PLACE_PREFIX, PLACE_SYS_PREFIX };
+
+struct options {
+	enum place place;
+	const char *prefix;
+	const char *name;
+	const char *display_name;
+	const char *python;
+	const char *policy;
+	const char *wrap;
+	bool shared_environment;
+};
+
+enum {
+	KEY_USER = 256,
+	KEY_PREFIX,
+	KEY_SYS_PREFIX,
+	KEY_NAME,
+	KEY_DISPLAY,
+	KEY_PYTHON,
+	KEY_POLICY,
+	KEY_WRAP,
+	KEY_SHARED
+};
+
+static const struct argp_option known[] = {
+	{NULL, 0, NULL, 0, "Where", 1},
+	{"user", KEY_USER, NULL, 0, "For this account (default)", 1},
+	{"prefix", KEY_PREFIX, "DIR", 0, "In DIR/share/jupyter/kernels", 1},
+	{"sys-prefix", KEY_SYS_PREFIX, NULL, 0, "In the environment of the `jupyter` in PATH", 1},
+	{NULL, 0, NULL, 0, "What", 2},
+	{"python", KEY_PYTHON, "PATH", 0,
+	 "The kernel's Python, with ipykernel (default: python3 in PATH)", 2},
+	{"wrap", KEY_WRAP, "KERNELSPEC", 0,
+	 "Put an installed kernelspec behind the wall: its name, or its directory", 2},
+	{"policy", KEY_POLICY, "FILE", 0,
+	 "What the kernel may see and use (see cellwall policy --help)", 2},
+	{"shared-environment", KEY_SHARED, NULL, 0,
+	 "Accept that the notebook server runs packages of the kernel's environment, outside the "
+	 "wall",
+	 2},
+	{NULL, 0, NULL, 0, "How it is called", 3},
+	{"name", KEY_NAME, "NAME", 0, "Name of the kernelspec (default: python3-isolated)", 3},
+	{"display-name", KEY_DISPLAY, "TEXT", 0,
+	 "What the notebook shows (default: Python 3 (isolated))", 3},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct options *options = state->input;
+
+	switch (key) {
+	case KEY_USER:
+		options->place = PLACE_USER;
+		break;
+	case KEY_PREFIX:
+		options->place = PLACE_PREFIX;
+		options->prefix = arg;
+		break;
+	case KEY_SYS_PREFIX:
+		options->place = PLACE_SYS_PREFIX;
+		break;
+	case KEY_NAME:
+		options->name = arg;
+		break;
+	case KEY_DISPLAY:
+		options->display_name = arg;
+		break;
+	case KEY_PYTHON:
+		options->python = arg;
+		break;
+	case KEY_POLICY:
+		options->policy = arg;
+		break;
+	case KEY_WRAP:
+		options->wrap = arg;
+		break;
+	case KEY_SHARED:
+		options->shared_environment = true;
+		break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "%s is one word too many", arg);
+		break;
+	case ARGP_KEY_END:
+		if (options->python && options->wrap)
+			argp_error(state, "--python and --wrap exclude each other");
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp parser = {
+	.options = known,
+	.parser = parse,
+	.doc = "Install a kernelspec whose kernel runs behind the wall.\vA kernelspec of the same "
+	       "name made by "
+	       "cellwall is replaced; any other is left alone. Start JupyterLab, Notebook, VS Code "
+	       "or papermill as "
+	       "before and choose the new kernel.",
+};
+
+/* One command that gives this interpreter an ipykernel, or an environment of its own. */
+static int say_no_ipykernel(const struct prefix *prefix, const struct environment *environment,
+			    struct err *err)
+{
+	if (!environment->home && (strcmp(environment->root, "/usr") == 0 ||
+				   strcmp(environment->root, "/usr/local") == 0))
+		return err_set(err, -ENOENT,
+			       "%s has no ipykernel: make an environment for the kernel with "
+			       "python3 -m venv "
+			       "~/kernel-env && ~/kernel-env/bin/pip install ipykernel, then "
+			       "cellwall install --python "
+			       "~/kernel-env/bin/python",
+			       prefix->executable);
+	return err_set(err, -ENOENT, "%s has no ipykernel: %s -m pip install ipykernel",
+		       prefix->executable, prefix->executable);
+}
+
+static int check_python(const struct prefix *prefix, struct plan *plan, struct err *err)
+{
+	struct environment environment;
+	int code = environment_read(prefix->executable, &environment, err);
+
+	if (code < 0)
+		return code;
+	if (!environment_has(&environment, "ipykernel_launcher") &&
+	    !environment_has(&environment, "ipykernel"))
+		code = say_no_ipykernel(prefix, &environment, err);
+	else if (environment.home && environment_prefix_has(environment.root, "jupyter_server"))
+		plan_notice(plan,
+			    "%s also holds a notebook server (jupyter_server): do not start a "
+			    "server from there",
+			    environment.root);
+	environment_done(&environment);
+	return code;
+}
+
+static int plan_python(const struct options *options, struct plan *plan, struct prefix *ret_prefix,
+		       struct err *err)
+{
+	static const char *const command[] = {"-m", "ipykernel_launcher", "-f",
+					      "{inner_connection_file}"};
+	int code = prefix_find(options->python ? options->python : "python3", ret_prefix, err);
+
+	if (code == 0)
+		code = check_python(ret_prefix, plan, err);
+	if (code < 0)
+		return code;
+	if (!plan->name)
+		plan->name = strdup("python3-isolated");
+	if (!plan->display_name)
+		plan->display_name = strdup("Python 3 (isolated)");
+	plan->language = strdup("python");
+	plan->interrupt_mode = strdup("signal");
+	plan->debugger = true;
+	code = paths_list_add(&plan->argv, ret_prefix->executable);
+	for (size_t i = 0; i < sizeof(command) / sizeof(command[0]) && code == 0; i++)
+		code = paths_list_add(&plan->argv, command[i]);
+	if (code < 0 || !plan->name || !plan->display_name || !plan->language ||
+	    !plan->interrupt_mode)
+		return err_set(err, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static int plan_wrapped(const struct options *options, struct plan *plan, struct prefix *ret_prefix,
+			struct err *err)
+{
+	struct paths_list directories;
+	struct search_spec spec = {0};
+	int code = search_directories(&directories, err);
+
+	if (code < 0)
+		return code;
+	code = search_find(&directories, options->wrap, &spec, err);
+	paths_list_done(&directories);
+	if (code == 0)
+		code = wrap_plan(&spec, plan, ret_prefix, err);
+	search_done(&spec);
+	return code;
+}
+
+/* The policy's absolute path; its links stay, so that an administrator can move what they lead to.
+ */
+static int take_policy(const char *file, struct plan *plan, struct err *err)
+{
+	struct policy policy;
+	int code;
+
+	plan->policy = paths_absolute(file);
+	if (!plan->policy)
+		return err_errno(err, "%s", file);
+	code = policy_read(plan->policy, &policy, err);
+	if (code == 0)
+		policy_done(&policy);
+	return code;
+}
+
+static int make_plan(const struct options *options, struct plan *plan, struct err *err)
+{
+	struct prefix prefix = {0};
+	int code = 0;
+
+	if (options->name && !(plan->name = strdup(options->name)))
+		return err_set(err, -ENOMEM, "out of memory");
+	if (options->display_name && !(plan->display_name = strdup(options->display_name)))
+		return err_set(err, -ENOMEM, "out of memory");
+	plan->shared_environment = options->shared_environment;
+	if (options->policy)
+		code = take_policy(options->policy, plan, err);
+	if (code == 0)
+		code = options->wrap ? plan_wrapped(options, plan, &prefix, err)
+				     : plan_python(options, plan, &prefix, err);
+	if (code == 0)
+		code = plan_check_names(plan, err);
+	if (code == 0 && !options->shared_environment)
+		code = prefix_shared_with_server(&prefix, err);
+	prefix_done(&prefix);
+	return code;
+}
+
+/* The "…/kernels" to write to. */
+static int find_place(const struct options *options, char **ret_directory, struct err *err)
+{
+	cleanup(free_ptr) char *data = NULL, *prefix = NULL;
+	int code;
+
+	if (options->place == PLACE_USER) {
+		data = search_user_data();
+	} else {
+		if (options->place == PLACE_SYS_PREFIX) {
+			code = search_jupyter_prefix(&prefix, err);
+			if (code < 0)
+				return code;
+		} else {
+			prefix = paths_absolute(options->prefix);
+		}
+		data = prefix ? path_join(prefix, "share/jupyter") : NULL;
+	}
+	*ret_directory = data ? path_join(data, "kernels") : NULL;
+	return *ret_directory ? 0 : err_set(err, -ENOMEM, "cannot find the place for kernelspecs");
+}
+
+static int install(const struct options *options, struct err *err)
+{
+	cleanup(free_ptr) char *cellwall = NULL, *directory = NULL, *path = NULL;
+	struct plan plan = {0};
+	int code = make_plan(options, &plan, err);
+
+	if (code == 0)
+		code = files_self(&cellwall, err);
+	if (code == 0)
+		code = find_place(options, &directory, err);
+	if (code == 0)
+		code = plan_write(&plan, cellwall, directory, &path, err);
+	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
+		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
+	if (code == 0)
+		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);
+	plan_done(&plan);
+	return code;
+}
+
+int verb_install(int argc, char **argv)
+{
+	struct options options = {0};
+	struct err err = {0};
+
+	argp_err_exit_status = 2;
+	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
+		return 2;
+	if (install(&options, &err) < 0) {
+		fprintf(stderr, "cellwall install: %s\n", err.text);
+		return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,207 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernelspec/probe.h"
+#include "kernelspec/probe_parts.h"
+#include "sandbox/base.h"
+
+#define CGROUP2_MAGIC 0x63677270 /* statfs(2) */
+
+/* ---- system calls ---- */
+
+void probe_seccomp(struct probe_result *result)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = {.len = 1, .filter = &allow};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		probe_failed(result, "seccomp filter",
+			     "use a kernel with CONFIG_SECCOMP_FILTER, as Debian's");
+	else
+		probe_say(result, PROBE_OK, NULL, "filters can be set");
+}
+
+void probe_landlock(struct probe_result *result)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (abi > 0)
+		probe_say(result, PROBE_OK, NULL, "ABI %ld", abi);
+	else
+		probe_say(result, PROBE_LIMITED,
+			  errno == EOPNOTSUPP
+				  ? "boot with lsm=landlock,… on the kernel's command line"
+				  : "Linux 5.13 or newer has it",
+			  "a second layer, not there: %s", strerrordesc_np(errno));
+}
+
+void probe_calls(struct probe_result *result)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+	static const char newer[] =
+		"Linux 5.12 or newer is needed; a filter that answers ENOSYS (systemd's "
+		"RestrictSUIDSGID=, a container's) must let it through";
+
+	if (syscall(SYS_openat2, AT_FDCWD, "/", &how, sizeof(how)) < 0)
+		probe_failed(result, "openat2", newer);
+	else if (syscall(SYS_close_range, ~0u, ~0u, 0) < 0)
+		probe_failed(result, "close_range", newer);
+	else if (syscall(SYS_pidfd_open, getpid(), 0) < 0)
+		probe_failed(result, "pidfd_open", newer);
+	else if (syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLOEXEC) < 0)
+		probe_failed(result, "open_tree", newer);
+	else if (syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 &&
+		 (errno == ENOSYS || errno == EPERM))
+		probe_failed(result, "mount_setattr", newer);
+	else if (syscall(SYS_memfd_create, "probe", MFD_CLOEXEC) < 0)
+		probe_failed(result, "memfd_create", newer);
+	else
+		probe_say(result, PROBE_OK, NULL,
+			  "openat2 close_range pidfd_open open_tree mount_setattr memfd_create");
+}
+
+/* A user namespace that maps 0 to `uid`, held open by a child until its pipe closes. Returns its fd
+ * or -errno. */
+static int mapped_namespace(uid_t uid)
+{
+	cleanup(free_ptr) char *line = format_string("0 %u 1\n", uid), *uids = NULL, *gids = NULL,
+			       *ns = NULL;
+	int ready[2], fd = -1;
+	char byte;
+	pid_t pid;
+
+	if (!line || pipe2(ready, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0) {
+		byte = unshare(CLONE_NEWUSER) < 0 ? 'n' : 'y';
+		(void)write_full(ready[1], &byte, 1);
+		pause(); /* PDEATHSIG ends it with the probe */
+		_exit(0);
+	}
+	if (pid < 0 || read_full(ready[0], &byte, 1) < 0 || byte != 'y')
+		return -EPERM;
+	uids = format_string("/proc/%d/uid_map", pid);
+	gids = format_string("/proc/%d/gid_map", pid);
+	ns = format_string("/proc/%d/ns/user", pid);
+	if (uids && gids && ns && probe_write(uids, line) == 0 && probe_write(gids, line) == 0)
+		fd = open(ns, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		fd = -errno;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return fd;
+}
+
+void probe_idmap(struct probe_result *result)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY};
+	int ns, tree;
+
+	if (geteuid() != 0) {
+		probe_say(result, PROBE_OK, NULL, "not needed: this is an ordinary user");
+		return;
+	}
+	ns = mapped_namespace(65533);
+	tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/usr", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (ns < 0 || tree < 0) {
+		probe_say(result, PROBE_LIMITED, NULL, "cannot be tried here");
+		return;
+	}
+	attr.userns_fd = (unsigned long long)ns;
+	if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		probe_say(result, PROBE_LIMITED,
+			  "staged files must be readable for others, or run cellwall as an "
+			  "ordinary user",
+			  "root's private files cannot be staged (%s)", strerrordesc_np(errno));
+	else
+		probe_say(result, PROBE_OK, NULL, "root's private files can be staged");
+}
+
+/* ---- limits ---- */
+
+/* The path in the "0::/…" line of /proc/self/cgroup, below /sys/fs/cgroup. NULL: no unified
+ * hierarchy. */
+static char *own_cgroup(void)
+{
+	static const char *const tops[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+	cleanup(free_ptr) char *text = NULL;
+	char *line, *end;
+	struct statfs fs;
+
+	if (read_file(AT_FDCWD, "/proc/self/cgroup", PROBE_FILE_MAX, &text, NULL, NULL) < 0)
+		return NULL;
+	line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	if (!line)
+		return NULL;
+	line = strstr(line, "0::") + 3;
+	end = strchr(line, '\n');
+	if (end)
+		*end = '\0';
+	for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++)
+		if (statfs(tops[i], &fs) == 0 && (unsigned long)fs.f_type == CGROUP2_MAGIC)
+			return format_string("%s%s", tops[i], line);
+	return NULL;
+}
+
+void probe_cgroup(struct probe_result *result)
+{
+	static const char help[] =
+		"memory and process limits are then rlimits, per process: for whole kernels start "
+		"the server with systemd-run --user --scope -p Delegate=yes jupyter lab";
+	cleanup(free_ptr) char *own = own_cgroup();
+	cleanup(free_ptr) char *file = own ? path_join(own, "cgroup.controllers") : NULL;
+	char controllers[160] = "";
+
+	if (!file) {
+		probe_say(result, PROBE_LIMITED, help, "no cgroup v2 here");
+		return;
+	}
+	probe_line(file, controllers, sizeof(controllers));
+	if (!strstr(controllers, "memory") || !strstr(controllers, "pids"))
+		probe_say(result, PROBE_LIMITED, help,
+			  "v2 without the controllers memory and pids (here: %s)",
+			  *controllers ? controllers : "none");
+	else if (access(own, W_OK) < 0)
+		probe_say(result, PROBE_LIMITED, help, "v2 with %s, not delegated to this user",
+			  controllers);
+	else
+		probe_say(result, PROBE_OK, NULL, "v2 with %s, delegated", controllers);
+}
+
+void probe_rlimits(struct probe_result *result)
+{
+	static const char help[] = "raise it in /etc/security/limits.d or with systemd's Limit*=";
+	struct rlimit files, size, tasks;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || getrlimit(RLIMIT_FSIZE, &size) < 0 ||
+	    getrlimit(RLIMIT_NPROC, &tasks) < 0)
+		probe_failed(result, "getrlimit", NULL);
+	else if (files.rlim_max < 1024)
+		probe_say(result, PROBE_LIMITED, help, "only %llu open files",
+			  (unsigned long long)files.rlim_max);
+	else if (size.rlim_max != RLIM_INFINITY)
+		probe_say(result, PROBE_LIMITED, help, "files end at %llu bytes",
+			  (unsigned long long)size.rlim_max);
+	else if (tasks.rlim_max < 256)
+		probe_say(result, PROBE_LIMITED, help, "only %llu processes",
+			  (unsigned long long)tasks.rlim_max);
+	else
+		probe_say(result, PROBE_OK, NULL, "open files, file size, processes");
+}

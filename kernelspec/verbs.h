@@ -1,0 +1,21 @@
+/*
+ * verbs: the subcommands of `cellwall` that are not a kernel's life. Each parses its own options
+ * with argp(3) (--help included), prints to stdout what was asked and to stderr one line per
+ * problem, and returns an exit code:
+ *
+ *   0  done    1  could not be done (said why)    2  wrong usage    3  this host cannot run a
+ * kernel (doctor)
+ *
+ * argv[0] is "cellwall VERB".
+ */
+#ifndef KERNELSPEC_VERBS_H
+#define KERNELSPEC_VERBS_H
+
+int verb_install(int argc, char **argv);
+int verb_list(int argc, char **argv);
+int verb_remove(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
+int verb_policy(int argc, char **argv);
+int verb_stage(int argc, char **argv);
+
+#endif

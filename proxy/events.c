@@ -1,0 +1,181 @@
+#include "proxy/events.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proxy/channel.h"
+#include "proxy/limits.h"
+#include "proxy/stderr.h"
+#include "sandbox/log.h"
+#include "sandbox/staging.h"
+#include "sandbox/status.h"
+
+static void say_death(struct session *session, unsigned signal_number)
+{
+	cleanup(free_ptr) char *text = NULL;
+
+	if (session->leaving || signal_number == 0)
+		return;
+	text = format_string("the kernel was ended by signal %u (%s)%s", signal_number,
+			     sigdescr_np((int)signal_number) ? sigdescr_np((int)signal_number)
+							     : "unknown",
+			     signal_number == SIGKILL ? ": often out of memory" : "");
+	if (!text)
+		return;
+	log_warning("%s", text);
+	notice_say(&session->notice, session->cell, text);
+}
+
+static void kernel_gone(struct session *session, const struct status *status)
+{
+	uint64_t code = 0, signal_number = 0;
+
+	if (session->phase >= DRAINING)
+		return;
+	parse_u64(status->fields > 0 ? status->field[0] : "1", 255, &code);
+	parse_u64(status->fields > 1 ? status->field[1] : "0", 64, &signal_number);
+	session->exit_code = (int)(signal_number ? 128 + signal_number : code);
+	say_death(session, (unsigned)signal_number);
+	session->phase = DRAINING;
+	session->deadline = now_ms() + DRAIN_MS;
+	if (session->wall >= 0)
+		shutdown(session->wall, SHUT_WR); /* the relay sends what it has and ends */
+}
+
+static void take_wall(struct session *session, struct status *status)
+{
+	if (status->fds[0] < 0 || status->fds[1] < 0 || session->wall >= 0)
+		return;
+	session->wall = status->fds[0];
+	fcntl(session->wall, F_SETFL, O_NONBLOCK);
+	session->stderr_log = stderr_log_new(status->fds[1]);
+	status->fds[0] = status->fds[1] = -1;
+	if (session->phase == STARTING)
+		session->phase = RUNNING;
+}
+
+static const char *parent_of_notice(const struct session *session)
+{
+	for (size_t i = 0; i < HOLD_MAX; i++) {
+		const struct hold *hold = &session->holding.hold[i];
+
+		if (hold->used && !hold->released && hold->parent)
+			return hold->parent;
+	}
+	return session->cell;
+}
+
+static void say_refused(struct session *session, const struct status *status)
+{
+	char name[512];
+	cleanup(free_ptr) char *text = NULL;
+
+	if (status->fields < 2)
+		return;
+	text = format_string("not brought to staging/out: %s: %s",
+			     escape_string(name, sizeof(name), status->field[0]), status->field[1]);
+	if (!text)
+		return;
+	log_warning("%s", text);
+	session->refused_names++;
+	if (session->refused_names <= NOTICE_NAMES_MAX)
+		notice_say(&session->notice, parent_of_notice(session), text);
+	else if (session->refused_names == NOTICE_NAMES_MAX + 1)
+		notice_say(&session->notice, parent_of_notice(session),
+			   "more files were not brought to staging/out; the log names them");
+}
+
+static void collection_over(struct session *session, const struct status *status)
+{
+	uint64_t sequence = 0;
+
+	if (status->fields > 0 && parse_u64(status->field[0], UINT64_MAX, &sequence) == 0 &&
+	    sequence > session->collected)
+		session->collected = sequence;
+}
+
+static void results_done(struct session *session, const struct status *status)
+{
+	if (status->fields > 2 && strcmp(status->field[2], "0") != 0)
+		log_warning("%s files wait in the private directory; `cellwall stage recover` "
+			    "brings them "
+			    "to staging/out",
+			    status->field[2]);
+	session->phase = OVER;
+}
+
+static void take_status_packet(struct session *session, struct status *status)
+{
+	const char *word = status->word;
+
+	if (strcmp(word, "wall") == 0) {
+		take_wall(session, status);
+	} else if (strcmp(word, "error") == 0 && status->fields >= 3) {
+		cleanup(free_ptr) char *text =
+			format_string("%s: %s", status->field[0], status->field[2]);
+
+		session_fail(session, text ? text : "out of memory");
+	} else if (strcmp(word, "collected") == 0) {
+		collection_over(session, status);
+	} else if (strcmp(word, "refused") == 0) {
+		say_refused(session, status);
+	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
+		log_warning("%s", status->field[0]);
+		notice_say(&session->notice, parent_of_notice(session), status->field[0]);
+	} else if (strcmp(word, "gone") == 0) {
+		kernel_gone(session, status);
+	} else if (strcmp(word, "done") == 0) {
+		results_done(session, status);
+	} else if (strcmp(word, "paused") == 0 && status->fields >= 1 &&
+		   strcmp(status->field[0], "1") != 0) {
+		log_warning("the kernel could not be paused; output past the limit will be dropped "
+			    "with a count");
+	}
+}
+
+/* The supervisor was killed: the kernel has died with it, its files have not. */
+static void supervisor_lost(struct session *session)
+{
+	struct err err;
+
+	if (session->phase == FAILED || session->phase == OVER)
+		return;
+	log_error("the supervisor ended unexpectedly");
+	if (session->phase == STARTING) {
+		session_fail(session, "the sandbox ended before it had begun");
+		return;
+	}
+	session->exit_code = EXIT_LAUNCH;
+	session->channels = channels_free(session->channels, DRAIN_MS);
+	session->notice.channels = NULL;
+	if (staging_recover(session->plan->spec->state, session->plan->spec->out,
+			    session->plan->spec->out_bytes, session->plan->spec->out_files, NULL,
+			    NULL, NULL, &err) < 0)
+		log_error("%s", err.text);
+	session->phase = OVER;
+}
+
+void events_take(struct session *session)
+{
+	for (;;) {
+		struct status status;
+		struct err err;
+		int code = status_receive(session->launch.status, &status, &err);
+
+		if (code == -EAGAIN)
+			return;
+		if (code <= 0) {
+			close_fd(&session->launch.status);
+			supervisor_lost(session);
+			return;
+		}
+		take_status_packet(session, &status);
+		for (int i = 0; i < STATUS_FDS; i++)
+			close_fd(&status.fds[i]);
+		if (session->phase == OVER)
+			return;
+	}
+}

@@ -1,0 +1,236 @@
+#include "proxy/header.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+#include <time.h>
+
+/* jansson recurses per level and allocates per value, so size and depth are bounded before it sees
+ * a byte. */
+static int scan_depth(const unsigned char *text, size_t size, struct err *err)
+{
+	size_t depth = 0;
+	bool in_string = false;
+
+	if (size > HEADER_MAX)
+		return err_set(err, -EPROTO, "header of %zu bytes, at most %d", size, HEADER_MAX);
+	for (size_t i = 0; i < size; i++) {
+		unsigned char c = text[i];
+
+		if (in_string) {
+			if (c == '\\')
+				i++;
+			else if (c == '"')
+				in_string = false;
+		} else if (c == '"') {
+			in_string = true;
+		} else if (c == '{' || c == '[') {
+			if (++depth > HEADER_DEPTH)
+				return err_set(err, -EPROTO, "header nested deeper than %d",
+					       HEADER_DEPTH);
+		} else if ((c == '}' || c == ']') && depth > 0) {
+			depth--;
+		}
+	}
+	return 0;
+}
+
+/* Copies a string field; absent or null is an error only when it is required. */
+static int copy_field(json_t *object, const char *name, bool required, char out[HEADER_TEXT],
+		      struct err *err)
+{
+	const json_t *value = json_object_get(object, name);
+
+	out[0] = '\0';
+	if (!required && (!value || json_is_null(value)))
+		return 0;
+	if (!value)
+		return err_set(err, -EPROTO, "header without %s", name);
+	if (!json_is_string(value))
+		return err_set(err, -EPROTO, "%s in the header is not a string", name);
+	if (json_string_length(value) >= HEADER_TEXT)
+		return err_set(err, -EPROTO, "%s in the header has %zu bytes, at most %d", name,
+			       json_string_length(value), HEADER_TEXT - 1);
+	memcpy(out, json_string_value(value), json_string_length(value) + 1);
+	return 0;
+}
+
+static int read_fields(json_t *object, struct header *header, struct err *err)
+{
+	int r;
+
+	r = copy_field(object, "msg_id", true, header->msg_id, err);
+	if (r == 0)
+		r = copy_field(object, "msg_type", true, header->msg_type, err);
+	if (r == 0)
+		r = copy_field(object, "session", false, header->session, err);
+	if (r == 0)
+		r = copy_field(object, "subshell_id", false, header->subshell_id, err);
+	return r;
+}
+
+/*
+ * Integers are read as reals because jansson refuses those beyond 64 bits, which Python writes
+ * freely. What it also refuses stays refused: NaN, Infinity and lone surrogates are no JSON (RFC
+ * 8259), and a NUL ends a C string.
+ */
+int header_parse(struct iovec raw, struct header *ret_header, struct err *err)
+{
+	struct header header = {0};
+	json_error_t error;
+	json_t *object;
+	char shown[160];
+	int r;
+
+	r = scan_depth(raw.iov_base, raw.iov_len, err);
+	if (r < 0)
+		return r;
+	object = json_loadb(raw.iov_len ? raw.iov_base : "", raw.iov_len,
+			    JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+	if (!object) {
+		escape_string(shown, sizeof(shown), error.text);
+		return err_set(err, -EPROTO, "header is not valid JSON: %s", shown);
+	}
+	if (!json_is_object(object)) {
+		r = err_set(err, -EPROTO, "header is not a JSON object");
+	} else if (json_object_size(object) == 0) {
+		r = -ENOENT;
+		if (err) {
+			err->code = r;
+			err->text[0] = '\0';
+		}
+	} else {
+		r = read_fields(object, &header, err);
+	}
+	json_decref(object);
+	if (r == 0)
+		*ret_header = header;
+	return r;
+}
+
+/* "YYYY-MM-DDTHH:MM:SS.ffffffZ", the form that every client parses. */
+static int format_now(char *out, size_t size)
+{
+	struct timespec now;
+	struct tm utc;
+	char seconds[32];
+
+	if (clock_gettime(CLOCK_REALTIME, &now) < 0 || !gmtime_r(&now.tv_sec, &utc))
+		return -errno;
+	if (strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc) == 0)
+		return -ERANGE;
+	(void)snprintf(out, size, "%s.%06dZ", seconds, (int)(now.tv_nsec / 1000 % 1000000));
+	return 0;
+}
+
+char *header_make(const char *msg_type, const char *session)
+{
+	cleanup(free_ptr) char *type_text = json_literal(msg_type, strlen(msg_type));
+	cleanup(free_ptr) char *session_text = json_literal(session, strlen(session));
+	char id[33], date[64];
+
+	if (!type_text || !session_text || random_hex(id, 16) < 0 ||
+	    format_now(date, sizeof(date)) < 0)
+		return NULL;
+	return format_string("{\"msg_id\":\"%s\",\"msg_type\":%s,\"username\":\"cellwall\","
+			     "\"session\":%s,\"date\":\"%s\",\"version\":\"5.4\"}",
+			     id, type_text, session_text, date);
+}
+
+/*
+ * Length of the well-formed UTF-8 sequence at `text` (The Unicode Standard, table 3-7: no overlong
+ * forms, no surrogates, nothing above U+10FFFF), or 0.
+ */
+static size_t sequence_length(const unsigned char *text, size_t size)
+{
+	unsigned char low = 0x80, high = 0xbf;
+	size_t length;
+
+	if (text[0] < 0x80)
+		return 1;
+	if (text[0] >= 0xc2 && text[0] <= 0xdf)
+		length = 2;
+	else if ((text[0] & 0xf0) == 0xe0)
+		length = 3;
+	else if (text[0] >= 0xf0 && text[0] <= 0xf4)
+		length = 4;
+	else
+		return 0;
+	if (text[0] == 0xe0)
+		low = 0xa0;
+	else if (text[0] == 0xed)
+		high = 0x9f;
+	else if (text[0] == 0xf0)
+		low = 0x90;
+	else if (text[0] == 0xf4)
+		high = 0x8f;
+	if (length > size || text[1] < low || text[1] > high)
+		return 0;
+	for (size_t i = 2; i < length; i++)
+		if ((text[i] & 0xc0) != 0x80)
+			return 0;
+	return length;
+}
+
+/* One character of `text` as it stands in a JSON string. Returns the bytes written to `out`, at
+ * most 6. */
+static size_t put_character(const unsigned char *text, size_t length, char out[8])
+{
+	static const char named[] = "\bb\ff\nn\rr\tt\"\"\\\\";
+
+	if (length == 0) {
+		memcpy(out, "\xef\xbf\xbd", 3); /* U+FFFD */
+		return 3;
+	}
+	for (size_t i = 0; length == 1 && i + 1 < sizeof(named); i += 2) {
+		if (text[0] == (unsigned char)named[i]) {
+			out[0] = '\\';
+			out[1] = named[i + 1];
+			return 2;
+		}
+	}
+	if (length == 1 && (text[0] < 0x20 || text[0] == 0x7f))
+		return (size_t)snprintf(out, 8, "\\u%04x", (unsigned int)text[0]);
+	/* U+2028 and U+2029 end a line in JavaScript before ES2019: a literal may end up in a
+	 * script. */
+	if (length == 3 && text[0] == 0xe2 && text[1] == 0x80 && (text[2] & 0xfe) == 0xa8)
+		return (size_t)snprintf(out, 8, "\\u202%c", text[2] == 0xa8 ? '8' : '9');
+	memcpy(out, text, length);
+	return length;
+}
+
+/* Writes the literal without its quotes to `out`, or only counts when it is NULL. */
+static size_t put_text(const unsigned char *text, size_t size, char *out)
+{
+	char one[8];
+	size_t total = 0;
+
+	for (size_t i = 0; i < size;) {
+		size_t length = sequence_length(text + i, size - i);
+		size_t written = put_character(text + i, length, one);
+
+		if (out)
+			memcpy(out + total, one, written);
+		total += written;
+		i += length ? length : 1;
+	}
+	return total;
+}
+
+char *json_literal(const void *text, size_t size)
+{
+	size_t length;
+	char *out;
+
+	if (size > (SIZE_MAX - 3) / 6)
+		return NULL;
+	length = put_text(text, size, NULL);
+	out = malloc(length + 3);
+	if (!out)
+		return NULL;
+	out[0] = '"';
+	put_text(text, size, out + 1);
+	out[length + 1] = '"';
+	out[length + 2] = '\0';
+	return out;
+}

@@ -1,0 +1,427 @@
+#include "proxy/kernel.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernelspec/files.h"
+#include "kernelspec/prefix.h"
+#include "proxy/connection.h"
+#include "proxy/limits.h"
+#include "proxy/policy.h"
+#include "proxy/session.h"
+#include "sandbox/log.h"
+#include "sandbox/staging.h"
+
+#define TOKEN	    "{inner_connection_file}"
+#define NOTICES_MAX 32
+#define SHOW_MAX    64
+#define SYSTEM_PATH "/usr/local/bin:/usr/bin:/bin"
+
+struct options {
+	const char *connection_file;
+	const char *policy_file;
+	const char *stage;
+	const char *show[SHOW_MAX];
+	size_t shows;
+	const char *setenv[SHOW_MAX];
+	size_t setenvs;
+	bool shared_environment;
+	char **argv; /* of the kernel, from after "--" */
+};
+
+/* Everything that the plan borrows. */
+struct parts {
+	struct connection connection;
+	struct policy policy;
+	struct prefix prefix;
+	struct spec spec;
+	char inner_key[65];
+	char *sandbox;
+	char *folder; /* the notebook's */
+	char *notices[NOTICES_MAX + 1];
+	size_t notice_count;
+};
+
+/* ---- options ---- */
+
+enum { OPTION_SHARED = 256, OPTION_SETENV, OPTION_SHOW };
+
+static const struct argp_option option_table[] = {
+	{"connection-file", 'f', "FILE", 0, "the connection file that the client wrote", 0},
+	{"f", 'f', NULL, OPTION_ALIAS, NULL, 0},
+	{"policy", 'p', "FILE", 0, "the policy of this kernel (see `cellwall policy`)", 0},
+	{"stage", 's', "DIR", 0, "the staging directory, with in/ and out/ (default: ./staging)",
+	 0},
+	{"show", OPTION_SHOW, "DIR", 0, "make a directory visible inside, read-only (repeatable)",
+	 0},
+	{"setenv", OPTION_SETENV, "NAME=VALUE", 0, "a variable for the kernel (repeatable)", 0},
+	{"shared-environment", OPTION_SHARED, NULL, 0,
+	 "run although the notebook server uses the kernel's environment too: code installed there "
+	 "then "
+	 "runs outside the wall when the server starts",
+	 0},
+	{0},
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct options *options = state->input;
+
+	switch (key) {
+	case 'f':
+		options->connection_file =
+			arg[0] == '=' ? arg + 1 : arg; /* VS Code writes -f=FILE */
+		return 0;
+	case 'p':
+		options->policy_file = arg;
+		return 0;
+	case 's':
+		options->stage = arg;
+		return 0;
+	case OPTION_SHOW:
+		if (options->shows == SHOW_MAX || arg[0] != '/')
+			argp_error(state,
+				   "--show %s: an absolute path is needed, at most %d of them", arg,
+				   SHOW_MAX);
+		options->show[options->shows++] = arg;
+		return 0;
+	case OPTION_SETENV:
+		if (options->setenvs == SHOW_MAX || !strchr(arg, '='))
+			argp_error(state, "--setenv %s: NAME=VALUE is needed, at most %d of them",
+				   arg, SHOW_MAX);
+		options->setenv[options->setenvs++] = arg;
+		return 0;
+	case OPTION_SHARED:
+		options->shared_environment = true;
+		return 0;
+	case ARGP_KEY_ARGS:
+		options->argv = state->argv + state->next;
+		return 0;
+	case ARGP_KEY_END:
+		if (!options->connection_file)
+			argp_error(state, "-f CONNECTION_FILE is missing");
+		if (!options->argv)
+			argp_error(state, "the kernel's command is missing after \"--\"");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp parser = {
+	option_table,
+	parse_option,
+	"-- KERNEL ARGV...",
+	"Run one Jupyter kernel behind the wall, for the client that wrote the connection file.\v"
+	"The word " TOKEN
+	" in KERNEL ARGV becomes the path of the kernel's own connection file, for "
+	"Python:\n\n  cellwall kernel -f FILE -- PYTHON -m ipykernel_launcher -f " TOKEN "\n\n"
+	"Exit codes: the kernel's own; 128+N when signal N ended it; 1 when it could not be "
+	"started; 2 for "
+	"wrong usage, a bad connection file or a bad policy.",
+	NULL,
+	NULL,
+	NULL};
+
+/* ---- the plan ---- */
+
+static void add_notice(struct parts *parts, char *text)
+{
+	if (text && parts->notice_count < NOTICES_MAX)
+		parts->notices[parts->notice_count++] = text;
+	else
+		free(text);
+}
+
+/* `text` with the token exchanged for the inner path; caller frees. */
+static char *fill_token(const char *text)
+{
+	const char *at = strstr(text, TOKEN);
+
+	if (!at)
+		return strdup(text);
+	return format_string("%.*s%s%s", (int)(at - text), text, INSIDE_CONNECTION,
+			     at + strlen(TOKEN));
+}
+
+static int fill_argv(struct parts *parts, char **argv, struct err *err)
+{
+	int code = spec_add_argv(&parts->spec, parts->prefix.executable);
+	bool found = false;
+
+	for (char **arg = argv + 1; code == 0 && *arg; arg++) {
+		cleanup(free_ptr) char *filled = fill_token(*arg);
+
+		found = found || strstr(*arg, TOKEN);
+		code = filled ? spec_add_argv(&parts->spec, filled) : -ENOMEM;
+	}
+	if (code < 0)
+		return err_set(err, code, "out of memory");
+	if (!found)
+		return err_set(err, -EINVAL,
+			       "the kernel's command does not contain %s: it could not find its "
+			       "connection file",
+			       TOKEN);
+	return 0;
+}
+
+/* A later setting replaces an earlier one of the same name: which of two counts differs by program.
+ */
+static int set_variable(struct spec *spec, const char *assignment)
+{
+	size_t name = (size_t)(strchr(assignment, '=') - assignment) + 1;
+
+	for (size_t i = 0; i < spec->envc; i++) {
+		if (strncmp(spec->env[i], assignment, name) == 0) {
+			char *copy = strdup(assignment);
+
+			if (!copy)
+				return -ENOMEM;
+			free(spec->env[i]);
+			spec->env[i] = copy;
+			return 0;
+		}
+	}
+	return spec_add_env(spec, assignment);
+}
+
+static int add_variable(struct spec *spec, const char *name, const char *value)
+{
+	cleanup(free_ptr) char *text = format_string("%s=%s", name, value);
+
+	return text ? set_variable(spec, text) : -ENOMEM;
+}
+
+/* An allow list: nothing of the server's environment comes in but what the policy names. */
+static int fill_environment(struct parts *parts, const struct options *options, struct err *err)
+{
+	struct spec *spec = &parts->spec;
+	const char *slash = strrchr(parts->prefix.executable, '/');
+	cleanup(free_ptr) char *directory =
+		strndup(parts->prefix.executable, (size_t)(slash - parts->prefix.executable));
+	cleanup(free_ptr) char *path =
+		directory ? format_string("%s:" SYSTEM_PATH, directory) : NULL;
+	int code = path ? 0 : -ENOMEM;
+	const char *const fixed[][2] = {
+		{"PATH", path},
+		{"HOME", INSIDE_HOME},
+		{"USER", INSIDE_USER},
+		{"LOGNAME", INSIDE_USER},
+		{"SHELL", "/bin/sh"},
+		{"CELLWALL", CELLWALL_VERSION},
+		{"PYTHONNOUSERSITE", "1"},
+	};
+
+	for (char **name = parts->policy.env_keep; code == 0 && name && *name; name++) {
+		const char *value = getenv(*name);
+
+		/* ipykernel ends at once when its parent's number means nothing to it. */
+		if (value && strcmp(*name, "JPY_PARENT_PID") != 0)
+			code = add_variable(spec, *name, value);
+	}
+	for (size_t i = 0; code == 0 && i < sizeof(fixed) / sizeof(fixed[0]); i++)
+		code = add_variable(spec, fixed[i][0], fixed[i][1]);
+	for (char **set = parts->policy.env_set; code == 0 && set && *set; set++)
+		code = set_variable(spec, *set);
+	for (size_t i = 0; code == 0 && i < options->setenvs; i++)
+		code = set_variable(spec, options->setenv[i]);
+	return code < 0 ? err_set(err, code, "out of memory") : 0;
+}
+
+/* A directory appears under the name it was given and under its real one: links lead to both. */
+static int show(struct spec *spec, const char *path, struct err *err)
+{
+	cleanup(free_ptr) char *real = realpath(path, NULL);
+	int code;
+
+	if (!real)
+		return err_errno(err, "cannot show %s inside", path);
+	for (size_t i = 0; i < spec->bind_count; i++)
+		if (strcmp(spec->binds[i].target, path) == 0)
+			return 0;
+	code = spec_add_bind(spec, real, real, true);
+	if (code == 0 && strcmp(real, path) != 0)
+		code = spec_add_bind(spec, real, path, true);
+	return code < 0 ? err_set(err, code, "out of memory") : 0;
+}
+
+static int fill_binds(struct parts *parts, const struct options *options, struct err *err)
+{
+	int code = 0;
+
+	for (char **path = parts->prefix.paths; code == 0 && path && *path; path++)
+		code = show(&parts->spec, *path, err);
+	if (code == 0 && parts->policy.python)
+		code = show(&parts->spec, parts->policy.python, err);
+	for (size_t i = 0; code == 0 && i < options->shows; i++)
+		code = show(&parts->spec, options->show[i], err);
+	return code;
+}
+
+/* One input at `source`, to appear as /work/`name`. What is not there is a notice, not a failure.
+ */
+static int stage_one(struct parts *parts, const char *source, const char *name, bool expected,
+		     struct err *err)
+{
+	cleanup(free_ptr) char *real = realpath(source, NULL);
+	cleanup(free_ptr) char *target = path_join(INSIDE_WORK, name);
+	int code;
+
+	if (!real && errno == ENOENT) {
+		if (expected)
+			add_notice(parts, format_string("the policy stages %s, which is not there",
+							source));
+		return 0;
+	}
+	if (!real)
+		return err_errno(err, "cannot stage %s", source);
+	code = staging_check_input(real, STAGE_ENTRIES_MAX, err);
+	if (code < 0)
+		return code;
+	if (!target || spec_add_stage(&parts->spec, real, target, true) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static int fill_stages(struct parts *parts, const char *stage, struct err *err)
+{
+	cleanup(free_ptr) char *in = path_join(stage, "in");
+	int code = in ? stage_one(parts, in, "staging/in", false, err) : -ENOMEM;
+
+	for (char **entry = parts->policy.stage_in; code == 0 && entry && *entry; entry++) {
+		const bool absolute = (*entry)[0] == '/';
+		cleanup(free_ptr) char *source =
+			absolute ? strdup(*entry) : path_join(parts->folder, *entry);
+		const char *base = strrchr(*entry, '/');
+
+		if (!source)
+			return err_set(err, -ENOMEM, "out of memory");
+		code = stage_one(parts, source, absolute && base ? base + 1 : *entry, true, err);
+	}
+	return code;
+}
+
+static int fill_places(struct parts *parts, const struct options *options, struct err *err)
+{
+	struct spec *spec = &parts->spec;
+	cleanup(free_ptr) char *stage = NULL;
+	int code;
+
+	parts->folder = getcwd(NULL, 0);
+	if (!parts->folder)
+		return err_errno(err, "cannot tell the notebook's folder");
+	stage = options->stage && options->stage[0] == '/'
+			? strdup(options->stage)
+			: path_join(parts->folder, options->stage ? options->stage : "staging");
+	spec->out = stage ? path_join(stage, "out") : NULL;
+	if (!spec->out)
+		return err_set(err, -ENOMEM, "out of memory");
+	code = staging_state_directory(&spec->state, err);
+	if (code == 0)
+		code = fill_stages(parts, stage, err);
+	return code;
+}
+
+static int fill_limits(struct parts *parts, struct err *err)
+{
+	struct spec *spec = &parts->spec;
+	const struct policy *policy = &parts->policy;
+	int code;
+
+	spec->out_bytes = policy->out_limit;
+	spec->out_files = policy->out_files;
+	spec->tmp_bytes = policy->tmp;
+	spec->memory = policy->memory;
+	spec->pids = policy->pids;
+	spec->open_files = policy->open_files;
+	code = random_hex(parts->inner_key, 32);
+	if (code < 0)
+		return err_set(err, code, "no random numbers");
+	spec->connection = connection_inner(parts->inner_key, parts->connection.kernel_name);
+	if (!spec->connection)
+		return err_set(err, -ENOMEM, "out of memory");
+	code = files_part("cellwall-relay", &spec->relay, err);
+	if (code == 0)
+		code = files_part("cellwall-sandbox", &parts->sandbox, err);
+	return code;
+}
+
+/* Wrong input: the connection file and the policy. */
+static int read_input(struct parts *parts, const struct options *options, struct err *err)
+{
+	int code = connection_read(options->connection_file, &parts->connection, err);
+
+	if (code == 0)
+		code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
+					    : policy_default(&parts->policy);
+	return code;
+}
+
+static int make_plan(struct parts *parts, const struct options *options, struct err *err)
+{
+	int code = prefix_find(options->argv[0], &parts->prefix, err);
+
+	if (code == 0 && !options->shared_environment)
+		code = prefix_shared_with_server(&parts->prefix, err);
+	if (code == 0 && options->shared_environment &&
+	    prefix_shared_with_server(&parts->prefix, NULL) == -EEXIST)
+		add_notice(parts,
+			   format_string("the notebook server shares the kernel's environment "
+					 "(--shared-environment): code installed there runs "
+					 "outside the wall when the server starts"));
+	if (code == 0)
+		code = fill_argv(parts, options->argv, err);
+	if (code == 0)
+		code = fill_environment(parts, options, err);
+	if (code == 0)
+		code = fill_binds(parts, options, err);
+	if (code == 0)
+		code = fill_places(parts, options, err);
+	if (code == 0)
+		code = fill_limits(parts, err);
+	return code;
+}
+
+static void parts_done(struct parts *parts)
+{
+	connection_done(&parts->connection);
+	policy_done(&parts->policy);
+	prefix_done(&parts->prefix);
+	spec_done(&parts->spec);
+	free(parts->sandbox);
+	free(parts->folder);
+	for (size_t i = 0; i < parts->notice_count; i++)
+		free(parts->notices[i]);
+	explicit_bzero(parts, sizeof(*parts));
+}
+
+int verb_kernel(int argc, char **argv)
+{
+	struct options options = {0};
+	struct parts parts = {0};
+	struct session_plan plan;
+	struct err err = {0};
+	int code;
+
+	argp_err_exit_status = EXIT_USAGE;
+	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
+		return EXIT_USAGE;
+	if (read_input(&parts, &options, &err) < 0) {
+		log_error("%s", err.text);
+		parts_done(&parts);
+		return EXIT_USAGE;
+	}
+	code = make_plan(&parts, &options, &err);
+	plan = (struct session_plan){.connection = &parts.connection,
+				     .spec = &parts.spec,
+				     .sandbox = parts.sandbox,
+				     .inner_key = parts.inner_key,
+				     .notices = parts.notices,
+				     .failure = code < 0 ? err.text : NULL};
+	code = session_run(&plan);
+	parts_done(&parts);
+	return code;
+}

@@ -1,0 +1,64 @@
+/*
+ * limits: every number of the trusted side, with its reason.
+ */
+#ifndef PROXY_LIMITS_H
+#define PROXY_LIMITS_H
+
+/* A client's message is bounded like the wall's frame; more frames or bytes are refused with a log
+ * line. */
+#define CLIENT_FRAMES_MAX 4096u
+
+/* Bytes of output on their way to clients (queued here or inside libzmq). Past HIGH the kernel is
+ * paused, below LOW it goes on; HIGH holds 50,000 small messages (about 1.3 KB each with overhead)
+ * or half of a 100 MB one. */
+#define OUTPUT_HIGH (64L * 1024 * 1024)
+#define OUTPUT_LOW  (16L * 1024 * 1024)
+/* A hostile kernel can undo a pause: past HARD the wall is not read any more, the relay then drops
+ * with a count. One message of WALL_TOTAL_MAX may come on top. */
+#define OUTPUT_HARD (256L * 1024 * 1024)
+/* The relay's own numbers are in sandbox/relay.h. */
+
+/* Bytes of a heartbeat with its envelope; clients send "ping". */
+#define HEARTBEAT_MAX 4096
+
+/* A client that takes nothing for this long while the kernel is paused for it is disconnected. */
+#define STALL_MS 30000
+/* After an interrupt, a shutdown or a debug request a paused kernel runs at least this long. */
+#define EXEMPT_MS 2000
+
+/* The reply and the idle status of a cell wait this long for its files to be in staging/out. */
+#define HOLD_MS 1000
+/* Cells whose files are awaited at the same time (subshells, several clients); further ones do not
+ * wait. */
+#define HOLD_MAX 64
+/* Entries of a staged tree that are looked at for sockets, fifos and devices before the launch. */
+#define STAGE_ENTRIES_MAX 20000
+/* Refused names that one cell's notice lists; the log has all of them. */
+#define NOTICE_NAMES_MAX 10
+
+/* How often bind is tried again on EADDRINUSE: a restarted kernel finds its predecessor's port in
+ * use. */
+#define BIND_RETRY_MS 5000
+
+/* A reply to a client that is not connected now (a reconnect takes libzmq 100 ms) waits this long,
+ * then is logged. */
+#define REPLY_RETRY_MS	  10000
+#define REPLY_QUEUE_BYTES (16L * 1024 * 1024)
+
+/* Messages of clients that wait for the relay's socket. The wall's other end is ours; this bounds a
+ * stuck kernel. */
+#define INPUT_QUEUE_BYTES (256L * 1024 * 1024)
+
+/* From the kernel's end to ours: what is still on its way out, then the results (clients kill after
+ * 5 s). */
+#define DRAIN_MS   200
+#define COLLECT_MS 2000
+/* How long a failed launch answers its clients in words. */
+#define FAILED_MS 1500
+/* From SIGTERM to the kernel's SIGKILL. */
+#define TERMINATE_GRACE_MS 1500
+
+/* The kernel's stderr goes to the log at this many bytes per second, the rest is counted. */
+#define STDERR_RATE 65536
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * notice: what cellwall itself says to the clients, as signed messages of its own on iopub.
+ */
+#ifndef PROXY_NOTICE_H
+#define PROXY_NOTICE_H
+
+#include <stddef.h>
+
+#include "proxy/channel.h"
+#include "proxy/sign.h"
+
+struct notice {
+	struct channels *channels;
+	struct sign *sign; /* the outer key */
+	char session[40];  /* of the messages we make */
+};
+
+/* Sends a message of `msg_type` with `content` and `parent` (JSON texts; parent NULL: {}).
+ * `identity` names the client on a ROUTER channel, the topic on iopub. Returns 0 or a negative
+ * errno. */
+int notice_send(const struct notice *notice, enum wall_channel channel, const void *identity,
+		size_t identity_size, const char *msg_type, const char *parent,
+		const char *content);
+/* A line of text in the notebook: `stream` stderr "cellwall: TEXT\n". `text` may be foreign: it is
+ * escaped. */
+int notice_say(const struct notice *notice, const char *parent, const char *text);
+/* iopub_welcome for one subscription (JEP 65); none for a topic that is not UTF-8. */
+int notice_welcome(const struct notice *notice, const void *topic, size_t size);
+
+#endif

@@ -1,0 +1,419 @@
+/*
+ * Theory of operation
+ *
+ * One thread, one poll set: the five client-side sockets, the wall, the status socket, the kernel's
+ * stderr, signals and the supervisor's pidfd. libzmq's I/O thread moves bytes to and from clients;
+ * the relay does so on the other side.
+ *
+ *   STARTING  the supervisor builds; clients' messages wait in libzmq; heartbeats are answered here
+ *   RUNNING   the wall is there; every message goes through relay_one
+ *   DRAINING  the kernel has ended: what is still on its way comes out, for DRAIN_MS
+ *   LEAVING   our sockets are closed, the last files are collected
+ *   FAILED    the launch failed: clients are told for a moment
+ */
+#include "proxy/session.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "proxy/answer.h"
+#include "proxy/channel.h"
+#include "proxy/events.h"
+#include "proxy/limits.h"
+#include "proxy/stderr.h"
+#include "proxy/traffic.h"
+#include "sandbox/log.h"
+#include "sandbox/status.h"
+
+void session_tell(struct session *session, const char *word)
+{
+	struct err err;
+
+	if (session->launch.status >= 0 &&
+	    status_send(session->launch.status, &err, word, NULL) < 0)
+		log_debug("%s: %s", word, err.text);
+}
+
+void session_fail(struct session *session, const char *text)
+{
+	if (session->phase >= DRAINING)
+		return;
+	session->failure = format_string("the kernel could not be started: %s", text);
+	log_error("%s", session->failure ? session->failure : text);
+	notice_say(&session->notice, session->cell, session->failure ? session->failure : text);
+	session->phase = FAILED;
+	session->exit_code = EXIT_LAUNCH;
+	session->deadline = now_ms() + FAILED_MS;
+}
+
+void session_resume(struct session *session)
+{
+	if (pressure_exempt(&session->pressure, now_ms()) == PRESSURE_RESUME)
+		session_tell(session, "resume");
+}
+
+/* ---- signals, time ---- */
+
+/* Somebody wants the end: first in peace, the second time at once. */
+static void stop(struct session *session)
+{
+	session->leaving = true;
+	if (session->phase == FAILED)
+		session->phase = OVER;
+	session_resume(session);
+	session_tell(session, session->terms++ == 0 ? "terminate" : "kill");
+}
+
+static void take_signal(struct session *session)
+{
+	struct signalfd_siginfo info;
+
+	if (read(session->signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGINT) {
+		if (!session->ready)
+			return; /* a booting interpreter would die of it; there is no cell to
+				   interrupt yet */
+		session_resume(session);
+		session_tell(session, "interrupt");
+		return;
+	}
+	stop(session);
+}
+
+static void relieve_pressure(struct session *session)
+{
+	const int64_t now = now_ms();
+
+	switch (pressure_step(&session->pressure, channels_outstanding(session->channels),
+			      channels_progress(session->channels), now)) {
+	case PRESSURE_NONE:
+		break;
+	case PRESSURE_PAUSE:
+		session_tell(session, "pause");
+		log_info("paused: %ld bytes wait for clients",
+			 channels_outstanding(session->channels));
+		if (!session->told_pause)
+			notice_say(&session->notice, session->cell,
+				   "output came faster than it could be shown: the kernel was "
+				   "paused until "
+				   "it was, nothing is lost");
+		session->told_pause = true;
+		break;
+	case PRESSURE_RESUME:
+		session_tell(session, "resume");
+		log_info("resumed");
+		break;
+	case PRESSURE_CUT: {
+		const unsigned long before = channels_progress(session->channels);
+		unsigned cut = channels_cut_stalled(session->channels);
+		const int64_t until = now_ms() + 100;
+
+		while (channels_progress(session->channels) == before && now_ms() < until)
+			poll(NULL, 0, 1); /* libzmq's thread lets go of what it held */
+		log_warning("disconnected %u client(s) that read nothing for %d s; %lu messages "
+			    "for them were lost",
+			    cut, STALL_MS / 1000, channels_progress(session->channels) - before);
+		break;
+	}
+	}
+}
+
+static void release_results(struct session *session)
+{
+	struct hold *hold;
+
+	while ((hold = holding_due(&session->holding, session->collected, now_ms()))) {
+		if (hold->sequence > session->collected && session->phase == RUNNING)
+			notice_say(&session->notice, hold->parent,
+				   "this cell's files are still being copied to staging/out");
+		holding_release(hold, session->channels);
+	}
+}
+
+static void retry_replies(struct session *session)
+{
+	unsigned lost = channels_waiting(session->channels) ? channels_retry(session->channels) : 0;
+
+	if (lost)
+		log_warning("%u replies were lost: their client did not come back within %d s",
+			    lost, REPLY_RETRY_MS / 1000);
+}
+
+/* The kernel is gone and drained: listeners close first, so that a successor can bind, then the
+ * files. */
+static void leave(struct session *session)
+{
+	struct hold *hold;
+
+	while ((hold = holding_due(&session->holding, UINT64_MAX, now_ms())))
+		holding_release(hold, session->channels);
+	channels_retry(session->channels);
+	session->channels = channels_free(session->channels, DRAIN_MS);
+	session->notice.channels = NULL;
+	traffic_close_wall(session);
+	session->phase = LEAVING;
+	session->deadline = now_ms() + COLLECT_MS + 500;
+}
+
+/* ---- the loop ---- */
+
+enum { ITEM_STATUS = 2 * WALL_CHANNELS, ITEM_SIGNALS, ITEM_STDERR, ITEM_WALL, ITEM_SERVER, ITEMS };
+
+static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
+{
+	const bool reads_clients = session->phase == FAILED ||
+				   (session->phase == RUNNING &&
+				    wall_writer_pending(session->writer) < INPUT_QUEUE_BYTES);
+	const bool reads_wall =
+		session->wall >= 0 &&
+		(!session->channels || channels_outstanding(session->channels) < OUTPUT_HARD);
+	const bool writes_wall = session->wall >= 0 && wall_writer_pending(session->writer) > 0;
+
+	memset(items, 0, ITEMS * sizeof(items[0]));
+	for (int i = 0; i < WALL_CHANNELS && session->channels; i++) {
+		const bool always = i == WALL_IOPUB || i == WALL_HB;
+
+		items[i].socket = channels_socket(session->channels, (enum wall_channel)i);
+		items[i].events = always || reads_clients ? ZMQ_POLLIN : 0;
+		items[WALL_CHANNELS + i].socket =
+			channels_monitor(session->channels, (enum wall_channel)i);
+		items[WALL_CHANNELS + i].events = ZMQ_POLLIN;
+	}
+	/* A descriptor of -1 stands for one that is not there: the signal descriptor, asked for
+	 * nothing. */
+	for (int i = 0; i < ITEMS; i++)
+		if (!items[i].socket)
+			items[i].fd = session->signals;
+	items[ITEM_SIGNALS].events = ZMQ_POLLIN;
+	if (session->launch.status >= 0) {
+		items[ITEM_STATUS].fd = session->launch.status;
+		items[ITEM_STATUS].events = ZMQ_POLLIN;
+	}
+	if (session->server >= 0) {
+		items[ITEM_SERVER].fd = session->server;
+		items[ITEM_SERVER].events = ZMQ_POLLIN;
+	}
+	if (session->stderr_log && stderr_log_fd(session->stderr_log) >= 0) {
+		items[ITEM_STDERR].fd = stderr_log_fd(session->stderr_log);
+		items[ITEM_STDERR].events = ZMQ_POLLIN;
+	}
+	if (session->wall >= 0) {
+		items[ITEM_WALL].fd = session->wall;
+		items[ITEM_WALL].events =
+			(short)((reads_wall ? ZMQ_POLLIN : 0) | (writes_wall ? ZMQ_POLLOUT : 0));
+	}
+	return ITEMS;
+}
+
+static long poll_timeout(const struct session *session)
+{
+	const int64_t now = now_ms();
+	long timeout = -1;
+
+	if (session->deadline)
+		timeout = session->deadline > now ? (long)(session->deadline - now) : 0;
+	if (session->channels) {
+		const int hold = holding_timeout(&session->holding, now);
+
+		if (hold >= 0 && (timeout < 0 || hold < timeout))
+			timeout = hold;
+		if ((session->pressure.paused || channels_waiting(session->channels) ||
+		     channels_outstanding(session->channels) > OUTPUT_HIGH) &&
+		    (timeout < 0 || timeout > 10))
+			timeout = 10;
+	}
+	return timeout;
+}
+
+static void serve(struct session *session, const zmq_pollitem_t items[ITEMS])
+{
+	static const enum wall_channel order[] = {WALL_CONTROL, WALL_STDIN, WALL_SHELL, WALL_HB};
+
+	if (items[ITEM_SIGNALS].revents)
+		take_signal(session);
+	if (items[ITEM_SERVER].events && items[ITEM_SERVER].revents) {
+		close_fd(&session->server);
+		stop(session);
+	}
+	if (items[ITEM_STATUS].events && items[ITEM_STATUS].revents)
+		events_take(session);
+	if (items[ITEM_STDERR].events && items[ITEM_STDERR].revents)
+		stderr_log_read(session->stderr_log, now_ms());
+	if (!session->channels)
+		return;
+	for (int i = 0; i < WALL_CHANNELS; i++)
+		if (items[WALL_CHANNELS + i].revents)
+			channels_watch(session->channels, (enum wall_channel)i);
+	if (items[WALL_IOPUB].revents)
+		traffic_subscriptions(session);
+	if (session->phase == FAILED)
+		answer_requests(session->channels, &session->corridor, &session->notice,
+				session->failure);
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]) && session->phase != FAILED; i++)
+		if (items[order[i]].revents)
+			traffic_from_clients(session, order[i]);
+	if (items[ITEM_WALL].events && (items[ITEM_WALL].revents & (ZMQ_POLLIN | ZMQ_POLLERR)))
+		traffic_from_wall(session);
+	traffic_to_wall(session);
+}
+
+static void advance(struct session *session)
+{
+	if (session->channels) {
+		release_results(session);
+		retry_replies(session);
+		if (session->phase == RUNNING)
+			relieve_pressure(session);
+	}
+	if (session->phase == DRAINING && (session->wall < 0 || now_ms() >= session->deadline))
+		leave(session);
+	else if (session->phase == FAILED && now_ms() >= session->deadline)
+		session->phase = OVER;
+	else if (session->phase == LEAVING && now_ms() >= session->deadline)
+		session->phase = OVER;
+}
+
+/* Signals come as data; libzmq's threads, started later, inherit the mask. */
+static int open_signals(struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_errno(err, "signalfd") : fd;
+}
+
+/*
+ * A Jupyter server names itself in JPY_PARENT_PID; a kernel that outlives it is an orphan.
+ * ipykernel would poll for that, but inside its pid namespace it cannot see the server, so the
+ * proxy watches in its place.
+ */
+static int watch_server(void)
+{
+	const char *text = getenv("JPY_PARENT_PID");
+	uint64_t pid = 0;
+	int fd;
+
+	if (!text || parse_u64(text, INT_MAX, &pid) < 0 || pid <= 1)
+		return -1;
+	fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	if (fd < 0 && errno == ESRCH)
+		kill(getpid(), SIGTERM); /* gone already; taken up by the loop */
+	return fd;
+}
+
+static int open_session(struct session *session, struct err *err)
+{
+	const struct session_plan *plan = session->plan;
+	int code;
+
+	session->signals = open_signals(err);
+	if (session->signals < 0)
+		return session->signals;
+	session->server = watch_server();
+	code = sign_new(plan->connection->scheme, plan->connection->key, plan->connection->key_size,
+			&session->corridor.outer, err);
+	if (code == 0)
+		code = sign_new(NULL, plan->inner_key, strlen(plan->inner_key),
+				&session->corridor.inner, err);
+	session->reader = wall_reader_new();
+	session->writer = wall_writer_new();
+	if (code == 0 && (!session->reader || !session->writer))
+		code = err_set(err, -ENOMEM, "out of memory");
+	/* The sandbox builds while we bind. */
+	if (code == 0 && !plan->failure)
+		code = launch_start(plan->sandbox, plan->spec, &session->launch, err);
+	if (code == 0)
+		code = channels_open(plan->connection, session->signals, &session->channels, err);
+	if (code < 0)
+		return code;
+	session->notice.channels = session->channels;
+	session->notice.sign = session->corridor.outer;
+	return random_hex(session->notice.session, 16);
+}
+
+/* The supervisor removes our ipc sockets should we be killed: it is told which ones are ours. */
+static void register_sockets(struct session *session)
+{
+	for (int i = 0; i < WALL_CHANNELS; i++) {
+		const char *path = session->plan->connection->ipc_path[i];
+		cleanup(free_ptr) char *absolute = path ? realpath(path, NULL) : NULL;
+		char device[24], inode[24];
+		struct stat info;
+
+		if (!absolute || stat(absolute, &info) < 0)
+			continue;
+		snprintf(device, sizeof(device), "%llu", (unsigned long long)info.st_dev);
+		snprintf(inode, sizeof(inode), "%llu", (unsigned long long)info.st_ino);
+		status_send(session->launch.status, NULL, "socket", device, inode, absolute, NULL);
+	}
+}
+
+static void close_session(struct session *session)
+{
+	session->channels = channels_free(session->channels, DRAIN_MS);
+	holding_done(&session->holding);
+	stderr_log_free(session->stderr_log);
+	wall_reader_free(session->reader);
+	wall_writer_free(session->writer);
+	close_fd(&session->wall);
+	if (session->launch.pid > 0)
+		launch_done(&session->launch, COLLECT_MS + 1000);
+	corridor_done(&session->corridor);
+	free(session->failure);
+	close_fd(&session->server);
+	close_fd(&session->signals);
+	free(session->cell);
+}
+
+int session_run(const struct session_plan *plan)
+{
+	struct session session = {
+		.plan = plan, .wall = -1, .signals = -1, .server = -1, .exit_code = EXIT_LAUNCH};
+	zmq_pollitem_t items[ITEMS];
+	struct err err;
+
+	session.launch = (struct launch){.pid = -1, .pidfd = -1, .status = -1, .lifeline = -1};
+	prctl(PR_SET_DUMPABLE, 0);
+	if (open_session(&session, &err) < 0) {
+		log_error("%s", err.text);
+		close_session(&session);
+		return EXIT_LAUNCH;
+	}
+	if (plan->failure)
+		session_fail(&session, plan->failure);
+	else
+		register_sockets(&session);
+	for (char **notice = plan->notices; notice && *notice; notice++)
+		log_warning("%s", *notice);
+	while (session.phase != OVER) {
+		size_t count = poll_items(&session, items);
+
+		if (zmq_poll(items, (int)count, poll_timeout(&session)) < 0 && errno != EINTR) {
+			log_error("poll: %s", strerrordesc_np(errno));
+			break;
+		}
+		serve(&session, items);
+		if (session.phase != OVER)
+			advance(&session);
+	}
+	close_session(&session);
+	return session.exit_code;
+}

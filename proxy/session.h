@@ -1,0 +1,75 @@
+/*
+ * session: one kernel's life, from the launch to the last collected file.
+ *
+ * In: a plan that names everything. Out: an exit code. session.c holds the phases and the event
+ * loop, traffic.c what comes from clients and through the wall, events.c what the supervisor
+ * reports; all three work on struct session, which nobody else touches.
+ */
+#ifndef PROXY_SESSION_H
+#define PROXY_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proxy/connection.h"
+#include "proxy/corridor.h"
+#include "proxy/holding.h"
+#include "proxy/launch.h"
+#include "proxy/notice.h"
+#include "proxy/pressure.h"
+#include "sandbox/spec.h"
+
+struct session_plan {
+	const struct connection *connection; /* borrowed */
+	const struct spec *spec;	     /* borrowed */
+	const char *sandbox;		     /* path of cellwall-sandbox */
+	const char *inner_key;		     /* hex; in the inner connection file too */
+	char **notices;			     /* NULL-terminated, for the log */
+	const char *failure; /* not NULL: nothing is started, clients are told this */
+};
+
+/* Runs until the kernel is gone. Returns the exit code of `cellwall kernel`: the kernel's own,
+ * 128+N when signal N ended it, or EXIT_LAUNCH when it could not be started (the reason was
+ * logged). */
+#define EXIT_LAUNCH 1
+int session_run(const struct session_plan *plan);
+
+enum phase { STARTING, RUNNING, DRAINING, LEAVING, FAILED, OVER };
+
+struct session {
+	const struct session_plan *plan;
+	enum phase phase;
+	int64_t deadline; /* of the phase, now_ms; 0: none */
+	int exit_code;
+	bool ready;	/* the relay is connected to the kernel's iopub */
+	bool leaving;	/* a client or a signal asked for the end */
+	unsigned terms; /* SIGTERMs received */
+
+	struct launch launch;
+	struct channels *channels;
+	struct corridor corridor;
+	struct notice notice;
+	struct wall_reader *reader;
+	struct wall_writer *writer;
+	int wall, signals;
+	int server; /* pidfd of the notebook server that started us, or -1 */
+	struct stderr_log *stderr_log;
+
+	struct pressure pressure;
+	bool told_pause;
+	struct holding holding;
+	uint64_t collected; /* sequence of the last finished collection */
+	unsigned refused_names;
+	char *cell; /* header of the newest request to run code, raw JSON: the parent of our notices
+		     */
+	char *failure; /* why the launch failed: what requests are answered with */
+};
+
+/* Says one word of status.h to the supervisor. */
+void session_tell(struct session *session, const char *word);
+/* The launch failed: clients are told `text` for FAILED_MS. */
+void session_fail(struct session *session, const char *text);
+/* A request that must find the kernel running is on its way. */
+void session_resume(struct session *session);
+
+#endif

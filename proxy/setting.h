@@ -1,0 +1,51 @@
+/*
+ * setting: one value of the policy file, checked and copied.
+ *
+ * In: a value as jansson read it, its bounds, its place in the text. Out: a member of struct
+ * policy, replaced only when the whole value is right; or -EINVAL with one line that says what
+ * would be, or -ENOMEM. Never logs.
+ */
+#ifndef PROXY_SETTING_H
+#define PROXY_SETTING_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "proxy/place.h"
+
+struct setting {
+	const char *section; /* NULL: at the top */
+	const char *key;
+	int (*parse)(const struct setting *setting, json_t *value, struct place *at, void *target);
+	size_t offset; /* of the target in its struct */
+	uint64_t min, max;
+	bool zero; /* 0 is allowed too, and means no limit */
+};
+
+/* A whole number. The target is a uint64_t. */
+int setting_count(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* A number of bytes, or "512M": digits and one of K, M, G, T, powers of 1024. The target is a
+ * uint64_t. */
+int setting_size(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* Things to stage: relative or absolute, without "..". The target is a char **, NULL-terminated. */
+int setting_paths(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* An absolute directory, or null for none. The target is a char *. */
+int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* Names of variables. The target is a char **, NULL-terminated. */
+int setting_names(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* Names with their values. The target is a char ** of "NAME=VALUE", NULL-terminated. */
+int setting_assignments(const struct setting *setting, json_t *value, struct place *at,
+			void *target);
+
+/* A type for messages: "a string", "a list […]". */
+const char *setting_type_name(const json_t *value);
+/* The shortest text that setting_size reads as this number. */
+void setting_format_size(uint64_t bytes, char out[32]);
+
+/* A NULL-terminated list with room for `count` strings (caller frees with setting_list_free). NULL:
+ * no memory. */
+char **setting_list_new(size_t count);
+void setting_list_free(char **list); /* accepts NULL */
+DEFINE_CLEANUP(char **, setting_list_free)
+
+#endif

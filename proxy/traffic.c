@@ -1,0 +1,264 @@
+#include "proxy/traffic.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "proxy/channel.h"
+#include "proxy/limits.h"
+#include "sandbox/log.h"
+#include "sandbox/status.h"
+
+/* Messages taken from one socket before the others get their turn. */
+#define BURST	   64
+#define WALL_BURST (1024 * 1024)
+
+/* ---- from a client ---- */
+
+static void message_sent(void *arg)
+{
+	message_free(arg);
+}
+
+static void remember_cell(struct session *session, struct iovec header)
+{
+	char *copy = strndup(header.iov_base, header.iov_len);
+
+	if (!copy)
+		return;
+	free(session->cell);
+	session->cell = copy;
+}
+
+static void relay_inward(struct session *session, enum wall_channel channel,
+			 struct message *message)
+{
+	struct passage passage = {.direction = GUARD_INWARD, .channel = channel};
+	struct iovec *parts = message->parts;
+
+	passage.parts = parts;
+	passage.count = message->count;
+	if (!relay_one(&session->corridor, &passage)) {
+		message_free(message);
+		return;
+	}
+	if (passage.verdict == GUARD_CELL)
+		remember_cell(session, passage.wire.signed_part[WIRE_HEADER]);
+	if (passage.verdict == GUARD_URGENT)
+		session_resume(session);
+	if (strcmp(passage.header.msg_type, "shutdown_request") == 0)
+		session->leaving = true;
+
+	memcpy(message->signature, passage.signature, sizeof(passage.signature));
+	parts[passage.signature_part] = (struct iovec){.iov_base = message->signature,
+						       .iov_len = strlen(message->signature)};
+	if (wall_writer_push(session->writer, WALL_MESSAGE, channel, channel == WALL_CONTROL, parts,
+			     message->count, message_sent, message) < 0) {
+		log_error("a message of %zu bytes to the kernel was lost: out of memory",
+			  message->bytes);
+		message_free(message);
+	}
+}
+
+/* The kernel's own heartbeat answers once it is up; until then, and while it is paused by us, we
+ * do. */
+static void relay_heartbeat(struct session *session, struct message *message)
+{
+	if (session->phase > RUNNING || message->bytes > HEARTBEAT_MAX) {
+		message_free(message);
+		return;
+	}
+	if (session->ready && !session->pressure.paused &&
+	    wall_writer_push(session->writer, WALL_MESSAGE, WALL_HB, true, message->parts,
+			     message->count, message_sent, message) == 0)
+		return;
+	channels_send_own(session->channels, WALL_HB, message->parts, message->count);
+	message_free(message);
+}
+
+void traffic_from_clients(struct session *session, enum wall_channel channel)
+{
+	for (int i = 0; i < BURST; i++) {
+		struct message *message = NULL;
+		int code = channels_receive(session->channels, channel, &message);
+
+		if (code == 0)
+			return;
+		if (code < 0) {
+			log_warning("a client's message was over the limit of %u frames or %u "
+				    "bytes: dropped",
+				    CLIENT_FRAMES_MAX, WALL_TOTAL_MAX);
+			continue;
+		}
+		if (channel == WALL_HB)
+			relay_heartbeat(session, message);
+		else
+			relay_inward(session, channel, message);
+	}
+}
+
+/* Subscriptions (1 topic) and their ends (0 topic): each subscriber is welcomed. */
+void traffic_subscriptions(struct session *session)
+{
+	for (int i = 0; i < BURST; i++) {
+		struct message *message = NULL;
+
+		if (channels_receive(session->channels, WALL_IOPUB, &message) != 1)
+			return;
+		if (message->count == 1 && message->parts[0].iov_len >= 1) {
+			const char *bytes = message->parts[0].iov_base;
+
+			if (bytes[0] == 1)
+				notice_welcome(&session->notice, bytes + 1,
+					       message->parts[0].iov_len - 1);
+		}
+		message_free(message);
+	}
+}
+
+/* ---- from the kernel ---- */
+
+static void ask_for_collection(struct session *session, uint64_t sequence)
+{
+	char number[24];
+	struct err err;
+
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)sequence);
+	session->refused_names = 0;
+	if (status_send(session->launch.status, &err, "collect", number, NULL) < 0)
+		log_warning("cannot ask for the collection of results: %s", err.text);
+}
+
+/* The end of a cell waits for its files. Returns true when the frame was kept. */
+static bool hold_result(struct session *session, const struct passage *passage,
+			struct wall_frame *frame)
+{
+	const struct iovec parent_raw = passage->wire.signed_part[WIRE_PARENT];
+	const struct iovec content = passage->wire.signed_part[WIRE_CONTENT];
+	struct header parent;
+	struct hold *hold;
+	struct err err;
+	bool fresh;
+
+	if (session->phase != RUNNING || header_parse(parent_raw, &parent, &err) < 0)
+		return false;
+	if (passage->verdict == GUARD_STATUS &&
+	    (strcmp(parent.msg_type, "execute_request") != 0 || content.iov_len > 256 ||
+	     !memmem(content.iov_base, content.iov_len, "\"idle\"", 6)))
+		return false;
+	hold = holding_enter(&session->holding, parent.msg_id, parent_raw.iov_base,
+			     parent_raw.iov_len, now_ms(), &fresh);
+	if (!hold)
+		return false;
+	if (fresh)
+		ask_for_collection(session, hold->sequence);
+	return holding_keep(hold, passage->channel, frame, passage->signature_part,
+			    passage->signature);
+}
+
+static void relay_outward(struct session *session, struct wall_frame *frame)
+{
+	struct passage passage = {.direction = GUARD_OUTWARD,
+				  .channel = (enum wall_channel)frame->channel,
+				  .parts = frame->parts,
+				  .count = frame->count};
+	int code;
+
+	if (passage.channel == WALL_HB) {
+		channels_send(session->channels, WALL_HB, frame, SIZE_MAX, NULL);
+		return;
+	}
+	if (!relay_one(&session->corridor, &passage)) {
+		wall_frame_unref(frame);
+		return;
+	}
+	if ((passage.verdict == GUARD_RESULT || passage.verdict == GUARD_STATUS) &&
+	    hold_result(session, &passage, frame))
+		return;
+	code = channels_send(session->channels, passage.channel, frame, passage.signature_part,
+			     passage.signature);
+	if (code < 0)
+		log_warning("a reply was lost: %s", code == -ENOBUFS
+							    ? "its client is away and too many wait"
+							    : "out of memory");
+}
+
+static void report_dropped(struct session *session, const struct wall_frame *frame)
+{
+	uint64_t figures[2];
+	cleanup(free_ptr) char *text = NULL;
+
+	if (frame->count != 1 || frame->parts[0].iov_len != sizeof(figures))
+		return;
+	memcpy(figures, frame->parts[0].iov_base, sizeof(figures));
+	text = format_string(
+		"%llu outputs (%llu bytes) were dropped: the kernel produced more than its "
+		"clients could take, and did not stop when it was paused",
+		(unsigned long long)figures[0], (unsigned long long)figures[1]);
+	if (!text)
+		return;
+	log_warning("%s", text);
+	notice_say(&session->notice, session->cell, text);
+}
+
+static void take_frame(struct session *session, struct wall_frame *frame)
+{
+	if (frame->kind == WALL_MESSAGE && frame->channel < WALL_CHANNELS) {
+		relay_outward(session, frame);
+		return;
+	}
+	if (frame->kind == WALL_READY)
+		session->ready = true;
+	else if (frame->kind == WALL_DROPPED)
+		report_dropped(session, frame);
+	wall_frame_unref(frame);
+}
+
+void traffic_close_wall(struct session *session)
+{
+	close_fd(&session->wall);
+	session->ready = false;
+}
+
+void traffic_from_wall(struct session *session)
+{
+	size_t taken = 0;
+
+	while (taken < WALL_BURST && session->wall >= 0) {
+		size_t room;
+		void *buffer = wall_reader_buffer(session->reader, &room);
+		ssize_t got = recv(session->wall, buffer, room, MSG_DONTWAIT);
+		struct err err = {0};
+		struct wall_frame *frame;
+		int code;
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) {
+			traffic_close_wall(session);
+			return;
+		}
+		taken += (size_t)got;
+		code = wall_reader_advance(session->reader, (size_t)got, &err);
+		while (code == 0 && (frame = wall_reader_next(session->reader, &code, &err)))
+			take_frame(session, frame);
+		if (code < 0) {
+			log_error("the wall carried something that is not ours (%s): ending the "
+				  "kernel",
+				  err.text);
+			session_tell(session, "kill");
+			traffic_close_wall(session);
+			return;
+		}
+		if ((size_t)got < room)
+			return;
+	}
+}
+
+void traffic_to_wall(struct session *session)
+{
+	if (session->wall >= 0 && wall_writer_pending(session->writer) &&
+	    wall_writer_flush(session->writer, session->wall) < 0 && session->phase == RUNNING)
+		traffic_close_wall(session);
+}

@@ -1,0 +1,18 @@
+/*
+ * traffic: messages from clients into the wall, and out of the wall to clients, each through
+ * relay_one.
+ */
+#ifndef PROXY_TRAFFIC_H
+#define PROXY_TRAFFIC_H
+
+#include "proxy/session.h"
+
+/* Take what is there, a burst at a time, so that every socket gets its turn. */
+void traffic_from_clients(struct session *session, enum wall_channel channel);
+void traffic_subscriptions(struct session *session);
+void traffic_from_wall(struct session *session);
+/* Writes what the wall takes now. */
+void traffic_to_wall(struct session *session);
+void traffic_close_wall(struct session *session);
+
+#endif

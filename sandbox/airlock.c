@@ -1,0 +1,412 @@
+#include "sandbox/airlock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h> /* pivot_root has no wrapper */
+#include <unistd.h>
+
+#include "sandbox/caps.h"
+#include "sandbox/process.h"
+#include "sandbox/spec.h"
+
+/*
+ * Theory of operation
+ *
+ * The relay faces the kernel with a big parser (libzmq), so it is built to be worthless to whoever
+ * takes it over: its root is a read-only tmpfs with one directory in it, the socket tmpfs, where
+ * nothing can be executed, no device can be opened and no symbolic link is followed. It cannot
+ * start a program, map code, or open a socket of another family, and it sees no process but itself.
+ */
+
+/* Two directories; the rest is slack of the file system. */
+#define ROOT_SIZE   "16k"
+#define ROOT_INODES "4"
+
+/* Five sockets, as many mailboxes, epoll, and a few for connections that are being made again. */
+#define OPEN_FILES 64
+
+#define QUIET_MOUNT (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+static int step_dumpable(struct airlock *airlock, struct err *err)
+{
+	(void)airlock;
+	/* No ptrace(2), no /proc/PID/mem for anybody of the same uid; also no core file. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_errno(err, "cannot become undumpable");
+	return 0;
+}
+
+static int step_signals(struct airlock *airlock, struct err *err)
+{
+	(void)airlock;
+	(void)err;
+	process_reset_signals();
+	return 0;
+}
+
+static int step_lifeline(struct airlock *airlock, struct err *err)
+{
+	return process_protect(airlock->lifeline, SIGKILL, err);
+}
+
+static int step_libraries(struct airlock *airlock, struct err *err)
+{
+	return airlock->prepare ? airlock->prepare(airlock->arg, err) : 0;
+}
+
+static int step_private(struct airlock *airlock, struct err *err)
+{
+	struct mount_attr attr = {.propagation = MS_PRIVATE};
+
+	(void)airlock;
+	/* Nothing mounted here shows elsewhere, and nothing mounted elsewhere shows here. */
+	if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		return err_errno(err, "cannot make the mounts private");
+	return 0;
+}
+
+/* A new tmpfs that is not attached anywhere yet (fsopen(2), fsmount(2)). */
+static int new_root(struct err *err)
+{
+	cleanup(close_fd) int context = fsopen("tmpfs", FSOPEN_CLOEXEC);
+	int root;
+
+	if (context < 0)
+		return err_errno(err, "cannot open a tmpfs");
+	if (fsconfig(context, FSCONFIG_SET_STRING, "size", ROOT_SIZE, 0) < 0 ||
+	    fsconfig(context, FSCONFIG_SET_STRING, "nr_inodes", ROOT_INODES, 0) < 0 ||
+	    fsconfig(context, FSCONFIG_SET_STRING, "mode", "0555", 0) < 0 ||
+	    fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return err_errno(err, "cannot configure a tmpfs");
+	root = fsmount(context, FSMOUNT_CLOEXEC, QUIET_MOUNT);
+	if (root < 0)
+		return err_errno(err, "cannot make a tmpfs");
+	return root;
+}
+
+/*
+ * Attaches the tmpfs on top of "/", which needs no directory of the host's, and works in it as the
+ * current directory; "/" itself stays the host's root until step_pivot.
+ */
+static int step_root(struct airlock *airlock, struct err *err)
+{
+	cleanup(close_fd) int root = new_root(err);
+
+	(void)airlock;
+	if (root < 0)
+		return root;
+	if (move_mount(root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_errno(err, "cannot attach the root");
+	if (fchdir(root) < 0)
+		return err_errno(err, "cannot change to the root");
+	if (mkdir(&RELAY_SOCKETS[1], 0555) < 0)
+		return err_errno(err, "cannot make %s", RELAY_SOCKETS);
+	return 0;
+}
+
+/* No symbolic link is followed below this mount where the system knows how to (Linux 5.14). */
+static int quiet_mount(int mount, struct err *err)
+{
+	struct mount_attr attr = {.attr_set = QUIET_MOUNT | MOUNT_ATTR_NOSYMFOLLOW};
+
+	if (mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
+		return 0;
+	attr.attr_set = QUIET_MOUNT;
+	if (mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
+		return 0;
+	return err_errno(err, "cannot restrict the socket directory");
+}
+
+static int step_sockets(struct airlock *airlock, struct err *err)
+{
+	cleanup(close_fd) int given = steal_fd(&airlock->sockets);
+	cleanup(close_fd) int copy = -1;
+	int mount = given;
+	int r;
+
+	/* A directory of a mount that is attached in this namespace can be copied; a detached mount
+	 * needs no copy, and most kernels refuse to make one. */
+	copy = open_tree(given, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	if (copy >= 0)
+		mount = copy;
+	r = quiet_mount(mount, err);
+	if (r < 0)
+		return r;
+	if (move_mount(mount, "", AT_FDCWD, &RELAY_SOCKETS[1], MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_errno(err, "cannot attach the socket directory");
+	return 0;
+}
+
+static int step_pivot(struct airlock *airlock, struct err *err)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+
+	(void)airlock;
+	if (mount_setattr(AT_FDCWD, ".", 0, &attr, sizeof(attr)) < 0)
+		return err_errno(err, "cannot make the root read-only");
+	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one. */
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return err_errno(err, "cannot change the root");
+	if (umount2(".", MNT_DETACH) < 0)
+		return err_errno(err, "cannot detach the old root");
+	if (chdir("/") < 0)
+		return err_errno(err, "cannot change to the root");
+	return 0;
+}
+
+/*
+ * The kernel's sockets are writable for their owner alone, and as root its uid is not ours: for
+ * files, and for nothing else, this process takes that uid. It would be the capability to override
+ * permissions otherwise. The change clears the death signal, prctl(2).
+ */
+static int step_owner(struct airlock *airlock, struct err *err)
+{
+	struct stat status;
+
+	if (stat(RELAY_SOCKETS, &status) < 0)
+		return err_errno(err, "cannot look at %s", RELAY_SOCKETS);
+	(void)setfsgid(status.st_gid);
+	(void)setfsuid(status.st_uid);
+	/* Neither reports a failure: ask what they are now, setfsuid(2). */
+	if ((gid_t)setfsgid((gid_t)-1) != status.st_gid ||
+	    (uid_t)setfsuid((uid_t)-1) != status.st_uid)
+		return err_set(err, -EPERM, "cannot take the uid of the kernel for files");
+	return process_protect(airlock->lifeline, SIGKILL, err);
+}
+
+static int step_capabilities(struct airlock *airlock, struct err *err)
+{
+	(void)airlock;
+	return caps_drop_all(err);
+}
+
+/*
+ * RLIMIT_DATA stays as it was inherited (rlimit_relay). It is the bound of last resort: libzmq
+ * keeps the parts of a message until the last is there, and a kernel may never send it. libzmq then
+ * aborts, and the sandbox ends.
+ */
+static int step_limits(struct airlock *airlock, struct err *err)
+{
+	const struct rlimit core = {0, 0};
+	const struct rlimit files = {OPEN_FILES, OPEN_FILES};
+
+	(void)airlock;
+	if (setrlimit(RLIMIT_CORE, &core) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0)
+		return err_errno(err, "cannot set limits");
+	return 0;
+}
+
+static int step_filter(struct airlock *airlock, struct err *err)
+{
+	(void)airlock;
+	return airlock_filter(err);
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct airlock *airlock, struct err *err);
+} steps[] = {
+	{"dumpable", step_dumpable},
+	{"signals", step_signals},
+	{"lifeline", step_lifeline},
+	{"libraries", step_libraries},
+	{"private mounts", step_private},
+	{"root", step_root},
+	{"sockets", step_sockets},
+	{"pivot", step_pivot},
+	{"owner", step_owner},
+	{"capabilities", step_capabilities},
+	{"limits", step_limits},
+	{"filter", step_filter},
+};
+
+int airlock_enter(struct airlock *airlock, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		if (steps[i].run(airlock, err) < 0)
+			return err_wrap(err, "%s", steps[i].name);
+	}
+	return 0;
+}
+
+/*
+ * What libzmq, glibc's threads and allocator, and wall.c call from here on, as strace(1) showed it
+ * on glibc 2.36 with libzmq 4.3.4; where a newer glibc is known to use a sibling, the sibling too.
+ */
+static const char *const allowed[] = {
+	/* sockets and events */
+	"read",
+	"write",
+	"writev",
+	"sendto",
+	"sendmsg",
+	"recvfrom",
+	"connect",
+	"close",
+	"poll",
+	"ppoll",
+	"epoll_create1",
+	"epoll_ctl",
+	"epoll_wait",
+	"epoll_pwait",
+	"eventfd2",
+	"getpeername",
+	"getsockname",
+	/* memory; mmap and mprotect are below */
+	"brk",
+	"munmap",
+	"mremap",
+	"madvise",
+	/* threads */
+	"futex",
+	"set_robust_list",
+	"rseq",
+	"rt_sigaction", /* the first pthread_create */
+	"rt_sigprocmask",
+	"rt_sigreturn",
+	"sched_yield",
+	"sched_getaffinity",
+	"sched_getparam",
+	"sched_getscheduler",
+	"sched_setscheduler",
+	"gettid",
+	"getpid",
+	"restart_syscall",
+	/* time, for machines without a vDSO clock */
+	"clock_gettime",
+	"gettimeofday",
+	"clock_nanosleep",
+	"getrandom",
+	"exit",
+	"exit_group",
+};
+
+/* A library that looks for a file finds none; it must not die of the question. */
+static const char *const absent[] = {"open",	   "openat", "access",	 "faccessat", "faccessat2",
+				     "newfstatat", "stat",   "readlink", "readlinkat"};
+
+/* What pthread_create asks of clone(2) where clone3 is missing: a thread, nothing else, no
+ * namespace. */
+#define THREAD_FLAGS                                                                               \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |        \
+	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
+
+static const struct {
+	uint32_t action;
+	const char *name;
+	struct scmp_arg_cmp arg;
+} conditional[] = {
+	{SCMP_ACT_ALLOW, "socket", {0, SCMP_CMP_EQ, AF_UNIX, 0}},
+	{SCMP_ACT_ALLOW, "getsockopt", {1, SCMP_CMP_EQ, SOL_SOCKET, 0}},
+	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_GETFL, 0}},
+	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_SETFL, 0}},
+	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_GETFD, 0}},
+	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_SETFD, 0}},
+	{SCMP_ACT_ALLOW, "mmap", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
+	{SCMP_ACT_ALLOW, "mprotect", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
+	{SCMP_ACT_ALLOW, "prctl", {0, SCMP_CMP_EQ, PR_SET_NAME, 0}},
+	{SCMP_ACT_ALLOW, "clone", {0, SCMP_CMP_EQ, THREAD_FLAGS, 0}},
+};
+
+static int add_rule(scmp_filter_ctx filter, uint32_t action, const char *name,
+		    const struct scmp_arg_cmp *arg, struct err *err)
+{
+	int number = seccomp_syscall_resolve_name(name);
+	int r;
+
+	if (number < 0)
+		return 0; /* this architecture has no such call */
+	r = seccomp_rule_add_array(filter, action, number, arg ? 1 : 0, arg);
+	if (r < 0)
+		return err_set(err, r, "cannot filter %s: %s", name, strerrordesc_np(-r));
+	return 0;
+}
+
+#ifdef CELLWALL_SANITIZE
+/*
+ * Builds with a sanitizer only: its runtime reads /proc, maps memory with fixed addresses, and
+ * reports by calls of its own, so that an allow list cannot be written for it. The filter is turned
+ * round: everything but the following is allowed. Such a build is for tests, and no wall.
+ */
+#define DEFAULT_ACTION SCMP_ACT_ALLOW
+static const char *const refused[] = {"execve",	       "execveat", "kill",
+				      "tkill",	       "tgkill",   "pidfd_open",
+				      "pidfd_getfd",   "ptrace",   "pidfd_send_signal",
+				      "io_uring_setup"};
+
+static int add_rules(scmp_filter_ctx filter, struct err *err)
+{
+	const struct scmp_arg_cmp family = {0, SCMP_CMP_NE, AF_UNIX, 0};
+	const struct scmp_arg_cmp exec = {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC};
+
+	(void)allowed;
+	(void)absent;
+	(void)conditional;
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (add_rule(filter, SCMP_ACT_KILL_PROCESS, refused[i], NULL, err) < 0)
+			return err->code;
+	}
+	if (add_rule(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", NULL, err) < 0 ||
+	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "socket", &family, err) < 0 ||
+	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "mmap", &exec, err) < 0 ||
+	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "mprotect", &exec, err) < 0)
+		return err->code;
+	return 0;
+}
+#else
+#define DEFAULT_ACTION SCMP_ACT_KILL_PROCESS
+
+static int add_rules(scmp_filter_ctx filter, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++) {
+		if (add_rule(filter, SCMP_ACT_ALLOW, allowed[i], NULL, err) < 0)
+			return err->code;
+	}
+	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++) {
+		if (add_rule(filter, SCMP_ACT_ERRNO(ENOENT), absent[i], NULL, err) < 0)
+			return err->code;
+	}
+	for (size_t i = 0; i < sizeof(conditional) / sizeof(conditional[0]); i++) {
+		if (add_rule(filter, conditional[i].action, conditional[i].name,
+			     &conditional[i].arg, err) < 0)
+			return err->code;
+	}
+	/* ENOSYS makes glibc use clone, whose flags a filter can see; any other errno ends
+	 * pthread_create. */
+	return add_rule(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", NULL, err);
+}
+#endif
+
+int airlock_filter(struct err *err)
+{
+	scmp_filter_ctx filter = seccomp_init(DEFAULT_ACTION);
+	int r;
+
+	if (!filter)
+		return err_set(err, -ENOMEM, "cannot make a filter: out of memory");
+	/* A call of another architecture (int 0x80, x32) ends the process, not the thread; a tree
+	 * keeps it cheap. */
+	if (seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) < 0 ||
+	    seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
+		r = err_set(err, -EINVAL, "cannot configure the filter");
+	else
+		r = add_rules(filter, err);
+	if (r == 0) {
+		r = seccomp_load(filter);
+		if (r < 0)
+			(void)err_set(err, r, "cannot load the filter: %s", strerrordesc_np(-r));
+	}
+	seccomp_release(filter);
+	return r;
+}

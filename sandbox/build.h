@@ -1,0 +1,65 @@
+/*
+ * build: what the processes that become the sandbox share while they build it.
+ *
+ * The supervisor fills it in and forks the builder; the builder forks the relay and pid 1; pid 1
+ * forks the kernel. Each of them runs its own part of the one table of stages in main.c.
+ * Descriptors are CLOEXEC and -1 when absent.
+ */
+#ifndef SANDBOX_BUILD_H
+#define SANDBOX_BUILD_H
+
+#include <sys/types.h>
+
+#include "sandbox/base.h"
+#include "sandbox/seccomp.h"
+#include "sandbox/spec.h"
+#include "sandbox/userns.h"
+
+struct source;
+
+struct build {
+	const struct spec *spec; /* borrowed */
+	const char *work;	 /* host path of the directory behind /work; borrowed */
+	struct identity identity;
+
+	/* Made by the supervisor before the builder is forked. */
+	int sync;	    /* to the supervisor: SOCK_SEQPACKET, see below */
+	int lifeline;	    /* this process' own: the builder's, later pid 1's */
+	int relay_lifeline; /* handed on by the builder */
+	int init_lifeline;
+	int wall;	 /* the relay's end of the wall */
+	int relay_error; /* the relay writes why it cannot start; closed by it when it can */
+	int control;	 /* pid 1's end of its control socket, see init.h */
+	int output;	 /* write end of the pipe that is the kernel's stdout and stderr */
+
+	/* Made on the way. */
+	int relay_program;	/* cellwall-relay, opened in the host's mount namespace */
+	struct source *sources; /* everything of the host that will be visible, in mount order */
+	size_t source_count;
+	int root;    /* the new root: a tmpfs */
+	int sockets; /* a detached copy of the socket tmpfs, for the relay */
+	int proc;    /* the fresh /proc, whole */
+	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
+	pid_t kernel;				  /* as pid 1 sees it */
+};
+
+/*
+ * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
+ * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", and "exec"
+ * right before the kernel's execve(2). The last holder of the socket closes it by that execve, so
+ * end of file after "exec" and no "error" means that the kernel runs.
+ */
+
+enum build_place { BUILD_BUILDER, BUILD_INIT, BUILD_KERNEL };
+
+/* Runs the stages of `place`. Returns 0, or a negative errno after the failure was reported on
+ * `sync`. */
+int build_run(struct build *build, enum build_place place);
+/* A line for the user that is no failure. */
+void build_notice(const struct build *build, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* main() of the builder: a fork of the supervisor. Never returns. */
+_Noreturn void build_main(struct build *build);
+
+#endif

@@ -1,0 +1,112 @@
+#include "sandbox/builder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h> /* clone, execveat and keyctl have no wrapper that fits */
+#include <unistd.h>
+
+#include "sandbox/build.h"
+#include "sandbox/process.h"
+#include "sandbox/rlimit.h"
+#include "sandbox/status.h"
+
+pid_t builder_clone(int flags)
+{
+	/* No stack of its own: as in fork(2), parent and child go on from here. */
+	return (pid_t)syscall(SYS_clone, flags | CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, 0);
+}
+
+int builder_report_child(const struct build *build, const char *name, pid_t pid, struct err *err)
+{
+	char number[16];
+
+	(void)snprintf(number, sizeof(number), "%d", (int)pid);
+	return status_send(build->sync, err, "child", name, number, NULL);
+}
+
+void build_notice(const struct build *build, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)status_send(build->sync, NULL, "notice", text, NULL);
+}
+
+/* The host user's session keyring is inherited otherwise, with what is in it (keyrings(7)). */
+int builder_keyring(struct build *build, struct err *err)
+{
+	(void)build;
+	if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0)
+		return 0;
+	/* Not built in, or refused by a filter that refuses it to the kernel as well. */
+	if (errno == ENOSYS || errno == EPERM)
+		return 0;
+	return err_errno(err, "cannot make a new session keyring");
+}
+
+/* One line for whoever reads the error pipe, descriptor 6. */
+static void complain(const char *what)
+{
+	char line[256];
+	int size = snprintf(line, sizeof(line), "cannot %s: %s\n", what, strerrordesc_np(errno));
+
+	if (size > 0)
+		(void)write_full(6, line, strlen(line));
+}
+
+_Noreturn static void relay_main(struct build *build)
+{
+	static char name[] = "cellwall-relay";
+	char *const argv[] = {name, NULL}, *const envp[] = {NULL};
+	const int kept[] = {build->wall, build->relay_lifeline, build->sockets, build->relay_error,
+			    build->relay_program};
+	struct err err;
+
+#ifndef CELLWALL_SANITIZE
+	/* The server's terminal is nothing for a process that faces hostile bytes. */
+	for (int fd = 1; fd <= 2; fd++)
+		(void)dup2(STDIN_FILENO, fd);
+#endif
+	if (process_keep_fds(kept, sizeof(kept) / sizeof(kept[0])) < 0)
+		_exit(EXIT_FAILURE);
+	(void)fcntl(7, F_SETFD, FD_CLOEXEC);
+	process_reset_signals();
+	(void)process_protect(4, SIGKILL, NULL);
+	if (rlimit_relay(&err) < 0)
+		complain("limit its memory");
+	(void)syscall(SYS_execveat, 7, "", argv, envp, AT_EMPTY_PATH);
+	complain("execute cellwall-relay");
+	_exit(EXIT_FAILURE);
+}
+
+int builder_relay(struct build *build, struct err *err)
+{
+	pid_t pid = builder_clone(CLONE_NEWPID | CLONE_NEWNS);
+
+	if (pid < 0)
+		return err_errno(err, "cannot make namespaces for it");
+	if (pid == 0)
+		relay_main(build);
+	close_fd(&build->wall);
+	close_fd(&build->sockets);
+	close_fd(&build->relay_error);
+	close_fd(&build->relay_program);
+	return builder_report_child(build, "relay", pid, err);
+}
+
+_Noreturn void build_main(struct build *build)
+{
+	process_reset_signals();
+	if (process_protect(build->lifeline, SIGKILL, NULL) < 0)
+		_exit(EXIT_FAILURE);
+	_exit(build_run(build, BUILD_BUILDER) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+}

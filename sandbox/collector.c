@@ -1,0 +1,188 @@
+#include "sandbox/collector.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "sandbox/process.h"
+#include "sandbox/status.h"
+
+/* A long copy is done in slices, and stops between two when the kernel has ended and the final turn
+ * is due. */
+#define SLICE_MS 250
+
+struct collector {
+	int socket;
+	struct staging *staging;
+};
+
+static void say(const struct collector *collector, const char *word, const char *sequence,
+		const struct staging_report *report)
+{
+	char files[24], bytes[24], left[24];
+
+	(void)snprintf(files, sizeof(files), "%" PRIu64, report->files);
+	(void)snprintf(bytes, sizeof(bytes), "%" PRIu64, report->bytes);
+	(void)snprintf(left, sizeof(left), "%" PRIu64, report->left);
+	if (sequence)
+		(void)status_send(collector->socket, NULL, word, sequence, files, bytes, left,
+				  NULL);
+	else
+		(void)status_send(collector->socket, NULL, word, files, bytes, left, NULL);
+}
+
+static void notice(const struct collector *collector, const char *text)
+{
+	(void)status_send(collector->socket, NULL, "notice", text, NULL);
+}
+
+static void refused(void *arg, const char *path, const char *reason)
+{
+	const struct collector *collector = arg;
+
+	(void)status_send(collector->socket, NULL, "refused", path, reason, NULL);
+}
+
+static bool word_waits(const struct collector *collector)
+{
+	struct pollfd watch = {.fd = collector->socket, .events = POLLIN};
+
+	return poll(&watch, 1, 0) != 0;
+}
+
+/* Adds one slice to `total`. Returns 1 when time ran out, 0 when all is done that can be, or a
+ * negative errno. */
+static int slice(struct collector *collector, int64_t deadline, struct staging_report *total,
+		 struct err *err)
+{
+	struct staging_report report = {0};
+	int r = staging_collect(collector->staging, deadline, refused, collector, &report, err);
+
+	total->files += report.files;
+	total->bytes += report.bytes;
+	total->left = report.left;
+	if (r < 0)
+		return r;
+	return report.left > 0 && now_ms() >= deadline;
+}
+
+static void collect(struct collector *collector, const char *sequence)
+{
+	struct staging_report total = {0};
+	struct err err = {0};
+	int r;
+
+	do
+		r = slice(collector, now_ms() + SLICE_MS, &total, &err);
+	while (r > 0 && !word_waits(collector));
+	if (r < 0)
+		notice(collector, err.text);
+	say(collector, "collected", sequence, &total);
+}
+
+/* Nothing writes to the directory any more. It goes only when nothing in it waits. */
+static void finish(struct collector *collector)
+{
+	const char *directory = staging_directory(collector->staging);
+	struct staging_report total = {0};
+	struct err err = {0};
+	char text[1024];
+	int r = slice(collector, now_ms() + COLLECT_MS, &total, &err);
+
+	if (r < 0) {
+		(void)snprintf(text, sizeof(text), "results stay in %s: %s", directory, err.text);
+		notice(collector, text);
+	} else if (total.left > 0) {
+		(void)snprintf(text, sizeof(text),
+			       "%" PRIu64
+			       " files are still in %s: \"cellwall stage recover\" brings them in",
+			       total.left, directory);
+		notice(collector, text);
+	} else if (staging_remove(collector->staging, &err) < 0) {
+		notice(collector, err.text);
+	}
+	say(collector, "done", NULL, &total);
+}
+
+static void discard(struct collector *collector)
+{
+	struct err err = {0};
+
+	if (staging_remove(collector->staging, &err) < 0)
+		notice(collector, err.text);
+	(void)status_send(collector->socket, NULL, "discarded", NULL);
+}
+
+/* Returns false when there is nothing more to do. */
+static bool obey(struct collector *collector)
+{
+	struct status command;
+
+	if (status_receive(collector->socket, &command, NULL) <= 0)
+		return false;
+	if (strcmp(command.word, "collect") == 0 && command.fields == 1)
+		collect(collector, command.field[0]);
+	else if (strcmp(command.word, "final") == 0)
+		finish(collector);
+	else if (strcmp(command.word, "discard") == 0)
+		discard(collector);
+	return true;
+}
+
+static void prepare(int lifeline)
+{
+	process_reset_signals();
+	/* A file larger than the user's own RLIMIT_FSIZE is an error (EFBIG), not the end of this
+	 * process. */
+	(void)signal(SIGXFSZ, SIG_IGN);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (process_protect(lifeline, SIGKILL, NULL) < 0)
+		_exit(EXIT_FAILURE);
+}
+
+_Noreturn void collector_main(int socket, int lifeline, struct staging *staging)
+{
+	struct collector collector = {.socket = socket, .staging = staging};
+
+	prepare(lifeline);
+	for (;;) {
+		struct pollfd watch[] = {{.fd = lifeline}, {.fd = socket, .events = POLLIN}};
+
+		if (poll(watch, 2, -1) < 0 && errno != EINTR)
+			_exit(EXIT_FAILURE);
+		if (watch[0].revents)
+			_exit(EXIT_ORPHAN);
+		if (watch[1].revents && !obey(&collector))
+			_exit(EXIT_SUCCESS);
+	}
+}
+
+static void found(void *arg, const char *directory, const char *out,
+		  const struct staging_report *report)
+{
+	const struct collector *collector = arg;
+	char text[1024];
+
+	(void)directory;
+	if (report->files == 0)
+		return;
+	(void)snprintf(text, sizeof(text),
+		       "%" PRIu64 " files of an earlier kernel that ended abruptly are now in %s",
+		       report->files, out);
+	notice(collector, text);
+}
+
+_Noreturn void collector_recover(int socket, int lifeline, const struct spec *spec)
+{
+	struct collector collector = {.socket = socket};
+	struct err err = {0};
+
+	prepare(lifeline);
+	if (staging_recover(spec->state, spec->out, 0, 0, refused, found, &collector, &err) < 0)
+		notice(&collector, err.text);
+	_exit(EXIT_SUCCESS);
+}

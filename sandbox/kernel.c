@@ -1,0 +1,73 @@
+#include "sandbox/kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/build.h"
+#include "sandbox/process.h"
+#include "sandbox/status.h"
+
+/* What new files of the kernel get; the builder's mask is 0. */
+#define KERNEL_UMASK 022
+
+int kernel_start(struct build *build, struct err *err)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return err_errno(err, "cannot fork");
+	if (pid == 0)
+		_exit(build_run(build, BUILD_KERNEL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+	build->kernel = pid;
+	return 0;
+}
+
+/* Own session: no terminal to type into (CVE-2017-5226), and a process group that an interrupt
+ * reaches as one. */
+int kernel_detach(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	const int kept[] = {build->sync, build->lifeline};
+
+	if (null < 0)
+		return err_errno(err, "cannot open /dev/null inside");
+	if (setsid() < 0)
+		return err_errno(err, "cannot make a session");
+	if (dup2(null, STDIN_FILENO) < 0 || dup2(build->output, STDOUT_FILENO) < 0 ||
+	    dup2(build->output, STDERR_FILENO) < 0)
+		return err_errno(err, "cannot set up the standard descriptors");
+	if (process_keep_fds(kept, 2) < 0)
+		return err_set(err, -EIO, "cannot close descriptors");
+	null = -1;
+	build->sync = 3;
+	build->lifeline = 4;
+	if (fcntl(build->sync, F_SETFD, FD_CLOEXEC) < 0 ||
+	    fcntl(build->lifeline, F_SETFD, FD_CLOEXEC) < 0)
+		return err_errno(err, "cannot set up descriptors");
+	return process_protect(build->lifeline, SIGKILL, err);
+}
+
+int kernel_prepare(struct build *build, struct err *err)
+{
+	(void)build;
+	process_reset_signals();
+	(void)umask(KERNEL_UMASK);
+	if (chdir(INSIDE_WORK) < 0)
+		return err_errno(err, "cannot change to " INSIDE_WORK);
+	return 0;
+}
+
+int kernel_execute(struct build *build, struct err *err)
+{
+	const struct spec *spec = build->spec;
+	int r = status_send(build->sync, err, "exec", NULL);
+
+	if (r < 0)
+		return r;
+	(void)execve(spec->argv[0], spec->argv, spec->env);
+	return err_errno(err, "cannot execute %s", spec->argv[0]);
+}

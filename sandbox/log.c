@@ -1,0 +1,73 @@
+#include "sandbox/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* At most PIPE_BUF (4096): then a line of two processes on one pipe is never mixed, pipe(7). */
+#define LINE_SIZE 2048
+
+static char program_name[32] = "cellwall";
+static enum log_level most_detailed = LOG_LEVEL_WARNING;
+static bool journal;
+
+/* JOURNAL_STREAM is "DEVICE:INODE" of the journal's socket; a redirected stderr no longer matches,
+ * sd-daemon(3). */
+static bool stderr_is_journal(void)
+{
+	const char *value = getenv("JOURNAL_STREAM");
+	char expected[64];
+	struct stat status;
+
+	if (!value || fstat(STDERR_FILENO, &status) < 0)
+		return false;
+	(void)snprintf(expected, sizeof(expected), "%ju:%ju", (uintmax_t)status.st_dev,
+		       (uintmax_t)status.st_ino);
+	return strcmp(value, expected) == 0;
+}
+
+void log_setup(const char *program, enum log_level most)
+{
+	(void)snprintf(program_name, sizeof(program_name), "%s", program);
+	most_detailed = most;
+	journal = stderr_is_journal();
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	char line[LINE_SIZE];
+	int saved = errno, put;
+	size_t at, end;
+	va_list args;
+
+	if (level > most_detailed)
+		return;
+	if (journal)
+		put = snprintf(line, sizeof(line), "<%u>%s[%d]: ", (unsigned)level, program_name,
+			       (int)getpid());
+	else
+		put = snprintf(line, sizeof(line), "%s[%d]: ", program_name, (int)getpid());
+	at = put > 0 ? (size_t)put : 0; /* the prefix always fits */
+	va_start(args, format);
+	errno = saved;
+	put = vsnprintf(line + at, sizeof(line) - at, format, args);
+	va_end(args);
+	end = put > 0 ? at + (size_t)put : at;
+	if (end > sizeof(line) - 1) {
+		end = sizeof(line) - 1;
+		memcpy(line + end - 3, "...", 3);
+	}
+	for (; at < end; at++) {
+		if ((unsigned char)line[at] < 0x20 || line[at] == 0x7f)
+			line[at] = '?'; /* one event is one line, whatever it says */
+	}
+	line[end++] = '\n';
+	while (write(STDERR_FILENO, line, end) < 0 && errno == EINTR)
+		;
+	errno = saved;
+}

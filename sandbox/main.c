@@ -1,0 +1,98 @@
+/*
+ * cellwall-sandbox: builds the wall around one kernel and watches over it. Started by cellwall,
+ * with the descriptors of supervisor.h; not for use by hand.
+ *
+ * The order in which a sandbox comes to be is the one table below.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sandbox/build.h"
+#include "sandbox/builder.h"
+#include "sandbox/caps.h"
+#include "sandbox/init.h"
+#include "sandbox/kernel.h"
+#include "sandbox/log.h"
+#include "sandbox/mounts.h"
+#include "sandbox/network.h"
+#include "sandbox/proc.h"
+#include "sandbox/rlimit.h"
+#include "sandbox/sources.h"
+#include "sandbox/status.h"
+#include "sandbox/supervisor.h"
+
+static int drop_capabilities(struct build *build, struct err *err)
+{
+	(void)build;
+	return caps_drop_all(err);
+}
+
+/* The name is what a failure is reported under; several steps may share one. */
+static const struct stage {
+	enum build_place place;
+	const char *name;
+	int (*run)(struct build *build, struct err *err);
+} stages[] = {
+	/* While the host's files are still the host's. */
+	{BUILD_BUILDER, "mounts", sources_open},
+	{BUILD_BUILDER, "namespaces", userns_enter},
+	{BUILD_BUILDER, "mounts", mounts_private},
+	{BUILD_BUILDER, "mounts", sources_enter},
+	{BUILD_BUILDER, "mounts", mounts_build},
+	{BUILD_BUILDER, "network", network_up},
+	{BUILD_BUILDER, "network", network_name},
+	{BUILD_BUILDER, "keyring", builder_keyring},
+	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. */
+	{BUILD_BUILDER, "relay", builder_relay},
+	{BUILD_BUILDER, "seccomp", seccomp_compile},
+	{BUILD_BUILDER, "init", init_start},
+
+	/* The fresh /proc first: it is refused once the host's is out of sight. */
+	{BUILD_INIT, "proc", proc_mount},
+	{BUILD_INIT, "namespaces", init_lock},
+	{BUILD_INIT, "proc", proc_mask},
+	{BUILD_INIT, "root", init_enter},
+	{BUILD_INIT, "namespaces", userns_settle},
+	/* Before pid 1 gives up its capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its
+	   making. */
+	{BUILD_INIT, "kernel", kernel_start},
+	{BUILD_INIT, "capabilities", drop_capabilities},
+	{BUILD_INIT, "init", init_quiet},
+	{BUILD_INIT, "seccomp", seccomp_load_init},
+
+	{BUILD_KERNEL, "kernel", kernel_detach},
+	{BUILD_KERNEL, "namespaces", userns_nest},
+	{BUILD_KERNEL, "capabilities", drop_capabilities},
+	{BUILD_KERNEL, "kernel", kernel_prepare},
+	{BUILD_KERNEL, "rlimits", rlimit_kernel},
+	{BUILD_KERNEL, "seccomp", seccomp_load_kernel},
+	{BUILD_KERNEL, "kernel", kernel_execute},
+};
+
+int build_run(struct build *build, enum build_place place)
+{
+	struct err err = {0};
+
+	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
+		int r;
+
+		if (stages[i].place != place)
+			continue;
+		r = stages[i].run(build, &err);
+		if (r < 0) {
+			const char *name = strerrorname_np(-r);
+
+			(void)status_send(build->sync, NULL, "error", stages[i].name,
+					  name ? name : "EIO", err.text, NULL);
+			return r;
+		}
+	}
+	return 0;
+}
+
+int main(void)
+{
+	log_setup("cellwall-sandbox", LOG_LEVEL_WARNING);
+	return supervisor_run();
+}

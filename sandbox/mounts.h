@@ -1,0 +1,36 @@
+/*
+ * mounts: the new root, from the tables in mounts.c and etc.c and the sources of the spec.
+ */
+#ifndef SANDBOX_MOUNTS_H
+#define SANDBOX_MOUNTS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "sandbox/base.h"
+
+struct build;
+
+/* Stages of the builder. */
+int mounts_private(struct build *build,
+		   struct err *err); /* nothing is propagated to or from the host */
+int mounts_build(struct build *build, struct err *err);
+
+/* Calls `found` for each host path that the tables want to see inside. Stops at the first negative
+ * result. */
+typedef int mounts_host_fn(void *arg, bool device, const char *path);
+int mounts_each_host_path(mounts_host_fn *found, void *arg);
+
+/* openat2(2) with no magic link followed; never leaves `root`. Returns a descriptor or a negative
+ * errno. */
+int mounts_open(int root, const char *path, int flags);
+
+/*
+ * An unattached mount of a file system, `options` as "key=value" or "key" strings up to a NULL;
+ * `attributes` of fsmount(2). Returns a descriptor or a negative errno.
+ */
+int mounts_new(const char *type, const char *const *options, unsigned attributes, struct err *err);
+/* Attaches a detached mount to what `place` (O_PATH) is open on. */
+int mounts_attach(int mount, int place, struct err *err);
+
+#endif

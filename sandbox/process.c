@@ -1,0 +1,69 @@
+#include "sandbox/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define KEEP_MAX 16
+
+void process_reset_signals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	/* Dispositions first: a handler of the parent must not run here when the mask opens. */
+	for (int number = 1; number < NSIG; number++)
+		(void)sigaction(number, &action, NULL); /* SIGKILL, SIGSTOP and libc's own refuse */
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int process_protect(int lifeline, int signal, struct err *err)
+{
+	if (prctl(PR_SET_PDEATHSIG, (unsigned long)signal, 0, 0, 0) < 0)
+		return err_errno(err, "cannot set the parent death signal");
+	if (process_orphaned(lifeline))
+		_exit(EXIT_ORPHAN);
+	return 0;
+}
+
+bool process_orphaned(int lifeline)
+{
+	struct pollfd watch = {.fd = lifeline,
+			       .events = 0}; /* a hang-up is reported without asking */
+	int r;
+
+	do
+		r = poll(&watch, 1, 0);
+	while (r < 0 && errno == EINTR);
+	return r > 0; /* POLLHUP; POLLNVAL and POLLERR also mean that nobody can be waited for */
+}
+
+int process_keep_fds(const int *fds, size_t count)
+{
+	int aside[KEEP_MAX];
+
+	if (count > KEEP_MAX)
+		return -EINVAL;
+	/* First out of the way: descriptor 4 may have to become 3 while 3 becomes 4. */
+	for (size_t i = 0; i < count; i++) {
+		aside[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + (int)count);
+		if (aside[i] < 0)
+			return -errno;
+	}
+	for (size_t i = 0; i < count; i++) {
+		int r;
+
+		do
+			r = dup2(aside[i], 3 + (int)i);
+		while (r < 0 && (errno == EINTR || errno == EBUSY));
+		if (r < 0)
+			return -errno;
+	}
+	if (close_range(3 + (unsigned)count, ~0u, 0) < 0)
+		return -errno;
+	return 0;
+}

@@ -1,0 +1,62 @@
+/*
+ * relay: the numbers of the airlock process, each with its reason, and the descriptors it is
+ * started with.
+ */
+#ifndef SANDBOX_RELAY_H
+#define SANDBOX_RELAY_H
+
+/* What the sandbox builder leaves open for cellwall-relay, besides 0, 1 and 2. */
+enum {
+	RELAY_FD_WALL = 3,     /* the wall: a connected stream socket */
+	RELAY_FD_LIFELINE = 4, /* read end of a pipe that only the supervisor holds */
+	RELAY_FD_SOCKETS = 5,  /* the shared socket tmpfs */
+	RELAY_FD_ERROR = 6,    /* "STAGE: what: errno text" and a newline when the start fails, then
+				  end of file */
+};
+
+/* Bytes of iopub that wait for the wall, overhead included, before messages are dropped with a
+ * count. A kernel that is not paused in time must be able to say a 100 MB output, another, and
+ * "idle" while the first is still on its way. One message of WALL_TOTAL_MAX may come on top. */
+#define RELAY_OUTPUT_MAX (256L * 1024 * 1024)
+/* Bytes of replies that wait for the wall before the kernel's reply sockets are not read any more.
+ */
+#define RELAY_REPLIES_MAX (16L * 1024 * 1024)
+/* Replies in libzmq's queue while they are not read: as many as an ordinary client's socket holds.
+ */
+#define RELAY_REPLIES_HWM 1000
+/* Output in libzmq's queue: it is always read, so that only a kernel that is faster than the relay
+ * for seconds gets here, and has to wait. */
+#define RELAY_OUTPUT_HWM 100000
+/* Bytes for a kernel that does not take them before the wall is not read any more. Large, because a
+ * full queue keeps an interrupt_request on control waiting too. */
+#define RELAY_INPUT_MAX (256L * 1024 * 1024)
+
+/* Above this many waiting bytes, small parts are copied out of libzmq's shared 8 KiB receive
+ * buffers: a kernel that sends in dribs would make each part keep a whole one. */
+#define RELAY_COMPACT_MIN  (1024L * 1024)
+#define RELAY_COMPACT_PART 8192u
+
+/* Parts of a client's message from this size on are lent to libzmq, smaller ones copied. */
+#define RELAY_LEND_MIN (16u * 1024)
+
+/* Messages and bytes taken from one socket before the others have their turn. */
+#define RELAY_TURN_MESSAGES 256
+#define RELAY_TURN_BYTES    (4L * 1024 * 1024)
+
+/* The kernel binds its sockets some 700 ms after it was started; a connect(2) that finds none costs
+ * microseconds. */
+#define RELAY_RECONNECT_MS 5
+/* After the handshake the subscription is on its way to the kernel's iopub socket, which looks for
+ * it at the latest 1 ms after it was last used (libzmq's max_command_delay). */
+#define RELAY_SETTLE_MS 5
+/* A connection that libzmq gave up (a frame over ZMQ_MAXMSGSIZE, garbage) it does not make again;
+ * we do. */
+#define RELAY_RESUBSCRIBE_MS 100
+
+/* After the proxy has said its last word: until the kernel has been silent for this long, at the
+ * most for that long, and then as long as writing may take. */
+#define RELAY_QUIET_MS 30
+#define RELAY_DRAIN_MS 250
+#define RELAY_FLUSH_MS 2000
+
+#endif

@@ -1,0 +1,263 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sandbox/collect.h"
+
+void partial_drop(struct partial *partial)
+{
+	copy_abort(&partial->copy);
+	free(partial->path);
+	partial->path = NULL;
+}
+
+/*
+ * Could a change to come get the same time stamp as the last one? The file system takes stamps from
+ * the coarse clock (or, since 6.13, from a finer one); one without nanoseconds has whole seconds.
+ */
+static bool is_fresh(const struct stat *status)
+{
+	const struct timespec *last = &status->st_ctim;
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
+		return true;
+	if (now.tv_sec != last->tv_sec)
+		return now.tv_sec < last->tv_sec;
+	return last->tv_nsec == 0 || now.tv_nsec <= last->tv_nsec;
+}
+
+/* Until the clock has gone on; a tick can be late, a stamp from another machine's clock ahead. */
+static void wait_a_tick(const struct stat *status)
+{
+	struct timespec tick;
+
+	if (clock_getres(CLOCK_REALTIME_COARSE, &tick) < 0)
+		return;
+	for (int i = 0; i < 4 && is_fresh(status); i++)
+		nanosleep(&tick, NULL);
+}
+
+/* Opens the present file and looks at it. Returns 0; 1 when there is nothing to do (said or
+ * counted); or a negative errno. */
+static int open_result(struct collector *c, struct result *result)
+{
+	struct walk *walk = &c->staging->walk;
+	bool fresh, writer;
+
+	if (walk_stat(walk, &result->status) < 0)
+		return 1;
+	if (!c->waited && is_fresh(&result->status)) {
+		wait_a_tick(&result->status);
+		c->waited = true;
+	}
+	result->in = tree_step(walk_here(walk)->fd, walk->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (result->in == -ENOENT)
+		return 1;
+	if (result->in == -EACCES || result->in == -EPERM) {
+		collect_refuse(c, walk->path, "it cannot be read");
+		return 1;
+	}
+	if (result->in == -ELOOP || result->in == -ENXIO || result->in == -EXDEV) {
+		c->report.left++; /* it became something else just now */
+		return 1;
+	}
+	if (result->in < 0)
+		return result->in;
+	if (fstat(result->in, &result->status) < 0)
+		return -errno;
+	if (!S_ISREG(result->status.st_mode)) {
+		c->report.left++;
+		return 1;
+	}
+	if (result->status.st_uid != c->staging->owner) {
+		collect_refuse(c, walk->path, "it belongs to somebody else");
+		return 1;
+	}
+	if (!collect_within_limits(c, result->file, result->status.st_size))
+		return 1;
+	seen_source_of(&result->status, &result->source);
+	fresh = is_fresh(&result->status);
+	writer = copy_has_writer(result->in);
+	if (fresh && writer) {
+		c->report.left++; /* being written this very moment */
+		return 1;
+	}
+	result->unsettled = fresh || writer;
+	result->again = result->file && result->file->brought &&
+			seen_same_source(&result->source, &result->file->source);
+	/* brought out as it was; its writer is still there */
+	return result->again && result->unsettled;
+}
+
+/* A copy of this very version that a deadline interrupted, or a new one. */
+static int begin_copy(struct collector *c, struct result *result, struct copy *copy)
+{
+	struct partial *partial = &c->staging->partial;
+
+	if (partial->path && strcmp(partial->path, c->staging->walk.path) == 0) {
+		if (!result->unsettled && seen_same_source(&partial->source, &result->source)) {
+			*copy = partial->copy;
+			copy_init(&partial->copy);
+			partial_drop(partial);
+			return 0;
+		}
+		partial_drop(partial);
+	}
+	return copy_begin(copy, result->directory, result->status.st_size);
+}
+
+static void keep_partial(struct collector *c, struct result *result, struct copy *copy)
+{
+	struct partial *partial = &c->staging->partial;
+
+	partial_drop(partial);
+	partial->path = strdup(c->staging->walk.path);
+	if (!partial->path)
+		return;
+	partial->copy = *copy;
+	partial->source = result->source;
+	copy_init(copy);
+}
+
+static int remember(struct collector *c, struct result *result, const struct seen_target *target)
+{
+	struct seen_file *file = seen_add(&c->staging->seen, c->staging->walk.path);
+	char reason[NAME_MAX * 4 + 200], name[NAME_MAX * 4 + 1];
+	bool moved;
+
+	if (!file)
+		return -ENOMEM;
+	moved = result->why && !(file->brought && file->beside == result->beside);
+	/* a record that could not be written costs a comparison after a crash */
+	(void)seen_store(&c->staging->seen, file, &result->source, target, result->beside,
+			 result->unsettled);
+	if (moved && !result->equal && c->refused) {
+		snprintf(reason, sizeof(reason), "it is beside as \"%s\": %s",
+			 escape_string(name, sizeof(name), result->target), result->why);
+		c->refused(c->arg, c->staging->walk.path, reason);
+	}
+	return 0;
+}
+
+/* Gives a finished copy its name. Returns 0, 1 when it is refused (said), or a negative errno. */
+static int commit(struct collector *c, struct result *result, struct copy *copy)
+{
+	struct copy_dress dress = {
+		.give = c->give,
+		.uid = c->uid,
+		.gid = c->gid,
+		/* never set-id bits; always readable for its owner */
+		.mode = (result->status.st_mode & 0777 & ~c->staging->mask) | S_IRUSR,
+		.mtime = result->status.st_mtim,
+	};
+	struct seen_target target;
+	struct stat status;
+	int r = -EEXIST;
+
+	for (int attempts = 0; attempts < 3; attempts++) {
+		r = copy_commit(copy, result->directory, result->target, result->replace, &dress,
+				&status);
+		if (r == 0)
+			break;
+		if (r != -EEXIST)
+			return r;
+		/* somebody made a file of that name meanwhile */
+		r = target_choose(c, result, c->staging->walk.name);
+		if (r == 0 && result->equal)
+			return remember(c, result, &result->found);
+		if (r != 0)
+			return r;
+	}
+	if (r < 0)
+		return r;
+	seen_target_of(&status, &target);
+	c->report.files++;
+	c->report.bytes += (uint64_t)status.st_size;
+	return remember(c, result, &target);
+}
+
+/* Copies an opened result. Returns 0, 1 when it waits for a later turn or was refused, or a
+ * negative errno. */
+static int copy_result(struct collector *c, struct result *result)
+{
+	cleanup(copy_abort) struct copy copy;
+	struct seen_source after;
+	struct stat status;
+	int r;
+
+	copy_init(&copy);
+	r = begin_copy(c, result, &copy);
+	if (r < 0)
+		return r;
+	r = copy_run(&copy, result->in, c->deadline);
+	if (r == -ETIME && !result->unsettled)
+		keep_partial(c, result, &copy);
+	if (r < 0)
+		return r;
+	if (fstat(result->in, &status) < 0)
+		return -errno;
+	seen_source_of(&status, &after);
+	if (!seen_same_source(&after, &result->source)) {
+		c->report.left++; /* changed while it was copied: half old and half new */
+		return 1;
+	}
+	return commit(c, result, &copy);
+}
+
+/* Errors that belong to this one file. */
+static const char *refusal_of(int error)
+{
+	switch (error) {
+	case -ENAMETOOLONG:
+	case -EILSEQ:
+	case -EINVAL:
+		return "the host's file system does not take its name";
+	case -EFBIG:
+		return "it is too large for the host's file system";
+	case -EISDIR:
+	case -ENOTDIR:
+	case -ELOOP:
+		return "a link, file or directory is in its way on the host";
+	case -EXDEV:
+		return "another file system is mounted on its way on the host";
+	default:
+		return NULL;
+	}
+}
+
+void result_bring(struct collector *c, struct seen_file *file)
+{
+	const char *path = c->staging->walk.path, *reason;
+	struct result result = {.in = -1, .file = file};
+	int r = open_result(c, &result);
+
+	if (r == 0) {
+		result.directory = target_directory(c);
+		r = result.directory < 0 ? result.directory : 0;
+		if (r < 0 && c->out < 0) {
+			close_fd(&result.in);
+			return; /* open_out said it */
+		}
+	}
+	if (r == 0)
+		r = target_choose(c, &result, c->staging->walk.name);
+	if (r == 0 && result.equal)
+		r = remember(c, &result, &result.found);
+	else if (r == 0)
+		r = copy_result(c, &result);
+	close_fd(&result.in);
+	reason = r < 0 ? refusal_of(r) : NULL;
+	if (r == -ETIME) {
+		c->report.left++;
+		c->stop = true;
+	} else if (r == -ENOENT || r == -EEXIST) {
+		c->report.left++; /* the host removed the directory, or makes files of that name,
+				     just now */
+	} else if (reason) {
+		collect_refuse(c, path, "%s", reason);
+	} else if (r < 0) {
+		collect_fail(c, r, path);
+	}
+}

@@ -1,0 +1,65 @@
+#include "sandbox/rlimit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "sandbox/build.h"
+
+#define RELAY_DATA (UINT64_C(2) << 30)
+
+/* Soft and hard; where the hard limit that was inherited is lower, that one stays. */
+static int set(__rlimit_resource_t resource, const char *name, uint64_t value, struct err *err)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit) < 0)
+		return err_errno(err, "cannot read %s", name);
+	if (limit.rlim_max > value)
+		limit.rlim_max = value;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(resource, &limit) < 0)
+		return err_errno(err, "cannot set %s to %" PRIu64, name, value);
+	return 0;
+}
+
+int rlimit_kernel(struct build *build, struct err *err)
+{
+	const struct spec *spec = build->spec;
+	const struct {
+		__rlimit_resource_t resource;
+		const char *name;
+		uint64_t value;
+	} limits[] = {
+		/* No core file: core_pattern may pipe it to a program on the host. */
+		{RLIMIT_CORE, "RLIMIT_CORE", 0},
+		/* Counted per user namespace and uid since Linux 5.14; bounds a fork bomb. */
+		{RLIMIT_NPROC, "RLIMIT_NPROC", spec->pids},
+		{RLIMIT_NOFILE, "RLIMIT_NOFILE", spec->open_files},
+		/* The largest file that the collector would take; caps memfd_create(2) too. */
+		{RLIMIT_FSIZE, "RLIMIT_FSIZE", spec->out_bytes},
+		/* Real-time and nice are the host's affair. */
+		{RLIMIT_RTPRIO, "RLIMIT_RTPRIO", 0},
+		{RLIMIT_NICE, "RLIMIT_NICE", 0},
+	};
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (set(limits[i].resource, limits[i].name, limits[i].value, err) < 0)
+			return err->code;
+	}
+	if (spec->memory > 0)
+		return set(RLIMIT_AS, "RLIMIT_AS", spec->memory, err);
+	return 0;
+}
+
+int rlimit_relay(struct err *err)
+{
+#ifdef CELLWALL_SANITIZE
+	/* AddressSanitizer's shadow alone is terabytes of private writable mapping. */
+	(void)err;
+	return 0;
+#else
+	return set(RLIMIT_DATA, "RLIMIT_DATA", RELAY_DATA, err);
+#endif
+}

@@ -1,0 +1,323 @@
+#include "sandbox/seen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char magic[16] = "cellwall seen 1";
+
+struct journal_head {
+	char magic[16];
+	uint64_t key[2];
+};
+
+struct journal_record {
+	uint64_t hash;
+	struct seen_source source;
+	struct seen_target target;
+	uint32_t beside;
+	uint32_t unsettled;
+	uint64_t check; /* SipHash of all before: a torn record is no record */
+};
+
+static uint64_t rotate(uint64_t word, unsigned int by)
+{
+	return (word << by) | (word >> (64 - by));
+}
+
+static void sip_round(uint64_t v[4])
+{
+	v[0] += v[1];
+	v[1] = rotate(v[1], 13) ^ v[0];
+	v[0] = rotate(v[0], 32);
+	v[2] += v[3];
+	v[3] = rotate(v[3], 16) ^ v[2];
+	v[0] += v[3];
+	v[3] = rotate(v[3], 21) ^ v[0];
+	v[2] += v[1];
+	v[1] = rotate(v[1], 17) ^ v[2];
+	v[2] = rotate(v[2], 32);
+}
+
+/* SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012). */
+static uint64_t sip_hash(const uint64_t key[2], const void *data, size_t size)
+{
+	const unsigned char *at = data;
+	uint64_t v[4] = {
+		key[0] ^ 0x736f6d6570736575,
+		key[1] ^ 0x646f72616e646f6d,
+		key[0] ^ 0x6c7967656e657261,
+		key[1] ^ 0x7465646279746573,
+	};
+	size_t left = size;
+	uint64_t word;
+
+	for (;; at += 8, left -= 8) {
+		size_t part = left < 8 ? left : 8;
+
+		word = 0;
+		memcpy(&word, at, part);
+		if (part < 8)
+			word |= (uint64_t)size << 56;
+		v[3] ^= word;
+		sip_round(v);
+		sip_round(v);
+		v[0] ^= word;
+		if (part < 8)
+			break;
+	}
+	v[2] ^= 0xff;
+	for (int i = 0; i < 4; i++)
+		sip_round(v);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+int seen_init(struct seen *seen)
+{
+	memset(seen, 0, sizeof(*seen));
+	seen->journal = -1;
+	seen->size = 64;
+	seen->table = calloc(seen->size, sizeof(*seen->table));
+	if (!seen->table)
+		return -ENOMEM;
+	return random_bytes(seen->key, sizeof(seen->key));
+}
+
+void seen_done(struct seen *seen)
+{
+	for (size_t i = 0; i < seen->size && seen->table; i++) {
+		if (seen->table[i])
+			free(seen->table[i]->path);
+		free(seen->table[i]);
+	}
+	free(seen->table);
+	seen->table = NULL;
+	close_fd(&seen->journal);
+}
+
+static void insert(struct seen_file **table, size_t size, struct seen_file *file)
+{
+	size_t i = file->hash & (size - 1);
+
+	while (table[i])
+		i = (i + 1) & (size - 1);
+	table[i] = file;
+}
+
+static int grow(struct seen *seen)
+{
+	size_t size = seen->size * 2;
+	struct seen_file **table;
+
+	if (seen->used * 2 < seen->size)
+		return 0;
+	table = calloc(size, sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	for (size_t i = 0; i < seen->size; i++)
+		if (seen->table[i])
+			insert(table, size, seen->table[i]);
+	free(seen->table);
+	seen->table = table;
+	seen->size = size;
+	return 0;
+}
+
+static struct seen_file *find(struct seen *seen, const char *path, uint64_t hash)
+{
+	for (size_t i = hash & (seen->size - 1); seen->table[i]; i = (i + 1) & (seen->size - 1)) {
+		struct seen_file *file = seen->table[i];
+
+		if (file->hash == hash && (!file->path || strcmp(file->path, path) == 0))
+			return file;
+	}
+	return NULL;
+}
+
+struct seen_file *seen_find(struct seen *seen, const char *path)
+{
+	return find(seen, path, sip_hash(seen->key, path, strlen(path)));
+}
+
+/* Takes nothing; `path` may be NULL (restored). */
+static struct seen_file *add(struct seen *seen, const char *path, uint64_t hash)
+{
+	struct seen_file *file = NULL;
+
+	if (grow(seen) < 0)
+		return NULL;
+	file = calloc(1, sizeof(*file));
+	if (!file)
+		return NULL;
+	file->hash = hash;
+	if (path) {
+		file->path = strdup(path);
+		if (!file->path) {
+			free(file);
+			return NULL;
+		}
+	}
+	insert(seen->table, seen->size, file);
+	seen->used++;
+	return file;
+}
+
+struct seen_file *seen_add(struct seen *seen, const char *path)
+{
+	uint64_t hash = sip_hash(seen->key, path, strlen(path));
+	struct seen_file *file = find(seen, path, hash);
+
+	if (!file) {
+		file = add(seen, path, hash);
+		if (file)
+			seen->refused++;
+		return file;
+	}
+	if (!file->path)
+		file->path = strdup(path); /* NULL is tried again next time */
+	return file;
+}
+
+static uint64_t record_check(const struct seen *seen, const struct journal_record *record)
+{
+	return sip_hash(seen->key, record, offsetof(struct journal_record, check));
+}
+
+static int restore(struct seen *seen, const struct journal_record *record)
+{
+	struct seen_file *file = add(seen, NULL, record->hash);
+
+	if (!file)
+		return -ENOMEM;
+	file->source = record->source;
+	file->target = record->target;
+	file->beside = record->beside;
+	file->unsettled = record->unsettled != 0;
+	file->brought = true;
+	file->slot = seen->slots;
+	seen->files++;
+	seen->bytes += record->target.size;
+	return 0;
+}
+
+static off_t record_offset(uint32_t slot)
+{
+	return (off_t)(sizeof(struct journal_head) + slot * sizeof(struct journal_record));
+}
+
+/* Reads the records; returns 1 when the file is a journal, 0 when it is none. */
+static int load(struct seen *seen, int fd, uint64_t limit)
+{
+	struct journal_head head;
+	struct journal_record record;
+
+	if (pread(fd, &head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
+	    memcmp(head.magic, magic, sizeof(magic)) != 0)
+		return 0;
+	memcpy(seen->key, head.key, sizeof(head.key));
+	while (seen->slots < limit && seen->slots < UINT32_MAX &&
+	       pread(fd, &record, sizeof(record), record_offset(seen->slots)) ==
+		       (ssize_t)sizeof(record)) {
+		if (record.check == record_check(seen, &record)) {
+			int r = restore(seen, &record);
+
+			if (r < 0)
+				return r;
+		}
+		seen->slots++;
+	}
+	return 1;
+}
+
+int seen_journal(struct seen *seen, int fd, uint64_t limit)
+{
+	cleanup(close_fd) int journal = fd;
+	struct journal_head head;
+	int r = load(seen, journal, limit);
+
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		memcpy(head.magic, magic, sizeof(magic));
+		memcpy(head.key, seen->key, sizeof(head.key));
+		if (ftruncate(journal, 0) < 0)
+			return -errno;
+		if (pwrite(journal, &head, sizeof(head), 0) != (ssize_t)sizeof(head))
+			return errno ? -errno : -EIO;
+	}
+	seen->journal = steal_fd(&journal);
+	return 0;
+}
+
+int seen_peek(struct seen *seen, int fd, uint64_t limit)
+{
+	cleanup(close_fd) int journal = fd;
+	int r = load(seen, journal, limit);
+
+	return r < 0 ? r : 0;
+}
+
+int seen_store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
+	       const struct seen_target *target, uint32_t beside, bool unsettled)
+{
+	struct journal_record record = {.hash = file->hash};
+	ssize_t wrote;
+
+	if (!file->brought) {
+		file->brought = true;
+		file->slot = seen->slots++;
+		seen->files++;
+		seen->refused--;
+	} else if (file->beside == beside) {
+		/* it took the place of our own earlier one */
+		seen->bytes -= file->target.size;
+	}
+	seen->bytes += target->size;
+	file->source = *source;
+	file->target = *target;
+	file->beside = beside;
+	file->unsettled = unsettled;
+	if (seen->journal < 0)
+		return 0;
+	record.source = *source;
+	record.target = *target;
+	record.beside = beside;
+	record.unsettled = unsettled;
+	record.check = record_check(seen, &record);
+	wrote = pwrite(seen->journal, &record, sizeof(record), record_offset(file->slot));
+	if (wrote < 0)
+		return -errno;
+	return wrote == (ssize_t)sizeof(record) ? 0 : -ENOSPC;
+}
+
+static int64_t nanoseconds(struct timespec time)
+{
+	return (int64_t)((uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec);
+}
+
+void seen_source_of(const struct stat *status, struct seen_source *ret_source)
+{
+	ret_source->inode = status->st_ino;
+	ret_source->size = (uint64_t)status->st_size;
+	ret_source->mtime = nanoseconds(status->st_mtim);
+	ret_source->ctime = nanoseconds(status->st_ctim);
+}
+
+void seen_target_of(const struct stat *status, struct seen_target *ret_target)
+{
+	ret_target->inode = status->st_ino;
+	ret_target->size = (uint64_t)status->st_size;
+	ret_target->mtime = nanoseconds(status->st_mtim);
+}
+
+bool seen_same_source(const struct seen_source *a, const struct seen_source *b)
+{
+	return a->inode == b->inode && a->size == b->size && a->mtime == b->mtime &&
+	       a->ctime == b->ctime;
+}
+
+bool seen_same_target(const struct seen_target *a, const struct seen_target *b)
+{
+	return a->inode == b->inode && a->size == b->size && a->mtime == b->mtime;
+}

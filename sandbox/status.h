@@ -1,0 +1,62 @@
+/*
+ * status: what the trusted side and the supervisor say to each other, on one SOCK_SEQPACKET pair
+ * (unix(7)).
+ *
+ * A packet is text: a word, then fields, each after one TAB; at most STATUS_MAX bytes and
+ * STATUS_FIELDS fields. TAB, newline and backslash inside a field are written \t \n \\. Both ends
+ * are ours; a packet that does not parse is a bug, reported as -EPROTO. Descriptors travel only
+ * with "wall", only towards the proxy.
+ *
+ * supervisor -> proxy
+ *   wall                      with two descriptors: the wall socket, the read end of the kernel's
+ * stdout+stderr error STAGE ERRNO TEXT    the launch failed at STAGE; the supervisor ends after it
+ *   started                   the kernel's execve succeeded
+ *   paused 0|1                answer to pause: 1 when every process was seen stopped
+ *   resumed                   answer to resume
+ *   collected SEQ FILES BYTES LEFT   answer to collect; LEFT: how many files wait for a later turn
+ *   refused PATH REASON       the collector left PATH (relative to /work, raw bytes) out, said once
+ * per path notice TEXT               anything else the user should read gone CODE SIGNAL the kernel
+ * ended (one of the two is 0); the final collection begins done FILES BYTES LEFT     final
+ * collection over; the supervisor ends after it
+ *
+ * proxy -> supervisor
+ *   interrupt                 SIGINT to the kernel's process group, once
+ *   terminate                 SIGTERM to the kernel's process group, SIGKILL after
+ * TERMINATE_GRACE_MS kill                      SIGKILL to everything inside, now pause, resume
+ * SIGSTOP / SIGCONT to everything inside collect SEQ               bring new and changed files out
+ *   socket DEV INO PATH       a socket file of the client side, to unlink if the proxy dies without
+ * doing it
+ */
+#ifndef SANDBOX_STATUS_H
+#define SANDBOX_STATUS_H
+
+#include <stddef.h>
+
+#include "sandbox/base.h"
+
+#define STATUS_MAX    8192
+#define STATUS_FIELDS 6
+#define STATUS_FDS    2
+
+struct status {
+	char text[STATUS_MAX];		  /* unescaped in place */
+	const char *word;		  /* points into text */
+	const char *field[STATUS_FIELDS]; /* NULL past the last */
+	size_t fields;
+	int fds[STATUS_FDS]; /* -1 when none; owned by the caller after status_receive */
+};
+
+/*
+ * Sends one packet; fields end with NULL: status_send(fd, &err, "gone", "0", "9", NULL). Blocks at
+ * most until the peer reads. A field too long is cut. Returns 0 or a negative errno (-EPIPE: the
+ * peer is gone).
+ */
+int status_send(int fd, struct err *err, const char *word, ...) __attribute__((sentinel));
+/* The same with `count` descriptors (lent, at most STATUS_FDS). */
+int status_send_fds(int fd, const int *fds, size_t count, struct err *err, const char *word, ...)
+	__attribute__((sentinel));
+/* Receives one packet. Returns 1; 0 at end of file; -EAGAIN when the socket is non-blocking and
+ * empty; or -errno. */
+int status_receive(int fd, struct status *ret_status, struct err *err);
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * supervisor: one sandbox from the spec to its last result.
+ *
+ * In: descriptors 3 (status), 4 (spec) and 5 (lifeline) from the proxy. Out: see status.h. It stays
+ * in the host's namespaces, is single-threaded, reads nothing that the kernel can write but pid 1's
+ * fixed-size reports, and ends only when nothing of the sandbox is left. May log.
+ */
+#ifndef SANDBOX_SUPERVISOR_H
+#define SANDBOX_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sandbox/base.h"
+#include "sandbox/build.h"
+#include "sandbox/spec.h"
+
+#define SUPERVISOR_STATUS   3
+#define SUPERVISOR_SPEC	    4
+#define SUPERVISOR_LIFELINE 5
+
+/* Every descriptor that the supervisor holds, so that a child can close them all. */
+enum supervisor_fd {
+	FD_STATUS, /* the proxy */
+	FD_SPEC,
+	FD_LIFELINE, /* hangs up when the proxy is gone */
+	FD_SIGNALS,
+	FD_SYNC,	   /* the processes that build, see build.h */
+	FD_CONTROL,	   /* pid 1, see init.h */
+	FD_RELAY_ERROR,	   /* the relay's reason when it cannot start */
+	FD_COLLECTOR,	   /* see collector.h */
+	FD_RECOVERER,	   /* the same words, from the short-lived one */
+	FD_COLLECTOR_LIFE, /* write ends: closing one ends that child */
+	FD_RECOVERER_LIFE,
+	FD_BUILDER_LIFE,
+	FD_RELAY_LIFE,
+	FD_INIT_LIFE,
+	FD_COUNT,
+};
+
+enum supervisor_child {
+	CHILD_COLLECTOR,
+	CHILD_RECOVERER,
+	CHILD_BUILDER,
+	CHILD_RELAY,
+	CHILD_INIT,
+	CHILD_COUNT,
+};
+
+enum supervisor_phase {
+	PHASE_BUILDING,
+	PHASE_RUNNING,	/* the kernel was executed */
+	PHASE_ENDING,	/* pid 1 is gone or was told to go; collecting what is left */
+	PHASE_FINISHED, /* the collector has answered */
+};
+
+/* A socket file of the client side (status.h, "socket"). */
+struct client_socket {
+	uint64_t device, inode;
+	char *path;
+};
+
+#define CLIENT_SOCKETS_MAX 64
+
+struct supervisor {
+	struct spec spec;
+	struct identity identity;
+	char *work;
+	int fd[FD_COUNT];	  /* -1: none */
+	pid_t child[CHILD_COUNT]; /* 0: none, or gone */
+	enum supervisor_phase phase;
+	bool failed;	/* the launch failed and the proxy was told */
+	bool executing; /* "exec" was seen: the kernel may have written something */
+	bool proxy_gone;
+	bool ended;	     /* pid 1 has said how the kernel ended */
+	int code, signal;    /* and this is how */
+	bool gone;	     /* pid 1 is gone, or never was */
+	uint64_t results[3]; /* files and bytes collected at the end, files left */
+	int64_t kill_at, relay_until, collect_until; /* now_ms; 0: not set */
+	struct client_socket sockets[CLIENT_SOCKETS_MAX];
+	size_t socket_count;
+};
+
+/* Returns the exit code of the process. */
+int supervisor_run(void);
+
+/* One packet to the proxy, while there is one; `first` and `second` may be NULL. */
+void supervisor_tell(struct supervisor *supervisor, const char *word, const char *first,
+		     const char *second);
+/* The launch failed: says so once and ends what was built. */
+void supervisor_fail(struct supervisor *supervisor, const char *stage, const struct err *err);
+void supervisor_fail_text(struct supervisor *supervisor, const char *stage, const char *name,
+			  const char *text);
+/* Everything inside is to end now. */
+void supervisor_end(struct supervisor *supervisor);
+void supervisor_end_relay(struct supervisor *supervisor);
+
+#endif

@@ -1,0 +1,52 @@
+/* Any bytes as a header frame, and the same bytes as the text of a literal, which must be valid
+ * JSON. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/header.h"
+
+static void check_literal(const uint8_t *data, size_t size)
+{
+	char *literal = json_literal(data, size);
+	json_t *value;
+
+	if (!literal)
+		__builtin_trap();
+	for (const char *c = literal; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			__builtin_trap();
+	value = json_loads(literal, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	if (!json_is_string(value))
+		__builtin_trap();
+	json_decref(value);
+	free(literal);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct header header;
+	struct err err;
+	int r;
+
+	r = header_parse((struct iovec){(void *)(uintptr_t)data, size}, &header, &err);
+	if (r != 0 && r != -EPROTO && r != -ENOENT)
+		__builtin_trap();
+	if (r == -EPROTO && (err.text[0] == '\0' || strchr(err.text, '\n')))
+		__builtin_trap();
+	if (r == 0) {
+		char *made = header_make(header.msg_type, header.session);
+		struct header again;
+
+		if (!made || header_parse((struct iovec){made, strlen(made)}, &again, &err) != 0 ||
+		    strcmp(again.msg_type, header.msg_type) != 0 ||
+		    strcmp(again.session, header.session) != 0)
+			__builtin_trap();
+		free(made);
+	}
+	check_literal(data, size);
+	return 0;
+}

@@ -1,0 +1,91 @@
+"""Fixtures: one site per run, kernels that end with their test, and a look for what was left behind after each test."""
+
+import faulthandler
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import harness  # noqa: E402
+import processes  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes half a minute; run when CELLWALL_SLOW=1")
+    config.addinivalue_line("markers", "core: also run against the instrumented build")
+    for name in ("CELLWALL_PREFIX", "CELLWALL_KERNEL"):
+        if name not in os.environ:
+            raise pytest.UsageError(f"{name} is not set: start these suites with tests/run")
+    # A test that hangs says where, and ends the run instead of holding it for ever.
+    faulthandler.dump_traceback_later(1500, exit=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not harness.SLOW:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(scope="session")
+def site():
+    site = harness.Site()
+    os.chdir(site.root)
+    yield site
+    os.chdir("/")
+    site.close()
+
+
+@pytest.fixture
+def start(site):
+    """start(kind, …) gives a running kernel that ends with the test."""
+    kernels = []
+
+    def begin(kind, **options):
+        kernel = harness.Kernel(site, kind, **options)
+        kernels.append(kernel)
+        return kernel
+
+    yield begin
+    for kernel in kernels:
+        kernel.close()
+
+
+@pytest.fixture
+def launch(site):
+    """launch(program, …) gives a `cellwall kernel` process that ends with the test."""
+    launches = []
+
+    def begin(*kernel, **options):
+        launched = harness.Launch(site, *kernel, **options)
+        launches.append(launched)
+        return launched
+
+    yield begin
+    for launched in launches:
+        launched.close()
+
+
+@pytest.fixture(scope="module", params=[harness.DIRECT, harness.ISOLATED])
+def shared(request, site):
+    """One kernel of each kind for all tests of a module that leave it as they found it."""
+    kernel = harness.Kernel(site, request.param)
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+def nothing_left(site):
+    """Fails the test when a process, mount, socket or private directory of a kernel stays behind."""
+    mounts = processes.mounts()
+    since = processes.now_ticks()
+    private = set(site.private_directories())
+    yield
+    gone = processes.wait_until(lambda: not processes.strays(site.prefix, since), 5 * harness.PATIENCE)
+    assert gone, processes.strays(site.prefix, since)
+    assert processes.mounts() - mounts == set()
+    assert site.leftovers() == []
+    assert set(site.private_directories()) - private == set()

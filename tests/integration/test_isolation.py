@@ -1,0 +1,459 @@
+"""What a cell can reach. Each check runs without the wall too and reaches its aim there, so that it can fail.
+
+A check is a piece of code that prints REACHED when it got what it must not get. What only root may have on the host
+(/etc/shadow) is checked outside only when the suite runs as root.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import threading
+
+import pytest
+
+import harness
+from harness import DIRECT, ISOLATED
+
+ROOT = os.geteuid() == 0
+PROBE = pathlib.Path(os.environ.get("CELLWALL_TESTS", pathlib.Path(__file__).parents[1])) / "probe" / "inside.py"
+
+
+class Host:
+    """Things of the host that a kernel must not reach, for as long as the tests of this module run."""
+
+    def __init__(self, site):
+        self.site = site
+        self.loopback = self._serve(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        self.port = self.loopback.getsockname()[1]
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.udp_port = self.udp.getsockname()[1]
+        threading.Thread(target=self._answer_names, daemon=True).start()
+        self.abstract_name = f"cellwall-test-{os.getpid()}"
+        self.abstract = self._serve(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + self.abstract_name)
+        self.path = site.home / "host.sock"
+        self.by_path = self._serve(socket.AF_UNIX, socket.SOCK_STREAM, str(self.path))
+        os.chmod(self.path, 0o777)
+        self.marker = f"86{os.getpid()}.25"
+        self.process = subprocess.Popen(["sleep", self.marker])
+        self.keyring_word = "cellwall-test-key"
+        self.keyring = self._add_key()
+        self.writable = site.home / "may-be-written"
+        self.writable.mkdir()
+
+    @staticmethod
+    def _serve(family, kind, address):
+        server = socket.socket(family, kind)
+        server.bind(address)
+        server.listen(8)
+
+        def loop():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(b"HELLO FROM THE HOST")
+
+        threading.Thread(target=loop, daemon=True).start()
+        return server
+
+    def _answer_names(self):
+        while True:
+            try:
+                data, address = self.udp.recvfrom(512)
+            except OSError:
+                return
+            self.udp.sendto(b"ANSWER " + data[:2], address)
+
+    def _add_key(self):
+        """A key in the session keyring, which children inherit (keyrings(7)); None where the host has none."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        serial = libc.syscall(248, b"user", self.keyring_word.encode(), b"key material", 12, -3)
+        return serial if serial > 0 else None
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        for server in (self.loopback, self.abstract, self.by_path, self.udp):
+            server.close()
+
+
+@pytest.fixture(scope="module")
+def host(site):
+    host = Host(site)
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module", params=[DIRECT, ISOLATED])
+def kernel(request, host, site):
+    site.put(site.root, "shown/plain.txt", "shown")
+    kernel = harness.Kernel(site, request.param, cwd=site.project(staging__in__given_txt="given"))
+    yield kernel
+    kernel.close()
+
+
+CHECKS = {
+    "interface": """
+        names = [line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line]
+        if [name for name in names if name != 'lo']: print('REACHED', names)
+    """,
+    "interface-ioctl": """
+        import socket
+        names = [name for _, name in socket.if_nameindex()]
+        if [name for name in names if name != 'lo']: print('REACHED', names)
+    """,
+    "loopback": """
+        import socket
+        print('REACHED', socket.create_connection(('127.0.0.1', {port}), 3).recv(99))
+    """,
+    "loopback-by-any-address": """
+        import socket
+        print('REACHED', socket.create_connection(('0.0.0.0', {port}), 3).recv(99))
+    """,
+    "abstract-socket": """
+        import socket
+        s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('\\0{abstract}')
+        print('REACHED', s.recv(99))
+    """,
+    "socket-path": """
+        import socket
+        s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect({socket_path!r})
+        print('REACHED', s.recv(99))
+    """,
+    "datagram": """
+        import socket
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
+        s.sendto(b'xx', ('127.0.0.1', {udp_port})); print('REACHED', s.recv(99))
+    """,
+    "home-ssh": """
+        print('REACHED', open({home!r} + '/.ssh/x').read())
+    """,
+    "home-expanded": """
+        import os
+        print('REACHED', open(os.path.expanduser('~/.ssh/x')).read())
+    """,
+    "home-listed": """
+        import os
+        if 'may-be-written' in os.listdir({home!r}): print('REACHED')
+    """,
+    "shadow-exists": """
+        import os
+        if os.path.exists('/etc/shadow'): print('REACHED')
+    """,
+    "environment": """
+        import os
+        if {secret!r} in str(os.environ): print('REACHED')
+    """,
+    "environment-of-others": """
+        import glob
+        for path in glob.glob('/proc/[0-9]*/environ') + glob.glob('/proc/[0-9]*/task/*/environ'):
+            try:
+                if {secret!r}.encode() in open(path, 'rb').read(): print('REACHED', path)
+            except OSError: pass
+    """,
+    "environment-of-pid-1": """
+        print('REACHED' if open('/proc/1/environ', 'rb').read() else '')
+    """,
+    "processes": """
+        import glob
+        for path in glob.glob('/proc/[0-9]*/cmdline'):
+            try:
+                if {marker!r}.encode() in open(path, 'rb').read(): print('REACHED', path)
+            except OSError: pass
+    """,
+    "signal": """
+        import os
+        os.kill({pid}, 0)
+        if b'{marker}' in open('/proc/{pid}/cmdline', 'rb').read(): print('REACHED')
+    """,
+    "connection-file": """
+        print('REACHED', open({connection_file!r}).read())
+    """,
+    "outer-key-anywhere": """
+        import glob, os
+        places = ['/proc/self/environ', *glob.glob('/proc/[0-9]*/cmdline'), *glob.glob('/proc/[0-9]*/environ'), {connection_file!r}]
+        for top in ('/cellwall', '/tmp', '/work', '/home', '/dev/shm', '/run', '/s'):
+            for directory, _, names in os.walk(top):
+                places += [os.path.join(directory, name) for name in names]
+        for place in places:
+            try:
+                if os.path.isfile(place) and {key!r}.encode() in open(place, 'rb').read(1 << 20): print('REACHED', place)
+            except OSError: pass
+    """,
+    "keyring": """
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        serial = libc.syscall(250, 10, -3, b'user', {key_word!r}.encode(), 0)
+        if serial > 0: print('REACHED')
+    """,
+    "write-outside": """
+        open({writable!r} + '/from-inside', 'w').write('x'); print('REACHED')
+    """,
+    "write-interpreter": """
+        import sys
+        open(sys.prefix + '/cellwall-was-here', 'w').close(); print('REACHED')
+    """,
+    "write-staged": """
+        open('staging/in/given_txt', 'a').write('x'); print('REACHED')
+    """,
+    "new-user-namespace": """
+        import subprocess
+        print('REACHED' if subprocess.run(['unshare', '--user', 'true'], capture_output=True).returncode == 0 else '')
+    """,
+    "setuid-bit": """
+        import os, stat
+        open('s', 'w').close(); os.chmod('s', 0o4755)
+        if os.stat('s').st_mode & stat.S_ISUID: print('REACHED')
+    """,
+    "sys": """
+        import os
+        if os.listdir('/sys'): print('REACHED')
+    """,
+    "run": """
+        import os
+        if os.listdir('/run'): print('REACHED')
+    """,
+    "mounts": """
+        if {root!r} in open('/proc/self/mountinfo').read() or '/var' in [l.split()[4] for l in open('/proc/self/mountinfo')]: print('REACHED')
+        import os
+        if os.path.exists({root!r}): print('REACHED')
+    """,
+    "memory-of-pid-1": """
+        open('/proc/1/maps').read(1); import os; os.readlink('/proc/1/exe'); print('REACHED')
+    """,
+    "hostname": """
+        import socket
+        if socket.gethostname() == {hostname!r}: print('REACHED')
+    """,
+    "user-name": """
+        import pwd
+        if any(u.pw_name in ('daemon', 'cellwall-test') for u in pwd.getpwall()): print('REACHED')
+    """,
+}
+ROOT_ONLY_OUTSIDE = {"write-interpreter"}
+OF_PID_1 = {"environment-of-pid-1": "/proc/1/environ", "memory-of-pid-1": "/proc/1/maps"}  # not even root's everywhere
+
+
+def readable(path):
+    try:
+        with open(path, "rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
+
+
+def prepare(check, host, kernel):
+    values = {
+        "port": host.port,
+        "udp_port": host.udp_port,
+        "abstract": host.abstract_name,
+        "socket_path": str(host.path),
+        "home": str(host.site.home),
+        "secret": host.site.secret,
+        "marker": host.marker,
+        "pid": host.process.pid,
+        "connection_file": kernel.connection_file,
+        "key": json.load(open(kernel.connection_file))["key"],
+        "key_word": host.keyring_word,
+        "writable": str(host.writable),
+        "root": str(host.site.root),
+        "hostname": socket.gethostname(),
+    }
+    import textwrap
+
+    return textwrap.dedent(CHECKS[check]).format(**values)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("check", CHECKS)
+def test_out_of_reach(kernel, host, check):
+    run = kernel.run(prepare(check, host, kernel))
+    reached = "REACHED" in run.stdout
+    if kernel.kind == ISOLATED:
+        assert not reached, run.stdout
+        return
+    if (check in ROOT_ONLY_OUTSIDE and not ROOT) or (check in OF_PID_1 and not readable(OF_PID_1[check])):
+        return
+    if check == "keyring" and host.keyring is None:
+        pytest.skip("this host has no keyrings to reach")
+    if check.startswith("interface") and len(socket.if_nameindex()) == 1:
+        pytest.skip("this host has no interface but lo")
+    if check == "hostname":
+        assert reached or socket.gethostname() == "cellwall"
+        return
+    assert reached, f"the check cannot fail: {run.stdout}{run.problem}"
+
+
+def test_shadow_of_the_host(kernel):
+    if kernel.kind == DIRECT and not ROOT:
+        pytest.skip("an ordinary user cannot read it on the host either")
+    run = kernel.run("print(open('/etc/shadow').read()[:5])")
+    assert (run.status == "ok") == (kernel.kind == DIRECT)
+
+
+def test_name_resolution_fails(kernel):
+    if kernel.kind == DIRECT:
+        assert kernel.run("import socket; socket.getaddrinfo('localhost', 1)").status == "ok"
+        return
+    run = kernel.run("import socket; socket.setdefaulttimeout(3); socket.getaddrinfo('example.org', 80)")
+    assert run.status == "error" and "gaierror" in run.problem
+
+
+def test_socket_in_a_staged_directory(site, host, start):
+    """A socket that somebody on the host makes in a staged directory after the start: visible, but not a way out."""
+    for kind in (DIRECT, ISOLATED):
+        project = site.project(data__a_csv="1")
+        policy = site.policy({"stage": {"in": ["data"]}})
+        spec = site.variant("--policy", policy) if kind == ISOLATED else None
+        kernel = start(kind, cwd=project, spec=spec)
+        assert kernel.run("open('data/a_csv').read()").result == "'1'"
+        here = os.getcwd()
+        os.chdir(project / "data")  # a short name for a socket address
+        server = Host._serve(socket.AF_UNIX, socket.SOCK_STREAM, "late.sock")
+        os.chdir(here)
+        os.chmod(project / "data" / "late.sock", 0o777)
+        code = "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('data/late.sock'); s.recv(99)"
+        run = kernel.run(code)
+        server.close()
+        assert (run.status == "ok") == (kind == DIRECT), run.result if run.status == "ok" else run.problem
+
+
+def test_places_that_cannot_be_written(kernel):
+    if kernel.kind == DIRECT:
+        return
+    run = kernel.run(
+        "import os, sys, tempfile\n"
+        "for place in ('/', '/usr', '/usr/bin', '/etc', '/home', '/dev', '/proc', '/cellwall', '/bin', '/lib', sys.prefix, sys.base_prefix,\n"
+        "              '/work/staging/in'):\n"
+        "    try:\n"
+        "        open(place + '/cellwall-was-here', 'w').close()\n"
+        "        print('WROTE', place)\n"
+        "    except OSError: pass\n"
+        "for path in ('/cellwall/kernel.json', '/etc/passwd', '/etc/hosts', '/proc/sys/kernel/hostname', '/work/staging/in/given_txt'):\n"
+        "    try:\n"
+        "        open(path, 'r+').close(); print('WROTE', path)\n"
+        "    except OSError: pass\n"
+        "for place in ('/work', '/tmp', '/dev/shm', os.environ['HOME'], '/work/staging/out'):\n"
+        "    open(place + '/.may', 'w').close(); os.unlink(place + '/.may')\n"
+    )
+    assert run.status == "ok", run.problem
+    wrong = [line for line in run.stdout.splitlines() if line != "WROTE /cellwall"]  # the sockets' own directory
+    assert wrong == []
+
+
+def test_inherited_descriptors_are_closed(site):
+    """A descriptor that the server leaks into its children is read directly, and is not there behind the wall."""
+    secret = site.put(site.root, "leaked.txt", site.secret)
+    for kind in (DIRECT, ISOLATED):
+        descriptor = os.open(secret, os.O_RDONLY)
+        os.set_inheritable(descriptor, True)
+        kernel = harness.Kernel(site, kind, pass_fds=(descriptor,))
+        try:
+            run = kernel.run(
+                "import os\n"
+                "for fd in range(3, 200):\n"
+                "    try:\n"
+                f"        if os.pread(fd, 99, 0).startswith(b'host-secret'): print('REACHED', fd)\n"
+                "    except OSError: pass\n"
+            )
+            assert ("REACHED" in run.stdout) == (kind == DIRECT), run.stdout
+            if kind == ISOLATED:
+                links = kernel.run("import os; print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)])").stdout
+                assert str(site.root) not in links and os.getcwd() not in links
+        finally:
+            kernel.close()
+            os.close(descriptor)
+
+
+def test_who_the_kernel_is(kernel):
+    if kernel.kind == DIRECT:
+        return
+    facts = kernel.run(
+        "import os, socket\n"
+        "status = dict(line.rstrip().split(':\\t') for line in open('/proc/self/status') if ':\\t' in line)\n"
+        "print({'uid': os.getuid(), 'euid': os.geteuid(), 'groups': [g for g in os.getgroups() if g not in (os.getgid(), 65534)],\n"
+        " 'caps': {k: v for k, v in status.items() if k.startswith('Cap')}, 'nnp': status['NoNewPrivs'],\n"
+        " 'seccomp': status['Seccomp'], 'host': socket.gethostname(), 'cwd': os.getcwd(), 'home': os.environ['HOME'],\n"
+        " 'session': os.getsid(0) not in (0, 1), 'visible': sorted(int(n) for n in os.listdir('/proc') if n.isdigit())[:1]})"
+    )
+    facts = eval(facts.stdout)  # printed by our own code above
+    assert facts["uid"] == facts["euid"] == 1000 and facts["groups"] == []
+    assert all(int(value, 16) == 0 for value in facts["caps"].values()), facts["caps"]
+    assert facts["nnp"] == "1" and facts["seccomp"] == "2"
+    assert facts["host"] == "cellwall" and facts["cwd"] == "/work" and facts["visible"] == [1]
+
+
+def test_uid_on_the_host(start):
+    """As root the kernel still runs as somebody who owns nothing here."""
+    roles = start(ISOLATED).roles()
+    if ROOT:
+        assert roles["kernel"].uid not in (0, 65534)
+    else:
+        assert roles["kernel"].uid == os.geteuid()
+
+
+@pytest.mark.core
+def test_tree(start):
+    """Each process of ours in its place: the relay and the kernel see neither each other nor the supervisor."""
+    roles = start(ISOLATED).roles()
+    assert {"proxy", "supervisor", "relay", "init", "kernel"} <= set(roles), roles
+    assert roles["proxy"].namespaces == roles["supervisor"].namespaces == 1
+    assert roles["relay"].inner_pid == roles["init"].inner_pid == 1
+    assert roles["relay"].parent == roles["init"].parent == roles["supervisor"].pid
+    if ROOT:
+        space = {role: os.readlink(f"/proc/{process.pid}/ns/pid_for_children") for role, process in roles.items()}
+        assert space["relay"] != space["init"] and space["kernel"] == space["init"]
+        users = {role: os.readlink(f"/proc/{process.pid}/ns/user") for role, process in roles.items()}
+        assert len({users["proxy"], users["relay"], users["kernel"]}) == 3
+        network = {role: os.readlink(f"/proc/{process.pid}/ns/net") for role, process in roles.items()}
+        assert network["proxy"] == network["supervisor"] != network["kernel"] == network["relay"]
+        assert all(os.readlink(f"/proc/{roles[role].pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") for role in ("relay", "kernel"))
+
+
+def test_what_a_data_scientist_needs(kernel):
+    """The same things that work outside work inside."""
+    code = """
+import ctypes, fcntl, multiprocessing, os, pty, shutil, socket, sqlite3, subprocess, tempfile, threading, uuid
+import numpy, pandas
+from multiprocessing import shared_memory, Pool
+assert subprocess.run(['ls', '/usr'], capture_output=True, check=True).stdout
+server = socket.create_server(('127.0.0.1', 0))
+client = socket.create_connection(server.getsockname()); client.close(); server.close()
+with tempfile.TemporaryDirectory() as directory:
+    base = sqlite3.connect(directory + '/x.db'); base.execute('create table t (a)'); base.commit(); base.close()
+memory = shared_memory.SharedMemory(create=True, size=1000); memory.close(); memory.unlink()
+with multiprocessing.get_context('fork').Pool(2) as pool:
+    assert pool.map(abs, [-1, 2]) == [1, 2]
+assert numpy.linalg.inv(numpy.eye(300)).shape == (300, 300)
+pandas.DataFrame({'a': [1, 2]}).to_csv(tempfile.gettempdir() + '/a.csv')
+os.openpty()
+assert os.path.realpath('/dev/stdin')
+open('/dev/null', 'w').write('x'); assert len(open('/dev/urandom', 'rb').read(5)) == 5
+threads = [threading.Thread(target=sum, args=(range(10),)) for _ in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+multiprocessing.cpu_count(); uuid.uuid4(); shutil.disk_usage('.')
+print('all fine')
+"""
+    run = kernel.run(code, timeout=60)
+    assert run.stdout.endswith("all fine\n"), run.problem
+    shell = kernel.run("!echo from the shell; echo $((6 * 7))")
+    assert "from the shell" in shell.stdout and "42" in shell.stdout
+
+
+@pytest.mark.skipif(not PROBE.exists(), reason="no probe program")
+def test_probe_program(site, kernel):
+    """tests/probe/inside.py: one JSON line per probe, {"probe": …, "ok": …}; behind the wall every one is ok."""
+    run = kernel.run(PROBE.read_text(), timeout=120)
+    results = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    assert results, run.problem
+    bad = [result for result in results if not result.get("ok")]
+    if kernel.kind == ISOLATED:
+        assert bad == []
+    else:
+        assert bad, "the probes cannot fail"

@@ -1,0 +1,223 @@
+"""No process, mount, socket or directory stays behind, whoever is killed and whenever.
+
+The kernel here is `sleep` where its language does not matter: hundreds of starts fit into a minute.
+"""
+
+import os
+import pty
+import random
+import signal
+import time
+
+import pytest
+
+import harness
+import processes
+from harness import ISOLATED
+
+ROUNDS = int(os.environ.get("CELLWALL_ROUNDS", "30"))
+ROLES = ["proxy", "supervisor", "relay", "init", "kernel", "collector"]
+SLEEP = ("/usr/bin/sleep", "1000")
+
+
+def assert_gone(site, launched, everybody, within=3):
+    """All of them are gone soon after one of them was killed."""
+    within *= harness.PATIENCE
+    code = launched.wait(within)
+    assert code is not None, f"the proxy still runs: {launched.roles()}"
+    assert processes.wait_until(
+        lambda: not any(process.alive() for process in everybody), within
+    ), [process for process in everybody if process.alive()]
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, launched.since), within), processes.strays(
+        site.prefix, launched.since
+    )
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_killed_when_idle(site, launch, nothing_left, role, transport):
+    for _ in range(3):
+        launched = launch(*SLEEP, transport=transport)
+        assert launched.wait_role("kernel"), launched.log
+        time.sleep(0.2)
+        everybody = processes.tree(launched.pid)
+        victim = launched.roles().get(role)
+        if role == "collector" and victim is None:
+            pytest.skip("no collector runs while nothing is to be collected")
+        assert victim is not None, launched.roles()
+        victim.kill()
+        if role == "collector":
+            time.sleep(0.5)
+            os.kill(launched.pid, signal.SIGTERM) if launched.process.poll() is None else None
+        assert_gone(site, launched, everybody)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("role", ["proxy", "supervisor", "relay", "init"])
+def test_killed_while_starting(site, launch, nothing_left, role):
+    """SIGKILL at a random moment of the first 400 ms; whoever does not exist yet lets the proxy be the victim."""
+    dice = random.Random(f"{role}-7")
+    hit = 0
+    for _ in range(ROUNDS):
+        launched = launch(*SLEEP)
+        time.sleep(dice.uniform(0, 0.4) if dice.random() < 0.5 else dice.uniform(0, 0.06))
+        everybody = processes.tree(launched.pid)
+        roles = launched.roles()
+        hit += role in roles
+        roles.get(role, roles.get("proxy", processes.read(launched.pid))).kill()
+        assert_gone(site, launched, everybody)
+    assert hit >= ROUNDS / 4, f"{role} was there in {hit} of {ROUNDS} rounds only"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+def test_signal_while_starting(site, launch, nothing_left, number):
+    dice = random.Random(int(number))
+    for _ in range(max(ROUNDS // 3, 5)):
+        launched = launch(*SLEEP)
+        time.sleep(dice.uniform(0, 0.1))
+        os.kill(launched.pid, number)
+        if number == signal.SIGINT:  # an interrupt ends nothing once the kernel is on its way
+            time.sleep(0.1)
+            os.kill(launched.pid, signal.SIGTERM) if launched.process.poll() is None else None
+        everybody = processes.tree(launched.pid)
+        assert_gone(site, launched, everybody)
+
+
+@pytest.mark.core
+def test_group_killed(site, launch, nothing_left):
+    """What a server's last resort does: SIGKILL for the whole process group."""
+    for _ in range(5):
+        launched = launch(*SLEEP)
+        assert launched.wait_role("kernel")
+        everybody = processes.tree(launched.pid)
+        os.killpg(launched.pid, signal.SIGKILL)
+        assert_gone(site, launched, everybody)
+
+
+def test_closed_terminal(site, launch, nothing_left):
+    """The terminal in which it runs is closed: SIGHUP, EOF and write errors at once."""
+    for delay in (0.0, 0.02, 0.5):
+        leader, follower = pty.openpty()
+        launched = launch(
+            *SLEEP,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=False,
+            preexec_fn=_own_terminal,
+        )
+        os.close(follower)
+        time.sleep(delay)
+        everybody = processes.tree(launched.pid)
+        os.close(leader)
+        assert_gone(site, launched, everybody)
+
+
+def _own_terminal():
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_server_dies(site, launch, nothing_left):
+    """The process that started it is killed; nobody sends a signal, the kernel's clients are gone for good.
+
+    A kernel that JupyterLab's server left behind on a crash: the proxy notices that its parent is gone."""
+    connection = site.root / "runtime" / "kernel-orphan.json"
+    harness.write_connection_file(connection, "ipc")
+    import subprocess
+    import sys
+
+    script = (
+        "import subprocess, sys, time\n"
+        "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)\n"
+        "print(p.pid, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    argv = [site.cellwall, "kernel", "-f", str(connection), "--", *SLEEP]
+    for delay in (0.01, 0.5):
+        server = subprocess.Popen(
+            [sys.executable, "-c", script, *argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=site.project(),
+            env={**site.environment, "JPY_PARENT_PID": "1"},
+        )
+        pid = int(server.stdout.readline())
+        time.sleep(delay)
+        server.kill()
+        server.wait()
+        gone = processes.wait_until(lambda: not processes.tree(pid), 5 * harness.PATIENCE)
+        leftover = processes.tree(pid)
+        for process in leftover:
+            process.kill()
+        assert gone, leftover
+
+
+@pytest.mark.core
+def test_twenty_at_once(site, launch, nothing_left):
+    begin = time.monotonic()
+    launches = [launch(*SLEEP) for _ in range(20)]
+    for launched in launches:
+        assert launched.wait_role("kernel", 30), launched.log
+    print(f"20 sandboxes in {time.monotonic() - begin:.2f} s")
+    everybody = [process for launched in launches for process in processes.tree(launched.pid)]
+    for launched in launches:
+        os.kill(launched.pid, signal.SIGTERM)
+    for launched in launches:
+        assert launched.wait(10) is not None
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
+
+
+def test_kernel_that_ends_at_once(site, launch, nothing_left):
+    launched = launch("/usr/bin/true")
+    assert launched.wait() == 0
+    launched = launch("/usr/bin/false")
+    assert launched.wait() == 1
+
+
+def test_double_forked_daemon_dies_with_the_kernel(start, nothing_left):
+    kernel = start(ISOLATED)
+    kernel.run(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        import signal\n"
+        "        for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\n"
+        "        os.execvp('sleep', ['sleep', '1000'])\n"
+        "    os._exit(0)\n"
+        "os.wait()"
+    )
+    everybody = processes.tree(kernel.pid)
+    assert any(process.name == "sleep" for process in everybody)
+    kernel.shutdown()
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3)
+
+
+def test_zombies_are_reaped(start):
+    kernel = start(ISOLATED)
+    run = kernel.run(
+        "import os, time\n"
+        "for _ in range(50):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: os._exit(0)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "time.sleep(0.5)\n"
+        "print(len([p for p in os.listdir('/proc') if p.isdigit()]))"
+    )
+    assert int(run.stdout) <= 4, run.stdout
+
+
+def test_idle_costs_nothing(start):
+    kernel = start(ISOLATED)
+    time.sleep(1)
+    ours = [process for role, process in kernel.roles().items() if role != "kernel"]
+    before = sum(processes.cpu_ticks(process.pid) for process in ours)
+    time.sleep(5)
+    used = sum(processes.cpu_ticks(process.pid) for process in ours) - before
+    assert used <= 2, f"{used} clock ticks in 5 s"

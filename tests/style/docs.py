@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""What the documentation says exists: docs.py TREE CELLWALL. Prints what is wrong, then "N passed, N failed".
+
+Commands in fenced blocks and in the man page name verbs and options that the program knows; links and paths lead to
+files that are there; the man page, the shell completion and --help name the same verbs.
+"""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+TREE, CELLWALL = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
+MAN, COMPLETION = TREE / "kernelspec" / "cellwall.1", TREE / "kernelspec" / "completion.bash"
+helps = {}
+
+
+def run(*arguments):
+    result = subprocess.run([CELLWALL, *arguments], capture_output=True, text=True, check=False, timeout=20)
+    return result.stdout + result.stderr
+
+
+def help_of(verb):
+    if verb not in helps:
+        helps[verb] = run(verb, "--help")
+    return helps[verb]
+
+
+def verbs():
+    """The verbs that `cellwall --help` lists: the first word of each indented line."""
+    return set(re.findall(r"^ {1,4}([a-z]+)\b", run("--help"), re.M))
+
+
+def documents():
+    return sorted(path for path in TREE.rglob("*.md") if ".git" not in path.parts and "build" not in path.parts[-2])
+
+
+def fenced_commands():
+    for path in documents():
+        for block in re.findall(r"^```(?:sh|console|bash|shell)\n(.*?)^```", path.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = re.sub(r"^[$#] ", "", line.strip())
+                if line and not line.startswith("#"):
+                    yield path.name, line
+
+
+def words(line):
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return line.split()
+
+
+def commands_are_known():
+    for where, line in fenced_commands():
+        found = words(line)
+        while found and (found[0] == "sudo" or re.match(r"[A-Z_]+=", found[0])):
+            found = found[1:]
+        if not found or pathlib.Path(found[0]).name != "cellwall":
+            continue
+        if len(found) < 2 or found[1].startswith("-"):
+            continue
+        verb = found[1]
+        if verb not in verbs():
+            yield f"{where}: no verb '{verb}' in: {line}"
+            continue
+        ours = found[2 : found.index("--")] if "--" in found else found[2:]
+        for option in (word.split("=")[0] for word in ours if word.startswith("--")):
+            if option not in help_of(verb):
+                yield f"{where}: `cellwall {verb} --help` says nothing of {option}"
+
+
+def scripts_are_there():
+    for where, line in fenced_commands():
+        for word in words(line):
+            if re.match(r"(\./)?(tests|kernelspec|\.ci)/[\w/.-]+$", word) and not (TREE / word).exists():
+                yield f"{where}: {word} is not there"
+
+
+def links_lead_somewhere():
+    for path in documents():
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+            if "://" not in target and not target.startswith("mailto:") and not (path.parent / target).exists():
+                yield f"{path.name}: {target} is not there"
+
+
+def paths_in_words_exist():
+    for path in documents():
+        for target in re.findall(r"`((?:proxy|sandbox|kernelspec|tests|web)/[\w/.-]+)`", path.read_text()):
+            if not (TREE / target).exists():
+                yield f"{path.name}: `{target}` is not there"
+
+
+def man_page_names_every_verb():
+    if not MAN.exists():
+        yield f"{MAN.name} is not there"
+        return
+    text = MAN.read_text().replace("\\-", "-")
+    for verb in sorted(verbs()):
+        if not re.search(rf"\b{verb}\b", text):
+            yield f"{MAN.name}: nothing about {verb}"
+        for option in sorted(set(re.findall(r"(--[a-z][a-z-]+)", help_of(verb))) - {"--help", "--usage", "--version"}):
+            if option not in text:
+                yield f"{MAN.name}: nothing about {option} of {verb}"
+
+
+def man_page_is_well_formed():
+    if MAN.exists():
+        result = subprocess.run(
+            ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", MAN], capture_output=True, text=True, check=False
+        )
+        yield from result.stderr.splitlines()[:5]
+
+
+def completion_names_every_verb():
+    if not COMPLETION.exists():
+        yield f"{COMPLETION.name} is not there"
+        return
+    text = COMPLETION.read_text()
+    for verb in sorted(verbs()):
+        if not re.search(rf"\b{verb}\b", text):
+            yield f"{COMPLETION.name}: nothing about {verb}"
+    result = subprocess.run(["bash", "-n", COMPLETION], capture_output=True, text=True, check=False)
+    yield from result.stderr.splitlines()
+
+
+def documents_that_must_be_there():
+    for wanted in ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"):
+        if not (TREE / wanted).exists():
+            yield f"{wanted} is not there"
+
+
+def help_lists_verbs():
+    missing = {"kernel", "install", "list", "remove", "doctor", "policy", "stage"} - verbs()
+    if missing:
+        yield f"`cellwall --help` does not list {', '.join(sorted(missing))}"
+
+
+CHECKS = [
+    help_lists_verbs,
+    commands_are_known,
+    scripts_are_there,
+    links_lead_somewhere,
+    paths_in_words_exist,
+    man_page_names_every_verb,
+    man_page_is_well_formed,
+    completion_names_every_verb,
+    documents_that_must_be_there,
+]
+
+
+def main():
+    failed = 0
+    for check in CHECKS:
+        wrong = list(check())
+        failed += bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok'} {check.__name__.replace('_', ' ')}")
+        for line in wrong[:30]:
+            print(f"  {line}")
+    print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

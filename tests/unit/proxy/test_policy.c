@@ -1,0 +1,419 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proxy/policy.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static int parse(const char *text, struct policy *policy, struct err *err)
+{
+	return policy_parse("p.json", text, strlen(text), policy, err);
+}
+
+static void assert_same_list(char **a, char **b)
+{
+	size_t i;
+
+	for (i = 0; a[i] && b[i]; i++)
+		assert_string_equal(a[i], b[i]);
+	assert_null(a[i]);
+	assert_null(b[i]);
+}
+
+static void assert_same(const struct policy *a, const struct policy *b)
+{
+	assert_same_list(a->stage_in, b->stage_in);
+	assert_same_list(a->env_keep, b->env_keep);
+	assert_same_list(a->env_set, b->env_set);
+	assert_int_equal(a->out_limit, b->out_limit);
+	assert_int_equal(a->out_files, b->out_files);
+	assert_int_equal(a->memory, b->memory);
+	assert_int_equal(a->pids, b->pids);
+	assert_int_equal(a->open_files, b->open_files);
+	assert_int_equal(a->tmp, b->tmp);
+	assert_int_equal(!a->python, !b->python);
+	if (a->python)
+		assert_string_equal(a->python, b->python);
+}
+
+static void an_empty_object_is_the_default(void **state)
+{
+	struct policy policy, empty, sections;
+
+	(void)state;
+	assert_int_equal(policy_default(&policy), 0);
+	assert_int_equal(parse("{}", &empty, NULL), 0);
+	assert_int_equal(parse("{\"stage\":{},\"env\":{},\"resources\":{},\"python\":null}",
+			       &sections, NULL),
+			 0);
+	assert_same(&policy, &empty);
+	assert_same(&policy, &sections);
+	assert_null(policy.stage_in[0]);
+	assert_null(policy.env_set[0]);
+	assert_null(policy.python);
+	assert_string_equal(policy.env_keep[0], "LANG");
+	assert_int_equal(policy.out_limit, 2ULL << 30);
+	assert_int_equal(policy.out_files, 10000);
+	assert_int_equal(policy.memory, 0);
+	assert_int_equal(policy.pids, 4096);
+	assert_int_equal(policy.open_files, 4096);
+	assert_int_equal(policy.tmp, 1ULL << 30);
+	for (char **name = policy.env_keep; *name; name++) {
+		assert_null(strstr(*name, "TOKEN"));
+		assert_null(strstr(*name, "PATH"));
+		assert_string_not_equal(*name, "HOME");
+	}
+	policy_done(&policy);
+	policy_done(&policy); /* twice is harmless */
+	policy_done(&empty);
+	policy_done(&sections);
+}
+
+static const char full[] = "{ \"stage\": { \"in\": [\"data\", \"./a//b/\", \"/abs/./path/\"], "
+			   "\"out_limit\": \"3M\", \"out_files\": 7 },\n"
+			   "  \"python\": \"/opt/venvs/course/\",\n"
+			   "  \"env\": { \"keep\": [\"TZ\", \"GITHUB_TOKEN\"], \"set\": { "
+			   "\"OMP_NUM_THREADS\": \"2\", \"_x\": \"a=b\\n\\u00e9\" } },\n"
+			   "  \"resources\": { \"memory\": 4294967297, \"pids\": 1024, "
+			   "\"open_files\": 64, \"tmp\": \"1048577\" } }\n";
+
+static void reads_every_key(void **state)
+{
+	struct policy policy;
+
+	(void)state;
+	assert_int_equal(parse(full, &policy, NULL), 0);
+	assert_string_equal(policy.stage_in[0], "data");
+	assert_string_equal(policy.stage_in[1], "a/b");
+	assert_string_equal(policy.stage_in[2], "/abs/path");
+	assert_null(policy.stage_in[3]);
+	assert_int_equal(policy.out_limit, 3 << 20);
+	assert_int_equal(policy.out_files, 7);
+	assert_string_equal(policy.python, "/opt/venvs/course");
+	assert_string_equal(policy.env_keep[0], "TZ");
+	assert_string_equal(policy.env_keep[1], "GITHUB_TOKEN");
+	assert_null(policy.env_keep[2]);
+	assert_string_equal(policy.env_set[0], "OMP_NUM_THREADS=2");
+	assert_string_equal(policy.env_set[1], "_x=a=b\n\xc3\xa9");
+	assert_null(policy.env_set[2]);
+	assert_int_equal(policy.memory, 4294967297);
+	assert_int_equal(policy.pids, 1024);
+	assert_int_equal(policy.open_files, 64);
+	assert_int_equal(policy.tmp, 1048577);
+	policy_done(&policy);
+}
+
+static void shows_what_it_reads_again(void **state)
+{
+	static const char *const texts[] = {
+		"{}", full, "{\"env\":{\"keep\":[]},\"resources\":{\"memory\":\"16T\"}}"};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		struct policy policy, again;
+		char *shown, *shown_again;
+
+		assert_int_equal(parse(texts[i], &policy, NULL), 0);
+		shown = policy_show(&policy);
+		assert_non_null(shown);
+		assert_int_equal(parse(shown, &again, NULL), 0);
+		assert_same(&policy, &again);
+		shown_again = policy_show(&again);
+		assert_string_equal(shown, shown_again);
+		free(shown);
+		free(shown_again);
+		policy_done(&policy);
+		policy_done(&again);
+	}
+}
+
+static void reads_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes; /* 0: refused */
+	} cases[] = {
+		{"\"1M\"", 1 << 20},
+		{"\"512M\"", 512ULL << 20},
+		{"\"16T\"", 16ULL << 40},
+		{"\"2048K\"", 2 << 20},
+		{"1048576", 1 << 20},
+		{"\"1048576\"", 1 << 20},
+		{"\"17T\"", 0},
+		{"\"1023K\"", 0},
+		{"0", 0},
+		{"-1", 0},
+		{"1048576.0", 0},
+		{"\"\"", 0},
+		{"\"M\"", 0},
+		{"\"1.5G\"", 0},
+		{"\"512MB\"", 0},
+		{"\"512m\"", 0},
+		{"\" 512M\"", 0},
+		{"\"-1G\"", 0},
+		{"\"+1G\"", 0},
+		{"null", 0},
+		{"true", 0},
+		{"[]", 0},
+		{"\"99999999T\"", 0},
+		{"\"18446744073709551616\"", 0},
+		{"\"16777216T\"", 0},
+		{"9223372036854775807", 0},
+		{"\"\\u00e9\"", 0},
+		{"\"0x100000\"", 0},
+		{"{}", 0},
+		{"\"111111111111111111111111111111\"", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct policy policy;
+		char text[96];
+		int r;
+
+		snprintf(text, sizeof(text), "{\"resources\":{\"tmp\":%s}}", cases[i].text);
+		r = parse(text, &policy, NULL);
+		if (cases[i].bytes == 0) {
+			if (r != -EINVAL)
+				fail_msg("%s was taken", text);
+			continue;
+		}
+		assert_int_equal(r, 0);
+		assert_int_equal(policy.tmp, cases[i].bytes);
+		policy_done(&policy);
+	}
+}
+
+/* The whole line as the user sees it. */
+static void says_where_and_what(void **state)
+{
+	static const struct {
+		const char *text, *line;
+	} cases[] = {
+		{"{\n  \"stage\": {},\n  \"reosurces\": {}\n}",
+		 "p.json:3:3: unknown key \"reosurces\", did you mean \"resources\"? (known: "
+		 "stage, python, env, resources)"},
+		{"{\"stage\": {\n\t\"inn\": []}}",
+		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
+		 "out_limit, out_files)"},
+		{"{\"memory\": \"4G\"}", "p.json:1:2: unknown key \"memory\": it belongs in "
+					 "\"resources\" (known: stage, python, env, resources)"},
+		{"{\"env\": {\"python\": \"/x\"}}",
+		 "p.json:1:10: unknown key \"python\" in \"env\": it belongs at the top (known: "
+		 "keep, set)"},
+		{"{\"network\": \"none\"}",
+		 "p.json:1:2: unknown key \"network\" (known: stage, python, env, resources)"},
+		{"{\"\\u0078\\n\": 1}",
+		 "p.json:1:2: unknown key \"x\\n\" (known: stage, python, env, resources)"},
+		{"{\"stage\": 7}", "p.json:1:11: \"stage\" must be an object {...}, not a number"},
+		{" [1]", "p.json:1:2: a policy must be an object {...}, not a list [...]"},
+		{"{\"env\": {\"set\": {\"A\": \"{\\\"[\", \"\xc3\xa9\": \"\"}}}",
+		 "p.json:1:31: \"\xc3\xa9\" is not a variable's name: letters, digits and _, no "
+		 "pattern and no value"},
+		{"{\"env\": {\"set\": {\"A\": 2}}}", "p.json:1:23: the value of \"A\" must be a "
+						     "string, not a number: put it in quotes"},
+		{"{\"env\": {\"set\": []}}", "p.json:1:17: \"set\" must be an object such as "
+					     "{\"TZ\": \"UTC\"}, not a list [...]"},
+		{"{\"env\": {\"keep\": [\"A\", \"B\" , \n\"LC_*\"]}}",
+		 "p.json:2:1: \"LC_*\" is not a variable's name: letters, digits and _, no pattern "
+		 "and no value"},
+		{"{\"env\": {\"keep\": [\"A=1\"]}}",
+		 "p.json:1:19: \"A=1\" is not a variable's name: letters, digits and _, no pattern "
+		 "and no value"},
+		{"{\"env\": {\"keep\": [\"A\", \"A\"]}}", "p.json:1:24: \"A\" is listed twice"},
+		{"{\"env\": {\"keep\": \"A\"}}",
+		 "p.json:1:18: \"keep\" must be a list such as [\"LANG\", \"TZ\"], not a string"},
+		{"{\"env\": {\"keep\": [null]}}",
+		 "p.json:1:19: an entry of \"keep\" must be a string, not null"},
+		{"{\"stage\": {\"in\": [\"a\", [\"b\"], {\"c\": [1]}]}}",
+		 "p.json:1:24: an entry of \"in\" must be a string, not a list [...]"},
+		{"{\"stage\": {\"in\": [\".\"]}}",
+		 "p.json:1:19: \".\" would show everything beside the notebook, secrets included: "
+		 "name what the "
+		 "kernel needs, such as \"data\""},
+		{"{\"stage\": {\"in\": [\"a\", \"./\"]}}",
+		 "p.json:1:24: \".\" would show everything beside the notebook, secrets included: "
+		 "name what the "
+		 "kernel needs, such as \"data\""},
+		{"{\"stage\": {\"in\": [\"//.\"]}}",
+		 "p.json:1:19: \"/\" would show the whole host: name what the kernel needs"},
+		{"{\"stage\": {\"in\": [\"\"]}}",
+		 "p.json:1:19: an empty path: name a folder or file, such as \"data\""},
+		{"{\"stage\": {\"in\": [\"a/../b\"]}}",
+		 "p.json:1:19: \"a/../b\": \"..\" is not allowed, write the absolute path"},
+		{"{\"stage\": {\"in\": [\"/..\"]}}",
+		 "p.json:1:19: \"/..\": \"..\" is not allowed, write the absolute path"},
+		{"{\"stage\": {\"in\": [\"~/data\"]}}",
+		 "p.json:1:19: \"~/data\": \"~\" is not expanded, write the absolute path"},
+		{"{\"stage\": {\"in\": [\"/x/data\", \"a/data\", \"data\"]}}",
+		 "p.json:1:40: it would take the place of \"/x/data\" in /work"},
+		{"{\"stage\": {\"in\": [\"/x/staging\"]}}",
+		 "p.json:1:19: staging/out is where results go and cannot be staged"},
+		{"{\"stage\": {\"in\": [\"staging//in\"]}}",
+		 "p.json:1:19: staging/in is always staged: leave it out"},
+		{"{\"stage\": {\"in\": [\"./~\"]}}",
+		 "p.json:1:19: \"./~\": \"~\" is not expanded, write the absolute path"},
+		{"{\"stage\": {\"in\": [\"a/b\", \"a//b\"]}}",
+		 "p.json:1:26: it would take the place of \"a/b\" in /work"},
+		{"{\"stage\": {\"in\": [\"staging/./out/x\"]}}",
+		 "p.json:1:19: staging/out is where results go and cannot be staged"},
+		{"{\"python\": \"venv\"}",
+		 "p.json:1:12: \"python\" must be the absolute path of an interpreter's folder, "
+		 "such as \"/opt/venvs/course\""},
+		{"{\"python\": \"/\"}", "p.json:1:12: \"/\" would show the whole host"},
+		{"{\"resources\": {\"pids\": \"100\"}}",
+		 "p.json:1:24: \"pids\" must be a whole number, not a string"},
+		{"{\"resources\": {\"pids\": 1.5}}",
+		 "p.json:1:24: \"pids\" must be a whole number, not a fraction"},
+		{"{\"resources\": {\"pids\": -1}}",
+		 "p.json:1:24: \"pids\" is out of range: 32 to 4194304"},
+		{"{\"resources\": {\"tmp\" : 0}}",
+		 "p.json:1:24: \"tmp\" is out of range: 1M to 16T"},
+		{"{\"resources\": {\"memory\": \"1M\"}}",
+		 "p.json:1:26: \"memory\" is out of range: 128M to 16T, or 0 for no limit"},
+		{"{\"resources\": {\"memory\": \"4GB\"}}",
+		 "p.json:1:26: \"4GB\" is not a size: bytes, or digits with K, M, G or T, such as "
+		 "\"512M\""},
+		{"{\"resources\": {\"memory\": true}}",
+		 "p.json:1:26: \"memory\" must be a size such as \"512M\", not true or false"},
+	};
+	struct policy policy;
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(parse(cases[i].text, &policy, &err), -EINVAL);
+		assert_string_equal(err.text, cases[i].line);
+		assert_int_equal(parse(cases[i].text, &policy, NULL), -EINVAL);
+	}
+}
+
+static void explains_syntax_errors(void **state)
+{
+	static const struct {
+		const char *text, *where, *hint;
+	} cases[] = {
+		{"", "p.json:1:0: ", "the default policy is \"{}\""},
+		{"{\n  // note\n}", "p.json:2:", "JSON has no comments"},
+		{"{\n  # note\n}", "p.json:2:", "JSON has no comments"},
+		{"{\"stage\": {},\n}", "p.json:2:", "no comma after the last entry"},
+		{"{\"env\": {\"keep\": [\"A\",]}}", "p.json:1:", "no comma after the last entry"},
+		{"{'stage': {}}", "p.json:1:", "strings are in double quotes"},
+		{"{\"env\": {}, \"env\": {}}", "p.json:1:", "duplicate object key"},
+		{"{\"python\": \"/a\\u0000b\"}", "p.json:1:", "not allowed"},
+		{"{\"resources\": {\"tmp\": 99999999999999999999}}",
+		 "p.json:1:", "too big integer"},
+		{"{\"python\": \"\x1b[31m\"}", "p.json:1:", "control character"},
+	};
+	struct policy policy;
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(parse(cases[i].text, &policy, &err), -EINVAL);
+		if (!strstr(err.text, cases[i].where) || !strstr(err.text, cases[i].hint))
+			fail_msg("%s: got \"%s\"", cases[i].text, err.text);
+		assert_null(strchr(err.text, '\x1b'));
+	}
+}
+
+static size_t keep_list(char *text, size_t entries)
+{
+	size_t used = (size_t)snprintf(text, 64, "{\"env\": {\"keep\": [");
+
+	for (size_t i = 0; i < entries; i++)
+		used += (size_t)snprintf(text + used, 64, "%s\"N%zu\"", i ? "," : "", i);
+	return used + (size_t)snprintf(text + used, 64, "]}}");
+}
+
+static void bounds_lists_and_values(void **state)
+{
+	char *text = malloc(POLICY_FILE_MAX + 2);
+	struct policy policy;
+	struct err err;
+	size_t used;
+
+	(void)state;
+	used = keep_list(text, 1025);
+	assert_int_equal(policy_parse("p.json", text, used, &policy, &err), -EINVAL);
+	assert_string_equal(err.text, "p.json:1:18: \"keep\" has 1025 entries, at most 1024");
+
+	used = (size_t)snprintf(text, 64, "{\"env\":{\"set\":{\"A\":\"");
+	memset(text + used, 'x', 128 * 1024);
+	memcpy(text + used + 128 * 1024 - 3, "\"}}}", 5);
+	assert_int_equal(parse(text, &policy, &err), 0); /* 2 + 131069 + 1 */
+	policy_done(&policy);
+	memcpy(text + used + 128 * 1024 - 3, "x\"}}}", 6);
+	assert_int_equal(parse(text, &policy, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "longer than a process may be given"));
+
+	used = (size_t)snprintf(text, 64, "{\"stage\":{\"in\":[\"");
+	memset(text + used, 'x', 1025);
+	memcpy(text + used + 1025, "\"]}}", 5);
+	assert_int_equal(parse(text, &policy, &err), -EINVAL);
+	assert_string_equal(err.text, "p.json:1:17: a path of 1025 bytes, at most 1024");
+
+	memset(text, ' ', POLICY_FILE_MAX + 1);
+	memcpy(text, "{}", 2);
+	assert_int_equal(policy_parse("p.json", text, POLICY_FILE_MAX, &policy, &err), 0);
+	policy_done(&policy);
+	assert_int_equal(policy_parse("p.json", text, POLICY_FILE_MAX + 1, &policy, &err), -EFBIG);
+	free(text);
+}
+
+static void reads_only_regular_files(void **state)
+{
+	char directory[] = "/tmp/cellwall-test-XXXXXX", path[64], start[96];
+	struct policy policy;
+	struct err err;
+	FILE *file;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/p.json", directory);
+	assert_int_equal(policy_read(path, &policy, &err), -ENOENT);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(policy_read(path, &policy, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "not a regular file"));
+	unlink(path);
+	file = fopen(path, "w");
+	fputs("{\"resources\": {\"pids\": 64}}\n", file);
+	fclose(file);
+	assert_int_equal(policy_read(path, &policy, &err), 0);
+	assert_int_equal(policy.pids, 64);
+	policy_done(&policy);
+	file = fopen(path, "w");
+	fputs("{\n\"pids\": 64}\n", file);
+	fclose(file);
+	assert_int_equal(policy_read(path, &policy, &err), -EINVAL);
+	snprintf(start, sizeof(start), "%s:2:1: unknown key", path);
+	assert_memory_equal(err.text, start, strlen(start));
+	unlink(path);
+	rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_empty_object_is_the_default),
+		cmocka_unit_test(reads_every_key),
+		cmocka_unit_test(shows_what_it_reads_again),
+		cmocka_unit_test(reads_sizes),
+		cmocka_unit_test(says_where_and_what),
+		cmocka_unit_test(explains_syntax_errors),
+		cmocka_unit_test(bounds_lists_and_values),
+		cmocka_unit_test(reads_only_regular_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
