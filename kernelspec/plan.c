@@ -195,7 +195,7 @@ static int copy_logos(const struct plan *plan, const char *target, struct err *e
 
 static int fill(const struct plan *plan, const char *cellwall, const char *target, struct err *err)
 {
-	cleanup(free_ptr) char *path = path_join(target, "kernel.json"), *text = NULL;
+	cleanup(free_ptr) char *path = path_join(target, "kernel.json"), *dump = NULL, *text = NULL;
 	mode_t mode = plan->mode_private ? 0600 : 0644;
 	json_t *json = NULL;
 	int code;
@@ -205,8 +205,9 @@ static int fill(const struct plan *plan, const char *cellwall, const char *targe
 	code = plan_json(plan, cellwall, &json, err);
 	if (code < 0)
 		return code;
-	text = json_dumps(json, JSON_INDENT(1));
+	dump = json_dumps(json, JSON_INDENT(1));
 	json_decref(json);
+	text = dump ? format_string("%s\n", dump) : NULL;
 	if (!text)
 		return err_set(err, -ENOMEM, "out of memory");
 	code = write_new_file(AT_FDCWD, path, mode, text, strlen(text), err);

@@ -19,8 +19,6 @@
 #include "kernelspec/probe_parts.h"
 #include "sandbox/base.h"
 
-#define PROBE_SECONDS 5
-
 #define SCRATCH "/tmp" /* covered by a tmpfs of the probe's own mount namespace */
 
 void probe_say(struct probe_result *result, enum probe_state state, const char *help,

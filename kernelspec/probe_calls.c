@@ -82,28 +82,32 @@ static int mapped_namespace(uid_t uid)
 {
 	cleanup(free_ptr) char *line = format_string("0 %u 1\n", uid), *uids = NULL, *gids = NULL,
 			       *ns = NULL;
-	int ready[2], fd = -1;
-	char byte;
+	cleanup(close_fd) int said = -1;
+	int ready[2], fd = -EPERM;
+	char byte = 'n';
 	pid_t pid;
 
 	if (!line || pipe2(ready, O_CLOEXEC) < 0)
 		return -errno;
+	said = ready[0];
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		alarm(PROBE_SECONDS);
 		byte = unshare(CLONE_NEWUSER) < 0 ? 'n' : 'y';
 		(void)write_full(ready[1], &byte, 1);
-		pause(); /* PDEATHSIG ends it with the probe */
-		_exit(0);
+		for (;;)
+			pause();
 	}
-	if (pid < 0 || read_full(ready[0], &byte, 1) < 0 || byte != 'y')
-		return -EPERM;
+	close(ready[1]);
+	if (pid < 0)
+		return -errno;
 	uids = format_string("/proc/%d/uid_map", pid);
 	gids = format_string("/proc/%d/gid_map", pid);
 	ns = format_string("/proc/%d/ns/user", pid);
-	if (uids && gids && ns && probe_write(uids, line) == 0 && probe_write(gids, line) == 0)
+	if (read_full(said, &byte, 1) == 0 && byte == 'y' && uids && gids && ns &&
+	    probe_write(uids, line) == 0 && probe_write(gids, line) == 0)
 		fd = open(ns, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		fd = -errno;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	return fd;

@@ -9,6 +9,7 @@
 
 #include "kernelspec/probe.h"
 
+#define PROBE_SECONDS  5	    /* a probe that takes longer hangs */
 #define PROBE_FILE_MAX (256 * 1024) /* of a file in /proc or /sys that is read */
 
 /* "CALL: EPERM (…)" with the errno of the moment, PROBE_MISSING. */

@@ -4,8 +4,10 @@
 
 #define REQUEST "_request"
 
-/* The error content is that of execute_reply and of iopub's error (jupyter_client
- * docs/messaging.rst). */
+/*
+ * The content of execute_reply, of iopub's error, and of kernel_info_reply, whose fields clients
+ * read without looking at the status (jupyter_client docs/messaging.rst).
+ */
 static char *error_content(const char *why)
 {
 	cleanup(free_ptr) char *literal = json_literal(why, strlen(why));
@@ -14,8 +16,12 @@ static char *error_content(const char *why)
 		return NULL;
 	return format_string(
 		"{\"status\": \"error\", \"ename\": \"CellwallError\", \"evalue\": %s, "
-		"\"traceback\": [%s], \"execution_count\": 0}",
-		literal, literal);
+		"\"traceback\": [%s], \"execution_count\": 0, \"banner\": %s, "
+		"\"protocol_version\": \"5.4\", \"implementation\": \"cellwall\", "
+		"\"implementation_version\": \"" CELLWALL_VERSION "\", \"help_links\": [], "
+		"\"language_info\": {\"name\": \"none\", \"version\": \"0\", "
+		"\"mimetype\": \"text/plain\", \"file_extension\": \".txt\"}}",
+		literal, literal, literal);
 }
 
 static void answer_one(const struct passage *passage, const struct notice *notice, const char *why)

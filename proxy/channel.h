@@ -87,9 +87,9 @@ long channels_outstanding(const struct channels *channels);
 unsigned long channels_progress(const struct channels *channels);
 /*
  * Cuts the connections that hold unsent data in the operating system's send queue (SIOCOUTQ,
- * tcp(7), unix(7)): the clients that do not read. Returns how many; what was queued for them comes
- * back as progress.
+ * tcp(7), unix(7)): the clients that do not read. Returns how many, and in
+ * ret_lost how many messages were queued for them; those come back as progress.
  */
-unsigned channels_cut_stalled(struct channels *channels);
+unsigned channels_cut_stalled(struct channels *channels, unsigned long *ret_lost);
 
 #endif

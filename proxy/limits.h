@@ -21,8 +21,9 @@
 /* Bytes of a heartbeat with its envelope; clients send "ping". */
 #define HEARTBEAT_MAX 4096
 
-/* A client that takes nothing for this long while the kernel is paused for it is disconnected. */
-#define STALL_MS 30000
+/* A client that takes nothing for this long while the kernel is paused for it is disconnected: the
+ * others are promised that they stand still for 30 s at the most. */
+#define STALL_MS 25000
 /* After an interrupt, a shutdown or a debug request a paused kernel runs at least this long. */
 #define EXEMPT_MS 2000
 

@@ -90,6 +90,18 @@ static void take_signal(struct session *session)
 	stop(session);
 }
 
+static void cut_stalled(struct session *session)
+{
+	unsigned long lost = 0;
+	unsigned cut = channels_cut_stalled(session->channels, &lost);
+
+	if (cut)
+		log_warning(
+			"disconnected %u client(s) that read nothing for %d s; %lu messages for "
+			"them were lost",
+			cut, STALL_MS / 1000, lost);
+}
+
 static void relieve_pressure(struct session *session)
 {
 	const int64_t now = now_ms();
@@ -113,18 +125,9 @@ static void relieve_pressure(struct session *session)
 		session_tell(session, "resume");
 		log_info("resumed");
 		break;
-	case PRESSURE_CUT: {
-		const unsigned long before = channels_progress(session->channels);
-		unsigned cut = channels_cut_stalled(session->channels);
-		const int64_t until = now_ms() + 100;
-
-		while (channels_progress(session->channels) == before && now_ms() < until)
-			poll(NULL, 0, 1); /* libzmq's thread lets go of what it held */
-		log_warning("disconnected %u client(s) that read nothing for %d s; %lu messages "
-			    "for them were lost",
-			    cut, STALL_MS / 1000, channels_progress(session->channels) - before);
+	case PRESSURE_CUT:
+		cut_stalled(session);
 		break;
-	}
 	}
 }
 

@@ -10,9 +10,9 @@
  *
  * Three writers escape those four numbers. One that writes in the tick of the clock in which the
  * file was looked at: a call waits one tick for such files, once. One that keeps the file open or
- * mapped (a mapped page changes no time stamp while it is dirty): found by a lease. What remains is
- * marked unsettled and compared later. And the host itself: a target that is not the file we left
- * there is never replaced.
+ * mapped (a mapped page changes no time stamp while it is dirty): found by a lease, and the file
+ * waits until it is closed. And the host itself: a target that is not the file we left there is
+ * never replaced.
  */
 #include "sandbox/collect.h"
 
@@ -65,6 +65,22 @@ void collect_refuse(struct collector *c, const char *path, const char *format, .
 	va_end(args);
 	c->refused(c->arg, named,
 		   named == path ? reason : "too many names were refused: the others are not said");
+}
+
+void collect_announce(struct collector *c, const char *reason)
+{
+	struct seen *seen = &c->staging->seen;
+	const char *path = c->staging->walk.path;
+	struct seen_file *file = seen_find(seen, path);
+
+	/* past the names that are remembered nothing is said of what comes out later anyway */
+	if (!file && seen->refused < SEEN_REFUSED_MAX)
+		file = seen_add(seen, path);
+	if (!file || file->announced)
+		return;
+	file->announced = true;
+	if (c->refused)
+		c->refused(c->arg, path, reason);
 }
 
 void collect_fail(struct collector *c, int error, const char *what)

@@ -43,15 +43,18 @@ struct result {
 	char target[NAME_MAX + 1];
 	uint32_t beside;
 	bool replace;
-	bool again; /* this version was brought out, but unsettled */
-	bool equal; /* the host has this very content already, as `found` */
-	struct seen_target found;
-	const char *why; /* it is beside its own name, or NULL */
+	bool again;		  /* this version was brought out, but unsettled */
+	bool equal;		  /* the host has this very content already, as `found` */
+	struct seen_target found; /* what is there: equal, or to be replaced */
+	const char *why;	  /* target is not its own name, or NULL */
+	const char *moved;	  /* as why, when that is new */
 };
 
 /* collect.c: says that `path` stays inside, and why; once. */
 void collect_refuse(struct collector *c, const char *path, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Says of the present file that it waits; once. */
+void collect_announce(struct collector *c, const char *reason);
 /* A result that could not be written stays in work/; the call goes on with the others, for a while.
  */
 void collect_fail(struct collector *c, int error, const char *what);

@@ -198,7 +198,7 @@ int copy_run(struct copy *copy, int in, int64_t deadline)
 	return ftruncate(copy->out, copy->size) < 0 ? -errno : 0;
 }
 
-static int dress_up(struct copy *copy, const struct copy_dress *dress, struct stat *ret_status)
+int copy_dress_up(struct copy *copy, const struct copy_dress *dress, struct stat *ret_status)
 {
 	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, dress->mtime};
 
@@ -274,19 +274,14 @@ static int take_name(struct copy *copy, int directory, const char *name, bool re
 	return renameat(copy->directory, copy->name, directory, name) < 0 ? -errno : 0;
 }
 
-int copy_commit(struct copy *copy, int directory, const char *name, bool replace,
-		const struct copy_dress *dress, struct stat *ret_status)
+int copy_commit(struct copy *copy, int directory, const char *name, bool replace)
 {
-	struct stat status;
-	int r = dress_up(copy, dress, &status);
+	int r = take_name(copy, directory, name, replace);
 
-	if (r == 0)
-		r = take_name(copy, directory, name, replace);
 	if (r < 0)
 		return r;
 	copy->name[0] = '\0';
 	copy_abort(copy);
-	*ret_status = status;
 	return 0;
 }
 
@@ -298,11 +293,12 @@ static void sweep_one(int directory, const char *name, const struct timespec *be
 
 	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
 		return;
-	if (status.st_ctim.tv_sec > before->tv_sec ||
-	    (status.st_ctim.tv_sec == before->tv_sec && status.st_ctim.tv_nsec >= before->tv_nsec))
-		return;
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return; /* another kernel's collector is writing it */
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return; /* another kernel's collector is writing it */
+		if (status.st_ctim.tv_sec >= before->tv_sec)
+			return;
+	}
 	unlinkat(directory, name, 0);
 }
 

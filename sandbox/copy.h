@@ -53,16 +53,19 @@ struct copy_dress {
 	mode_t mode;
 	struct timespec mtime;
 };
+/* Gives the file its owner, mode and times, and what fstat(2) then says of it. Returns 0 or a
+ * negative errno. */
+int copy_dress_up(struct copy *copy, const struct copy_dress *dress, struct stat *ret_status);
 /*
- * Gives the file its owner, mode, times and name, and the result of fstat(2) afterwards. With
- * `replace` it takes the place of what is there, else -EEXIST. The copy is over when 0 is returned;
- * else it may be tried again.
+ * Gives the file its name in `directory`. With `replace` it takes the place of what is there, else
+ * -EEXIST. The copy is over when 0 is returned; else it may be tried again.
  */
-int copy_commit(struct copy *copy, int directory, const char *name, bool replace,
-		const struct copy_dress *dress, struct stat *ret_status);
+int copy_commit(struct copy *copy, int directory, const char *name, bool replace);
 
-/* Removes temporary names that somebody left in `directory` before `before` (seconds) and nobody
- * holds. Bounded. */
+/*
+ * Removes temporary names that a killed collector left in `directory`: those nobody holds a lock
+ * on, or, where there are no locks, those older than `before`. Bounded.
+ */
 void copy_sweep(int directory, const struct timespec *before);
 
 /* Are the first `size` bytes of both the same? 1, 0, -ETIME or a negative errno. */

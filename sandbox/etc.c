@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "sandbox/spec.h"
 
@@ -33,6 +34,22 @@ static const struct etc_entry entries[] = {
 	{"/etc/hostname", INSIDE_HOSTNAME "\n"},
 	/* no name server; a missing file would mean the one on 127.0.0.1 */
 	{"/etc/resolv.conf", ""},
+
+	/* IPython runs what is here in every kernel. A comfort, no part of the wall. A PUB socket
+	   drops at its high-water mark of 1,000 messages, before the relay can have them: none is
+	   set, the proxy bounds output by pausing instead. */
+	{"/etc/ipython/startup/00-cellwall.py",
+	 "def _cellwall():\n"
+	 "    try:\n"
+	 "        import zmq\n"
+	 "        thread = get_ipython().kernel.iopub_thread\n"
+	 "        thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))\n"
+	 "    except Exception:\n"
+	 "        pass\n"
+	 "\n"
+	 "\n"
+	 "_cellwall()\n"
+	 "del _cellwall\n"},
 
 	/* The dynamic linker: libraries outside its built-in path (Debian's BLAS, CUDA,
 	   /usr/local). */
@@ -93,11 +110,25 @@ const struct etc_entry *etc_list(void)
 	return entries;
 }
 
+/* The directories of a built file; `path` is relative to the new root, which is ours alone. */
+static int make_parents(int root, const char *path)
+{
+	for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+		cleanup(free_ptr) char *directory = strndup(path, (size_t)(slash - path));
+
+		if (!directory || (mkdirat(root, directory, 0755) < 0 && errno != EEXIST))
+			return -errno;
+	}
+	return 0;
+}
+
 int etc_build(int root, struct err *err)
 {
 	for (const struct etc_entry *entry = entries; entry->path; entry++) {
 		if (!entry->text)
 			continue;
+		if (make_parents(root, entry->path + 1) < 0)
+			return err_errno(err, "cannot make the directory of %s", entry->path);
 		if (write_new_file(root, entry->path + 1, 0644, entry->text, strlen(entry->text),
 				   err) < 0)
 			return err->code;

@@ -111,6 +111,22 @@ void hear_relay(struct supervisor *supervisor)
 		supervisor_tell(supervisor, "notice", safe, NULL);
 }
 
+/* Killed, before its last word. What the kernel wrote is on disk; a later recovery finds the
+ * directory unlocked. */
+static void lose_collector(struct supervisor *supervisor)
+{
+	char text[512];
+
+	(void)snprintf(text, sizeof(text),
+		       "the process that copies results out was killed: they stay in %s until "
+		       "\"cellwall stage recover\"",
+		       supervisor->work);
+	supervisor_tell(supervisor, "notice", text, NULL);
+	supervisor->results[2] = 1;
+	if (supervisor->phase == PHASE_ENDING)
+		supervisor->phase = PHASE_FINISHED;
+}
+
 /* What the collector and the recoverer report goes on to the proxy as it is. */
 void hear_collector(struct supervisor *supervisor, enum supervisor_fd which)
 {
@@ -121,8 +137,8 @@ void hear_collector(struct supervisor *supervisor, enum supervisor_fd which)
 		return;
 	if (r <= 0) {
 		close_fd(&supervisor->fd[which]);
-		if (which == FD_COLLECTOR && supervisor->phase == PHASE_ENDING)
-			supervisor->phase = PHASE_FINISHED;
+		if (which == FD_COLLECTOR)
+			lose_collector(supervisor);
 		return;
 	}
 	if (strcmp(said.word, "discarded") == 0) {
@@ -161,9 +177,14 @@ static void remember_socket(struct supervisor *supervisor, const struct status *
 
 static void collect(struct supervisor *supervisor, const struct status *said)
 {
-	if (said->fields == 1 && supervisor->fd[FD_COLLECTOR] >= 0)
+	if (said->fields != 1)
+		return;
+	if (supervisor->fd[FD_COLLECTOR] >= 0)
 		(void)status_send(supervisor->fd[FD_COLLECTOR], NULL, "collect", said->field[0],
 				  NULL);
+	else if (supervisor->phase == PHASE_RUNNING)
+		(void)status_send(supervisor->fd[FD_STATUS], NULL, "collected", said->field[0], "0",
+				  "0", "1", NULL);
 }
 
 static void obey(struct supervisor *supervisor, const struct status *said)

@@ -39,6 +39,8 @@ static const struct stage {
 	{BUILD_BUILDER, "namespaces", userns_enter},
 	{BUILD_BUILDER, "mounts", mounts_private},
 	{BUILD_BUILDER, "mounts", sources_enter},
+	/* Not before: root without CAP_SYS_ADMIN reads its own directories as their owner only. */
+	{BUILD_BUILDER, "namespaces", userns_become},
 	{BUILD_BUILDER, "mounts", mounts_build},
 	{BUILD_BUILDER, "network", network_up},
 	{BUILD_BUILDER, "network", network_name},

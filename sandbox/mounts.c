@@ -99,6 +99,7 @@ static const struct place {
 #define SOCKETS_INODES "256"
 /* An inode of a tmpfs takes about 1 KB of memory that its size does not count. */
 #define BYTES_PER_INODE 16384
+#define TMP_LEAST	(UINT64_C(1) << 20)
 #define INODES_LEAST	1024
 
 int mounts_private(struct build *build, struct err *err)
@@ -113,18 +114,23 @@ int mounts_private(struct build *build, struct err *err)
 	return 0;
 }
 
-int mounts_open(int root, const char *path, int flags)
+int mounts_openat2(int directory, const char *path, int flags, uint64_t resolve)
 {
 	const struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+		.resolve = resolve | RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
 
 	do
-		fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
-	while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+		fd = syscall(SYS_openat2, directory, path, &how, sizeof(how));
+	while (fd < 0 && (errno == EAGAIN || errno == EINTR)); /* a rename raced with a ".." */
 	return fd < 0 ? -errno : (int)fd;
+}
+
+int mounts_open(int root, const char *path, int flags)
+{
+	return mounts_openat2(root, path, flags, RESOLVE_IN_ROOT);
 }
 
 static int configure(int context, const char *type, const char *const *options)
@@ -235,13 +241,23 @@ static bool is_ours(int directory)
 	       !(status.f_flags & ST_RDONLY);
 }
 
+/* The new one belongs to whom the directory belongs: what leads to a bind in the kernel's home is
+ * the kernel's. */
 static int make_place(int parent, const char *name, bool directory)
 {
+	struct stat status;
+	int r;
+
 	if (!is_ours(parent))
 		return -EROFS;
 	if (directory)
-		return mkdirat(parent, name, 0755) < 0 ? -errno : 0;
-	return mknodat(parent, name, S_IFREG | 0444, 0) < 0 ? -errno : 0;
+		r = mkdirat(parent, name, 0755);
+	else
+		r = mknodat(parent, name, S_IFREG | 0444, 0);
+	if (r < 0 || fstat(parent, &status) < 0 ||
+	    fchownat(parent, name, status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return 0;
 }
 
 /* Opens `target` below the new root, making what is missing. Returns an O_PATH descriptor or a
@@ -285,7 +301,8 @@ static int open_place(int root, const char *target, bool directory)
 
 static int new_tmpfs(const struct build *build, const struct place *place, struct err *err)
 {
-	uint64_t bytes = build->spec->tmp_bytes;
+	/* 0 would be no limit, tmpfs(5). */
+	uint64_t bytes = build->spec->tmp_bytes > TMP_LEAST ? build->spec->tmp_bytes : TMP_LEAST;
 	bool sockets = place->kind == PLACE_SOCKETS;
 	char size[40], inodes[40], mode[24], uid[24], gid[24];
 	const char *const options[] = {size, inodes, mode, uid, gid, NULL};
@@ -424,6 +441,11 @@ static int attach_source(struct build *build, struct source *source, struct err 
 		return err_set(err, -EINVAL, "cannot bind %s at %s: that place is taken",
 			       source->path, source->target);
 	at = open_place(build->root, source->target, source->directory);
+	if (at == -EROFS)
+		return err_set(err, at,
+			       "cannot bind %s at %s: it does not exist in the read-only tree that "
+			       "is mounted above it",
+			       source->path, source->target);
 	if (at < 0)
 		return err_set(err, at, "cannot bind %s at %s: %s", source->path, source->target,
 			       strerrordesc_np(-at));
@@ -437,7 +459,7 @@ static int attach_source(struct build *build, struct source *source, struct err 
  */
 static int write_connection(struct build *build, struct err *err)
 {
-	const char *text = build->spec->connection, *name = INSIDE_CONNECTION + 1;
+	const char *text = build->spec->connection, *name = &INSIDE_CONNECTION[1];
 
 	if (write_new_file(build->root, name, 0600, text, strlen(text), err) < 0)
 		return err->code;

@@ -5,6 +5,7 @@
 #define SANDBOX_MOUNTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "sandbox/base.h"
@@ -21,8 +22,10 @@ int mounts_build(struct build *build, struct err *err);
 typedef int mounts_host_fn(void *arg, bool device, const char *path);
 int mounts_each_host_path(mounts_host_fn *found, void *arg);
 
-/* openat2(2) with no magic link followed; never leaves `root`. Returns a descriptor or a negative
- * errno. */
+/* openat2(2), never through a magic link; `resolve` adds to that. Returns a descriptor or a
+ * negative errno. */
+int mounts_openat2(int directory, const char *path, int flags, uint64_t resolve);
+/* The same below `root`, as if that were "/". */
 int mounts_open(int root, const char *path, int flags);
 
 /*

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h> /* openat2 has no wrapper */
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -108,17 +107,6 @@ int proc_mount(struct build *build, struct err *err)
 	return 0;
 }
 
-static int open_entry(int proc, const char *name)
-{
-	const struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd = syscall(SYS_openat2, proc, name, &how, sizeof(how));
-
-	return fd < 0 ? -errno : (int)fd;
-}
-
 static int copy_mount(int fd, unsigned recursive, struct err *err)
 {
 	int copy =
@@ -171,7 +159,8 @@ static int open_null(int root, struct err *err)
 
 static int apply(int proc, const struct mask *mask, int null, struct err *err)
 {
-	cleanup(close_fd) int entry = open_entry(proc, mask->name);
+	cleanup(close_fd) int entry =
+		mounts_openat2(proc, mask->name, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 	struct stat status;
 
 	if (entry == -ENOENT)

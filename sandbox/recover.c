@@ -69,13 +69,12 @@ static void remove_remains(struct recovery *recovery, const char *name)
 	if (fd < 0 || fstat(fd, &status) < 0)
 		return;
 	lock = openat(fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (lock >= 0) {
-		if (flock(lock, LOCK_EX | LOCK_NB) < 0)
-			return;
-	} else if (errno != ENOENT || time(NULL) - status.st_mtim.tv_sec < UNFINISHED_AGE) {
+	if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
 		return;
-	}
-	/* with the lock held: it may have been finished since the look that brought us here */
+	/* one in the making may not have its lock yet; one with its final name has lost it again */
+	if (lock < 0 && !is_id(name) && time(NULL) - status.st_mtim.tv_sec < UNFINISHED_AGE)
+		return;
+	/* it may have been finished since the look that brought us here */
 	if (is_id(name) && faccessat(fd, "out", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
 	if (tree_empty(fd) == 0)

@@ -308,17 +308,14 @@ static bool lane_open(const struct relay *relay, size_t channel)
 	return relay->state != STATE_FLUSHING && (channel == WALL_IOPUB || !relay->replies_paused);
 }
 
-/* Waits for something to do, and notes it. */
-static void wait_for_work(struct relay *relay)
+/* What to wait for. Returns true when a lane may have messages already. */
+static bool fill_poll(const struct relay *relay, struct pollfd fds[POLL_COUNT])
 {
-	struct pollfd fds[POLL_COUNT] = {
-		[POLL_WALL] = {.fd = RELAY_FD_WALL},
-		[POLL_LIFELINE] = {.fd = RELAY_FD_LIFELINE}, /* a hang-up is reported unasked */
-		[POLL_MONITOR] = {.fd = relay->monitor.fd, .events = POLLIN},
-	};
-	int timeout = time_to_sleep(relay);
-	int r;
+	bool work = false;
 
+	fds[POLL_WALL] = (struct pollfd){.fd = RELAY_FD_WALL};
+	fds[POLL_LIFELINE] = (struct pollfd){.fd = RELAY_FD_LIFELINE}; /* hang-ups come unasked */
+	fds[POLL_MONITOR] = (struct pollfd){.fd = relay->monitor.fd, .events = POLLIN};
 	if (relay->state == STATE_CONNECTING)
 		fds[POLL_WALL].events = POLLRDHUP;
 	else if (relay->state == STATE_RELAYING && !input_full())
@@ -330,11 +327,20 @@ static void wait_for_work(struct relay *relay)
 
 		fds[POLL_LANES + i].fd = open ? relay->lanes[i].fd : -1;
 		fds[POLL_LANES + i].events = POLLIN;
-		if (open && relay->lanes[i].look)
-			timeout = 0;
+		work = work || (open && relay->lanes[i].look);
 	}
-	r = poll(fds, POLL_COUNT, timeout);
-	if (r <= 0)
+	return work;
+}
+
+/* Waits for something to do, and notes it. */
+static void wait_for_work(struct relay *relay)
+{
+	struct pollfd fds[POLL_COUNT] = {{0}};
+	int timeout = time_to_sleep(relay);
+
+	if (fill_poll(relay, fds))
+		timeout = 0;
+	if (poll(fds, POLL_COUNT, timeout) <= 0)
 		return;
 	if (fds[POLL_LIFELINE].revents)
 		_exit(EXIT_ORPHAN);

@@ -12,31 +12,55 @@ void partial_drop(struct partial *partial)
 	partial->path = NULL;
 }
 
-/*
- * Could a change to come get the same time stamp as the last one? The file system takes stamps from
- * the coarse clock (or, since 6.13, from a finer one); one without nanoseconds has whole seconds.
- */
-static bool is_fresh(const struct stat *status)
+enum stamp {
+	STAMP_SURE,   /* a change to come gets another one */
+	STAMP_MOVING, /* changed in this very tick of the clock */
+	STAMP_UNSURE, /* whole seconds only, or another machine's clock */
+};
+
+/* The file system takes stamps from the coarse clock or, since 6.13, from a finer one. */
+static enum stamp stamp_of(const struct stat *status)
 {
 	const struct timespec *last = &status->st_ctim;
 	struct timespec now;
 
-	if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
-		return true;
-	if (now.tv_sec != last->tv_sec)
-		return now.tv_sec < last->tv_sec;
-	return last->tv_nsec == 0 || now.tv_nsec <= last->tv_nsec;
+	if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0 || last->tv_sec > now.tv_sec + 1)
+		return STAMP_UNSURE;
+	if (last->tv_nsec == 0 && last->tv_sec >= now.tv_sec)
+		return STAMP_UNSURE;
+	if (last->tv_sec != now.tv_sec)
+		return last->tv_sec > now.tv_sec ? STAMP_MOVING : STAMP_SURE;
+	return last->tv_nsec >= now.tv_nsec ? STAMP_MOVING : STAMP_SURE;
 }
 
-/* Until the clock has gone on; a tick can be late, a stamp from another machine's clock ahead. */
+/* Until the clock has gone on; a tick can be late. */
 static void wait_a_tick(const struct stat *status)
 {
 	struct timespec tick;
 
 	if (clock_getres(CLOCK_REALTIME_COARSE, &tick) < 0)
 		return;
-	for (int i = 0; i < 4 && is_fresh(status); i++)
+	for (int i = 0; i < 4 && stamp_of(status) == STAMP_MOVING; i++)
 		nanosleep(&tick, NULL);
+}
+
+/*
+ * Is somebody writing it? Then it waits: what has come so far may be half of it, and a page that is
+ * mapped and dirty changes no time stamp any more.
+ */
+static bool is_being_written(struct collector *c, struct result *result)
+{
+	enum stamp stamp = stamp_of(&result->status);
+
+	result->unsettled = stamp == STAMP_UNSURE;
+	if (c->staging->leases && copy_has_writer(result->in)) {
+		c->report.left++;
+		collect_announce(c, "it is still open for writing: it is taken when it is closed");
+		return true;
+	}
+	if (stamp == STAMP_MOVING)
+		c->report.left++;
+	return stamp == STAMP_MOVING;
 }
 
 /* Opens the present file and looks at it. Returns 0; 1 when there is nothing to do (said or
@@ -44,11 +68,10 @@ static void wait_a_tick(const struct stat *status)
 static int open_result(struct collector *c, struct result *result)
 {
 	struct walk *walk = &c->staging->walk;
-	bool fresh, writer;
 
 	if (walk_stat(walk, &result->status) < 0)
 		return 1;
-	if (!c->waited && is_fresh(&result->status)) {
+	if (!c->waited && stamp_of(&result->status) == STAMP_MOVING) {
 		wait_a_tick(&result->status);
 		c->waited = true;
 	}
@@ -78,17 +101,9 @@ static int open_result(struct collector *c, struct result *result)
 	if (!collect_within_limits(c, result->file, result->status.st_size))
 		return 1;
 	seen_source_of(&result->status, &result->source);
-	fresh = is_fresh(&result->status);
-	writer = copy_has_writer(result->in);
-	if (fresh && writer) {
-		c->report.left++; /* being written this very moment */
-		return 1;
-	}
-	result->unsettled = fresh || writer;
 	result->again = result->file && result->file->brought &&
 			seen_same_source(&result->source, &result->file->source);
-	/* brought out as it was; its writer is still there */
-	return result->again && result->unsettled;
+	return is_being_written(c, result) ? 1 : 0;
 }
 
 /* A copy of this very version that a deadline interrupted, or a new one. */
@@ -125,23 +140,39 @@ static int remember(struct collector *c, struct result *result, const struct see
 {
 	struct seen_file *file = seen_add(&c->staging->seen, c->staging->walk.path);
 	char reason[NAME_MAX * 4 + 200], name[NAME_MAX * 4 + 1];
-	bool moved;
 
 	if (!file)
 		return -ENOMEM;
-	moved = result->why && !(file->brought && file->beside == result->beside);
 	/* a record that could not be written costs a comparison after a crash */
 	(void)seen_store(&c->staging->seen, file, &result->source, target, result->beside,
 			 result->unsettled);
-	if (moved && !result->equal && c->refused) {
+	if (result->moved && !result->equal && c->refused) {
 		snprintf(reason, sizeof(reason), "it is beside as \"%s\": %s",
-			 escape_string(name, sizeof(name), result->target), result->why);
+			 escape_string(name, sizeof(name), result->target), result->moved);
 		c->refused(c->arg, c->staging->walk.path, reason);
 	}
 	return 0;
 }
 
-/* Gives a finished copy its name. Returns 0, 1 when it is refused (said), or a negative errno. */
+/*
+ * One try to give a finished copy its name, known as ours before it appears. Returns 0, -EEXIST or
+ * another negative errno.
+ */
+static int appear(struct collector *c, struct result *result, struct copy *copy,
+		  const struct seen_target *target)
+{
+	struct seen_file *file = seen_add(&c->staging->seen, c->staging->walk.path);
+
+	if (!file)
+		return -ENOMEM;
+	(void)seen_intend(&c->staging->seen, file, target, result->beside,
+			  result->replace ? &result->found : NULL);
+	result->file = file;
+	return copy_commit(copy, result->directory, result->target, result->replace);
+}
+
+/* Gives a finished copy its looks and name. Returns 0, 1 when it is refused (said), or a negative
+ * errno. */
 static int commit(struct collector *c, struct result *result, struct copy *copy)
 {
 	struct copy_dress dress = {
@@ -154,25 +185,28 @@ static int commit(struct collector *c, struct result *result, struct copy *copy)
 	};
 	struct seen_target target;
 	struct stat status;
-	int r = -EEXIST;
+	int r = copy_dress_up(copy, &dress, &status);
 
-	for (int attempts = 0; attempts < 3; attempts++) {
-		r = copy_commit(copy, result->directory, result->target, result->replace, &dress,
-				&status);
-		if (r == 0)
-			break;
-		if (r != -EEXIST)
-			return r;
+	if (r < 0)
+		return r;
+	seen_target_of(&status, &target);
+	result->moved =
+		result->file && result->file->brought && result->file->beside == result->beside
+			? NULL
+			: result->why;
+	r = appear(c, result, copy, &target);
+	for (int attempts = 0; r == -EEXIST && attempts < 3; attempts++) {
 		/* somebody made a file of that name meanwhile */
 		r = target_choose(c, result, c->staging->walk.name);
 		if (r == 0 && result->equal)
 			return remember(c, result, &result->found);
 		if (r != 0)
 			return r;
+		result->moved = result->why;
+		r = appear(c, result, copy, &target);
 	}
 	if (r < 0)
 		return r;
-	seen_target_of(&status, &target);
 	c->report.files++;
 	c->report.bytes += (uint64_t)status.st_size;
 	return remember(c, result, &target);

@@ -24,6 +24,18 @@ static int set(__rlimit_resource_t resource, const char *name, uint64_t value, s
 	return 0;
 }
 
+int rlimit_open_files(struct err *err)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return err_errno(err, "cannot read RLIMIT_NOFILE");
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return err_errno(err, "cannot raise RLIMIT_NOFILE");
+	return 0;
+}
+
 int rlimit_kernel(struct build *build, struct err *err)
 {
 	const struct spec *spec = build->spec;

@@ -15,7 +15,7 @@ struct journal_head {
 struct journal_record {
 	uint64_t hash;
 	struct seen_source source;
-	struct seen_target target;
+	struct seen_target target, before;
 	uint32_t beside;
 	uint32_t unsettled;
 	uint64_t check; /* SipHash of all before: a torn record is no record */
@@ -192,6 +192,7 @@ static int restore(struct seen *seen, const struct journal_record *record)
 		return -ENOMEM;
 	file->source = record->source;
 	file->target = record->target;
+	file->before = record->before;
 	file->beside = record->beside;
 	file->unsettled = record->unsettled != 0;
 	file->brought = true;
@@ -258,37 +259,62 @@ int seen_peek(struct seen *seen, int fd, uint64_t limit)
 	return r < 0 ? r : 0;
 }
 
-int seen_store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
-	       const struct seen_target *target, uint32_t beside, bool unsettled)
+static int write_record(struct seen *seen, const struct seen_file *file)
 {
 	struct journal_record record = {.hash = file->hash};
 	ssize_t wrote;
 
+	if (seen->journal < 0)
+		return 0;
+	record.source = file->source;
+	record.target = file->target;
+	record.before = file->before;
+	record.beside = file->beside;
+	record.unsettled = file->unsettled;
+	record.check = record_check(seen, &record);
+	wrote = pwrite(seen->journal, &record, sizeof(record), record_offset(file->slot));
+	if (wrote < 0)
+		return -errno;
+	return wrote == (ssize_t)sizeof(record) ? 0 : -ENOSPC;
+}
+
+int seen_intend(struct seen *seen, struct seen_file *file, const struct seen_target *target,
+		uint32_t beside, const struct seen_target *replaced)
+{
 	if (!file->brought) {
 		file->brought = true;
 		file->slot = seen->slots++;
 		seen->files++;
 		seen->refused--;
 	} else if (file->beside == beside) {
-		/* it took the place of our own earlier one */
 		seen->bytes -= file->target.size;
 	}
 	seen->bytes += target->size;
-	file->source = *source;
+	memset(&file->before, 0, sizeof(file->before));
+	if (replaced)
+		file->before = *replaced;
+	memset(&file->source, 0, sizeof(file->source));
 	file->target = *target;
 	file->beside = beside;
+	return write_record(seen, file);
+}
+
+int seen_store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
+	       const struct seen_target *target, uint32_t beside, bool unsettled)
+{
+	if (!file->brought || file->beside != beside || !seen_same_target(&file->target, target))
+		(void)seen_intend(seen, file, target, beside, NULL);
+	memset(&file->before, 0, sizeof(file->before));
+	file->source = *source;
 	file->unsettled = unsettled;
-	if (seen->journal < 0)
-		return 0;
-	record.source = *source;
-	record.target = *target;
-	record.beside = beside;
-	record.unsettled = unsettled;
-	record.check = record_check(seen, &record);
-	wrote = pwrite(seen->journal, &record, sizeof(record), record_offset(file->slot));
-	if (wrote < 0)
-		return -errno;
-	return wrote == (ssize_t)sizeof(record) ? 0 : -ENOSPC;
+	return write_record(seen, file);
+}
+
+bool seen_is_ours(const struct seen_file *file, const struct seen_target *there)
+{
+	return file->brought &&
+	       (seen_same_target(&file->target, there) ||
+		(file->before.inode != 0 && seen_same_target(&file->before, there)));
 }
 
 static int64_t nanoseconds(struct timespec time)

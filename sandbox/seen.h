@@ -38,14 +38,16 @@ struct seen_target {
 struct seen_file {
 	char *path; /* relative to work/; NULL: restored, its name not met again yet */
 	uint64_t hash;
-	struct seen_source source;
+	struct seen_source source; /* all 0: not known, look again */
 	struct seen_target target;
+	struct seen_target
+		before;	 /* what it took the place of, should the taking have been cut short */
 	uint32_t beside; /* 0: under its own name; n: as "name (cellwall n)" */
 	uint32_t slot;	 /* of its record */
-	bool brought;	 /* source and target are set */
-	bool unsettled;	 /* a writer had it open, or wrote in the very tick it was looked at: look
-			    again */
+	bool brought;	 /* it has a record: the above is set */
+	bool unsettled;	 /* the time stamp cannot tell it from a later version: compare */
 	bool reported;	 /* refused is said once per path */
+	bool announced;	 /* and so is that it is still open */
 };
 
 struct seen {
@@ -71,10 +73,18 @@ int seen_peek(struct seen *seen, int fd, uint64_t limit);
 struct seen_file *seen_find(struct seen *seen, const char *path);
 /* Finds or adds; NULL: out of memory. */
 struct seen_file *seen_add(struct seen *seen, const char *path);
-/* Records that `file` was brought out. Returns 0, or a negative errno when its record could not be
- * written (the memory holds it). */
+/*
+ * Records that `file` is about to appear as `target`, in the place of `replaced` (or NULL): whoever
+ * kills us now, one of the two is known as ours. Returns 0, or a negative errno when its record
+ * could not be written (the memory holds it).
+ */
+int seen_intend(struct seen *seen, struct seen_file *file, const struct seen_target *target,
+		uint32_t beside, const struct seen_target *replaced);
+/* Records that `file` was brought out. Returns as seen_intend. */
 int seen_store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
 	       const struct seen_target *target, uint32_t beside, bool unsettled);
+/* Is this file of the host the one we left there? */
+bool seen_is_ours(const struct seen_file *file, const struct seen_target *there);
 
 void seen_source_of(const struct stat *status, struct seen_source *ret_source);
 void seen_target_of(const struct stat *status, struct seen_target *ret_target);

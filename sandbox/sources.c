@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h> /* openat2 has no wrapper */
 #include <unistd.h>
 
 #include "sandbox/build.h"
@@ -45,17 +44,12 @@ static int refuse(const struct source *source, int code, struct err *err)
 
 /*
  * Paths of a spec come with every link resolved: one that shows up now was put there since. The
- * distribution's own may be links.
+ * distribution's own may be links, and so may what leads to the user's state directory.
  */
 static int open_path(const struct source *source)
 {
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
-	int fd;
-
-	if (source->kind == SOURCE_GIVEN || source->kind == SOURCE_WORK)
-		how.resolve |= RESOLVE_NO_SYMLINKS;
-	fd = (int)syscall(SYS_openat2, AT_FDCWD, source->path, &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return mounts_openat2(AT_FDCWD, source->path, O_PATH,
+			      source->kind == SOURCE_GIVEN ? RESOLVE_NO_SYMLINKS : 0);
 }
 
 static int look(struct source *source, int fd, struct err *err)

@@ -275,6 +275,17 @@ static int fill(struct staging *staging, uid_t owner, struct err *err)
 	return 0;
 }
 
+/*
+ * Some network file systems refuse every lease as if there were a writer; then there is only the
+ * time stamp. "limits" has no writer.
+ */
+static bool has_leases(const struct staging *staging)
+{
+	cleanup(close_fd) int fd = openat(staging->fd, "limits", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd >= 0 && !copy_has_writer(fd);
+}
+
 /* Opens or makes the collector's record. */
 static int open_journal(struct staging *staging, struct err *err)
 {
@@ -283,6 +294,7 @@ static int open_journal(struct staging *staging, struct err *err)
 
 	if (fd < 0)
 		return err_errno(err, "written");
+	staging->leases = has_leases(staging);
 	r = seen_journal(&staging->seen, fd, staging->max_files);
 	return r < 0 ? err_set(err, r, "written: %s", strerrordesc_np(-r)) : 0;
 }
@@ -499,7 +511,10 @@ int staging_remove(struct staging *staging, struct err *err)
 
 	if (unlinkat(staging->fd, "out", 0) < 0 && errno != ENOENT)
 		return err_errno(err, "%s: out", staging->directory);
-	r = tree_empty(staging->fd);
+	/* the lock last: until then everybody sees that somebody is at it */
+	r = tree_empty(staging->work_fd);
+	if (r == 0)
+		r = tree_empty(staging->fd);
 	if (r < 0)
 		return err_set(err, r, "%s: cannot be removed: %s", staging->directory,
 			       strerrordesc_np(-r));

@@ -35,6 +35,7 @@ struct staging {
 	struct seen seen;
 	struct walk walk;
 	struct partial partial;
+	bool leases;	/* tell whether a file is open for writing */
 	bool swept;	/* of what a killed collector left in OUT */
 	bool said_many; /* that more names are refused than are said */
 };

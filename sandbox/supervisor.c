@@ -16,6 +16,7 @@
 #include "sandbox/hear.h"
 #include "sandbox/log.h"
 #include "sandbox/process.h"
+#include "sandbox/rlimit.h"
 #include "sandbox/spawn.h"
 #include "sandbox/status.h"
 
@@ -404,6 +405,9 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	if (spec_read(supervisor->fd[FD_SPEC], &supervisor->spec, err) < 0)
 		return err_wrap(err, "the launch specification");
 	close_fd(&supervisor->fd[FD_SPEC]);
+	*ret_stage = "rlimits";
+	if (rlimit_open_files(err) < 0)
+		return err->code;
 	*ret_stage = "namespaces";
 	if (userns_choose(&supervisor->identity, err) < 0)
 		return err->code;

@@ -197,14 +197,13 @@ static enum claim claim(struct collector *c, struct result *result, const struct
 	struct seen_target target;
 
 	seen_target_of(there, &target);
-	if (known && result->beside == result->file->beside &&
-	    seen_same_target(&target, &result->file->target))
+	if (known && result->beside == result->file->beside && seen_is_ours(result->file, &target))
 		return CLAIM_OURS;
 	if (result->beside == 0) {
 		struct stat source;
 		const struct seen_file *twin = twin_of(staging, staging->walk.path, &source);
 
-		if (twin && seen_same_target(&target, &twin->target)) {
+		if (twin && seen_is_ours(twin, &target)) {
 			if (!S_ISREG(source.st_mode))
 				return CLAIM_OURS; /* it was moved here */
 			result->why = "the same name is there inside and outside of staging/out";
@@ -259,12 +258,12 @@ int target_choose(struct collector *c, struct result *result, const char *name)
 		if (!S_ISREG(there.st_mode))
 			continue;
 		whose = claim(c, result, &there);
+		seen_target_of(&there, &result->found);
 		if (n == first &&
 		    (whose == CLAIM_FOREIGN || (whose == CLAIM_OURS && result->again))) {
 			r = same_content(c, result, &there);
 			if (r != 0) {
 				result->equal = r > 0;
-				seen_target_of(&there, &result->found);
 				return r < 0 ? r : 0;
 			}
 		}

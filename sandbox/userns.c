@@ -257,15 +257,20 @@ int userns_enter(struct build *build, struct err *err)
 		userns_hint(err, code);
 		return code;
 	}
-	if (wait_for_maps(build, err) < 0 || become(0, err) < 0)
+	if (wait_for_maps(build, err) < 0)
+		return err->code;
+	return unshare_rest(err);
+}
+
+int userns_become(struct build *build, struct err *err)
+{
+	if (become(0, err) < 0)
 		return err->code;
 	/* From here on all of the sandbox' own processes: nobody may trace them (CVE-2016-8659). */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_errno(err, "cannot become undumpable");
 	/* The change of uid has cleared the death signal, prctl(2). */
-	if (process_protect(build->lifeline, SIGKILL, err) < 0)
-		return err->code;
-	return unshare_rest(err);
+	return process_protect(build->lifeline, SIGKILL, err);
 }
 
 int userns_settle(struct build *build, struct err *err)

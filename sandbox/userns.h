@@ -33,8 +33,10 @@ gid_t userns_kernel_gid(const struct identity *identity);
 
 /* Supervisor: writes the maps of `pid`, which has entered U1. */
 int userns_write_maps(const struct identity *identity, pid_t pid, struct err *err);
-/* Stage of the builder: a new user namespace and all other namespaces, uid 0 in it. */
+/* Stages of the builder: a new user namespace and all other namespaces but the one for pids; and
+ * then uid 0 of it, which on the host is nobody when we are root. */
 int userns_enter(struct build *build, struct err *err);
+int userns_become(struct build *build, struct err *err);
 /* Stage of pid 1: becomes the kernel's uid, for good; no capability, no dump, still tied to its
  * lifeline. */
 int userns_settle(struct build *build, struct err *err);

@@ -70,11 +70,28 @@ def launch(site):
 
 
 @pytest.fixture(scope="module", params=[harness.DIRECT, harness.ISOLATED])
-def shared(request, site):
-    """One kernel of each kind for all tests of a module that leave it as they found it."""
-    kernel = harness.Kernel(site, request.param)
-    yield kernel
-    kernel.close()
+def shared_holder(request):
+    holder = {"kind": request.param}
+    yield holder
+    if "kernel" in holder:
+        holder["kernel"].close()
+
+
+@pytest.fixture
+def shared(shared_holder, site):
+    """One kernel of each kind for all tests of a module that leave it as they found it.
+
+    One that a failed test left busy or dead is replaced, so that a failure is one failure."""
+    kernel = shared_holder.get("kernel")
+    try:
+        healthy = kernel is not None and kernel.alive() and kernel.run("1", timeout=3).status == "ok"
+    except (TimeoutError, RuntimeError):
+        healthy = False
+    if not healthy:
+        if kernel is not None:
+            kernel.close()
+        kernel = shared_holder["kernel"] = harness.Kernel(site, shared_holder["kind"])
+    return kernel
 
 
 @pytest.fixture
@@ -82,10 +99,10 @@ def nothing_left(site):
     """Fails the test when a process, mount, socket or private directory of a kernel stays behind."""
     mounts = processes.mounts()
     since = processes.now_ticks()
-    private = set(site.private_directories())
+    private, before = set(site.private_directories()), set(site.leftovers())
     yield
     gone = processes.wait_until(lambda: not processes.strays(site.prefix, since), 5 * harness.PATIENCE)
     assert gone, processes.strays(site.prefix, since)
     assert processes.mounts() - mounts == set()
-    assert site.leftovers() == []
+    assert set(site.leftovers()) - before == set()
     assert set(site.private_directories()) - private == set()

@@ -37,6 +37,14 @@ SLOW = os.environ.get("CELLWALL_SLOW") == "1"
 PATIENCE = float(os.environ.get("CELLWALL_PATIENCE", "1"))
 
 
+def shell(script):
+    """A kernel that is a line of shell: for checks in which its language does not matter, it starts in no time."""
+    return ("/bin/sh", "-c", script, "sh", "{inner_connection_file}")
+
+
+SLEEP = shell("exec sleep 1000")
+
+
 class Site:
     """One place to run kernels in: a home, a state directory, kernelspecs; removed at the end."""
 

@@ -11,10 +11,7 @@ import pytest
 
 import harness
 import processes
-from harness import ISOLATED
-
-SLEEP = ("/usr/bin/sleep", "100")
-
+from harness import ISOLATED, SLEEP, shell
 
 def fails(launched, *words, seconds=10):
     """It ends by itself with a status that is not 0, one line, and these words in it."""
@@ -108,21 +105,25 @@ def test_missing_policy(site, launch):
 
 
 def test_missing_kernel(launch):
-    fails(launch("/nowhere/bin/python"), "/nowhere/bin/python")
-    fails(launch("no-such-program-at-all"), "no-such-program-at-all")
+    fails(launch("/nowhere/bin/python", "{inner_connection_file}"), "/nowhere/bin/python")
+    fails(launch("no-such-program-at-all", "{inner_connection_file}"), "no-such-program-at-all")
+
+
+def test_kernel_without_a_connection_file(site, launch):
+    fails(launch(site.python, "-m", "ipykernel_launcher"), "inner_connection_file")
 
 
 def test_kernel_that_cannot_be_executed(site, launch):
     """A text file without a first line that names an interpreter."""
     program = site.put(site.root, "bin/broken", "\x7fELF broken")
     program.chmod(0o755)
-    code = launch(program).wait(10)
+    code = launch(program, "{inner_connection_file}").wait(10)
     assert code not in (0, None)
 
 
 def test_missing_staged_thing(site, launch):
     policy = site.policy({"stage": {"in": ["not-there"]}})
-    launched = launch("/usr/bin/true", options=("--policy", policy))
+    launched = launch(*shell("true"), options=("--policy", policy))
     code = launched.wait(10)
     assert "not-there" in launched.log, (code, launched.log)
 
@@ -138,6 +139,8 @@ def test_port_in_use_is_waited_for(site, launch):
     assert launched.process.poll() is None, launched.log
     holder.close()
     assert launched.wait_role("kernel", 8), launched.log
+    launched.process.terminate()
+    assert launched.wait() is not None
 
 
 def test_port_in_use_for_good(site, launch):

@@ -183,7 +183,7 @@ CHECKS = {
                 places += [os.path.join(directory, name) for name in names]
         for place in places:
             try:
-                if os.path.isfile(place) and {key!r}.encode() in open(place, 'rb').read(1 << 20): print('REACHED', place)
+                if os.path.isfile(place) and {yek!r}[::-1].encode() in open(place, 'rb').read(1 << 20): print('REACHED', place)
             except OSError: pass
     """,
     "keyring": """
@@ -219,10 +219,14 @@ CHECKS = {
         import os
         if os.listdir('/run'): print('REACHED')
     """,
-    "mounts": """
-        if {root!r} in open('/proc/self/mountinfo').read() or '/var' in [l.split()[4] for l in open('/proc/self/mountinfo')]: print('REACHED')
+    "host-directory": """
         import os
         if os.path.exists({root!r}): print('REACHED')
+    """,
+    "mounts": """
+        if [l for l in open('/proc/self/mountinfo') if l.split()[4] in ('/var', '/var/tmp', '/root', '/boot', '/sys', '/run') or {root!r} in l.split()[4]]: print('REACHED')
+        import os
+        if os.path.exists({root!r}) : print('REACHED')
     """,
     "memory-of-pid-1": """
         open('/proc/1/maps').read(1); import os; os.readlink('/proc/1/exe'); print('REACHED')
@@ -259,7 +263,7 @@ def prepare(check, host, kernel):
         "marker": host.marker,
         "pid": host.process.pid,
         "connection_file": kernel.connection_file,
-        "key": json.load(open(kernel.connection_file))["key"],
+        "yek": json.load(open(kernel.connection_file))["key"][::-1],  # the history holds this cell's own text
         "key_word": host.keyring_word,
         "writable": str(host.writable),
         "root": str(host.site.root),
@@ -335,7 +339,7 @@ def test_places_that_cannot_be_written(kernel):
         "        open(place + '/cellwall-was-here', 'w').close()\n"
         "        print('WROTE', place)\n"
         "    except OSError: pass\n"
-        "for path in ('/cellwall/kernel.json', '/etc/passwd', '/etc/hosts', '/proc/sys/kernel/hostname', '/work/staging/in/given_txt'):\n"
+        "for path in ('/etc/passwd', '/etc/hosts', '/proc/sys/kernel/hostname', '/work/staging/in/given_txt'):\n"
         "    try:\n"
         "        open(path, 'r+').close(); print('WROTE', path)\n"
         "    except OSError: pass\n"
@@ -375,14 +379,15 @@ def test_who_the_kernel_is(kernel):
     if kernel.kind == DIRECT:
         return
     facts = kernel.run(
-        "import os, socket\n"
-        "status = dict(line.rstrip().split(':\\t') for line in open('/proc/self/status') if ':\\t' in line)\n"
-        "print({'uid': os.getuid(), 'euid': os.geteuid(), 'groups': [g for g in os.getgroups() if g not in (os.getgid(), 65534)],\n"
+        "import json, os, socket\n"
+        "status = {line.split(':')[0]: line.split(':')[1].strip() for line in open('/proc/self/status')}\n"
+        "print(json.dumps({'uid': os.getuid(), 'euid': os.geteuid(), 'groups': [g for g in os.getgroups() if g not in (os.getgid(), 65534)],\n"
         " 'caps': {k: v for k, v in status.items() if k.startswith('Cap')}, 'nnp': status['NoNewPrivs'],\n"
         " 'seccomp': status['Seccomp'], 'host': socket.gethostname(), 'cwd': os.getcwd(), 'home': os.environ['HOME'],\n"
-        " 'session': os.getsid(0) not in (0, 1), 'visible': sorted(int(n) for n in os.listdir('/proc') if n.isdigit())[:1]})"
+        " 'session': os.getsid(0) not in (0, 1), 'visible': sorted(int(n) for n in os.listdir('/proc') if n.isdigit())[:1]}))"
     )
-    facts = eval(facts.stdout)  # printed by our own code above
+    assert facts.status == "ok", facts.problem
+    facts = json.loads(facts.stdout)
     assert facts["uid"] == facts["euid"] == 1000 and facts["groups"] == []
     assert all(int(value, 16) == 0 for value in facts["caps"].values()), facts["caps"]
     assert facts["nnp"] == "1" and facts["seccomp"] == "2"
@@ -446,14 +451,30 @@ print('all fine')
     assert "from the shell" in shell.stdout and "42" in shell.stdout
 
 
-@pytest.mark.skipif(not PROBE.exists(), reason="no probe program")
-def test_probe_program(site, kernel):
-    """tests/probe/inside.py: one JSON line per probe, {"probe": …, "ok": …}; behind the wall every one is ok."""
-    run = kernel.run(PROBE.read_text(), timeout=120)
-    results = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    assert results, run.problem
-    bad = [result for result in results if not result.get("ok")]
+@pytest.mark.core
+def test_probe_program(site, host, kernel):
+    """tests/probe/inside.py: behind the wall every probe holds, without it most do not."""
+    targets = {
+        "files": [str(site.home / ".ssh" / "x"), "/etc/shadow", kernel.connection_file],
+        "sockets": [str(host.path)],
+        "port": host.port,
+        "abstract": [host.abstract_name],
+        "pids": [host.process.pid, os.getpid()],
+        "environ": ["SECRET_OF_THE_HOST", "JPY_PARENT_PID"],
+        "words": [site.secret[::-1]],
+    }
+    code = (
+        f"import json; targets = {targets!r}; targets['words'] = [word[::-1] for word in targets['words']]\n"
+        f"space = {{'__name__': 'probe'}}; exec({PROBE.read_text()!r}, space)\n"
+        "print('RESULTS', json.dumps(space['run'](targets)))"
+    )
+    run = kernel.run(code, timeout=120)
+    assert "RESULTS" in run.stdout, run.problem
+    results = json.loads(run.stdout.split("RESULTS", 1)[1])
+    bad = [result for result in results if not result["ok"]]
+    print(f"{len(results)} probes, {len(bad)} not ok")
     if kernel.kind == ISOLATED:
         assert bad == []
     else:
-        assert bad, "the probes cannot fail"
+        walls = [result for result in results if not result["name"].startswith("useful:")]
+        assert len([result for result in walls if not result["ok"]]) > len(walls) / (2 if ROOT else 4), "the probes cannot fail"

@@ -1,23 +1,26 @@
 """No process, mount, socket or directory stays behind, whoever is killed and whenever.
 
-The kernel here is `sleep` where its language does not matter: hundreds of starts fit into a minute.
+The kernel here is sleep(1) where its language does not matter: hundreds of starts fit into a minute.
 """
 
+import fcntl
 import os
 import pty
 import random
 import signal
+import subprocess
+import sys
+import termios
 import time
 
 import pytest
 
 import harness
 import processes
-from harness import ISOLATED
+from harness import ISOLATED, SLEEP, shell
 
 ROUNDS = int(os.environ.get("CELLWALL_ROUNDS", "30"))
 ROLES = ["proxy", "supervisor", "relay", "init", "kernel", "collector"]
-SLEEP = ("/usr/bin/sleep", "1000")
 
 
 def assert_gone(site, launched, everybody, within=3):
@@ -115,9 +118,6 @@ def test_closed_terminal(site, launch, nothing_left):
 
 
 def _own_terminal():
-    import fcntl
-    import termios
-
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -128,12 +128,10 @@ def test_server_dies(site, launch, nothing_left):
     A kernel that JupyterLab's server left behind on a crash: the proxy notices that its parent is gone."""
     connection = site.root / "runtime" / "kernel-orphan.json"
     harness.write_connection_file(connection, "ipc")
-    import subprocess
-    import sys
-
     script = (
-        "import subprocess, sys, time\n"
-        "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)\n"
+        "import os, subprocess, sys, time\n"
+        "env = {**os.environ, 'JPY_PARENT_PID': str(os.getpid())}\n"
+        "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, env=env)\n"
         "print(p.pid, flush=True)\n"
         "time.sleep(100)\n"
     )
@@ -144,7 +142,7 @@ def test_server_dies(site, launch, nothing_left):
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=site.project(),
-            env={**site.environment, "JPY_PARENT_PID": "1"},
+            env=site.environment,
         )
         pid = int(server.stdout.readline())
         time.sleep(delay)
@@ -173,10 +171,12 @@ def test_twenty_at_once(site, launch, nothing_left):
 
 
 def test_kernel_that_ends_at_once(site, launch, nothing_left):
-    launched = launch("/usr/bin/true")
+    launched = launch(*shell("exit 0"))
     assert launched.wait() == 0
-    launched = launch("/usr/bin/false")
-    assert launched.wait() == 1
+    launched = launch(*shell("exit 9"))
+    assert launched.wait() == 9
+    launched = launch(*shell("kill -TERM $$"))
+    assert launched.wait() == 128 + signal.SIGTERM
 
 
 def test_double_forked_daemon_dies_with_the_kernel(start, nothing_left):

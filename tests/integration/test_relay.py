@@ -514,11 +514,13 @@ def test_a_message_that_never_ends(sandbox):
         listener.listen()
         with listener.accept()[0] as out:
             out.sendall(GREETING + b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB")
+            kernel.order()
             while True:
                 out.sendall(b"\1\0" * 30_000)
 
     relay = sandbox(kernel, memory=200 * MIB)
     relay.ready()
+    relay.orders.send(b"g")
     assert relay.status(30) == -signal.SIGSYS
 
 

@@ -147,7 +147,7 @@ def test_a_pth_file_of_the_kernel_never_runs_on_the_host(site, place):
     witness.unlink()
     site.run("install", "--prefix", place, "--name", "evil", "--python", python)
     site.run("doctor")
-    launched = harness.Launch(site, python, "-c", "print('ran')")
+    launched = harness.Launch(site, python, "-c", "print('ran')", "{inner_connection_file}")
     try:
         assert launched.wait() == 0, launched.log
     finally:

@@ -475,7 +475,7 @@ static void keeps_holes(void **state)
 
 /* ---- writers that the time stamps do not show ---- */
 
-static void comes_back_to_open_files(void **state)
+static void waits_for_open_files(void **state)
 {
 	int fd = open(at(&world, "w:map"), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	char *map;
@@ -488,23 +488,29 @@ static void comes_back_to_open_files(void **state)
 	close(fd);
 	memcpy(map, "first", 5);
 	settle();
-	assert_collects(&world, 1);
-	assert_content(&world, "o:map", "first");
-	memcpy(map, "later", 5); /* the page is dirty already: no time stamp changes */
-	settle();
 	assert_collects(&world, 0);
+	assert_int_equal(world.report.left, 1);
+	assert_refused(&world, "map", "still open");
+	assert_false(exists(&world, "project/staging"));
+	memcpy(map, "later", 5); /* the page is dirty already: no time stamp changes */
+	assert_collects(&world, 0);
+	assert_int_equal(world.refused, 1);
 	munmap(map, 4096);
 	assert_collects(&world, 1);
 	assert_content(&world, "o:map", "later");
-	assert_collects(&world, 0);
-	/* only opened: nothing to say when it is closed */
+	/* opened again: only what is written counts */
 	fd = open(at(&world, "w:map"), O_WRONLY | O_CLOEXEC);
+	assert_collects(&world, 0);
+	assert_int_equal(world.report.left, 0);
 	assert_int_equal(pwrite(fd, "third", 5, 0), 5);
 	settle();
-	assert_collects(&world, 1);
-	close(fd);
 	assert_collects(&world, 0);
+	assert_int_equal(world.report.left, 1);
+	assert_content(&world, "o:map", "later");
+	close(fd);
+	assert_collects(&world, 1);
 	assert_content(&world, "o:map", "third");
+	assert_int_equal(world.refused, 1);
 }
 
 /* ---- places of staged things ---- */
@@ -884,7 +890,7 @@ static void knows_names(void **state)
 static void remembers(void **state)
 {
 	struct seen_source source = {1, 2, 3, 4};
-	struct seen_target target = {5, 6, 7};
+	struct seen_target target = {5, 6, 7}, earlier;
 	struct seen seen;
 	struct seen_file *file;
 	char name[32];
@@ -905,10 +911,19 @@ static void remembers(void **state)
 	assert_int_equal(seen.files, 3000);
 	assert_int_equal(seen.bytes, 3000 * 6);
 	assert_int_equal(seen.refused, 0);
+	/* taking another's place: until it is done both are ours */
+	file = seen_find(&seen, "file-7");
+	earlier = target;
 	target.size = 10;
-	assert_int_equal(seen_store(&seen, seen_find(&seen, "file-7"), &source, &target, 1, true),
-			 0);
+	assert_int_equal(seen_intend(&seen, file, &target, 1, &earlier), 0);
 	assert_int_equal(seen.bytes, 3000 * 6 + 4);
+	assert_true(seen_is_ours(file, &earlier) && seen_is_ours(file, &target));
+	assert_false(seen_same_source(&file->source, &source));
+	assert_int_equal(seen_intend(&seen, seen_find(&seen, "file-9"), &target, 0, &earlier), 0);
+	assert_int_equal(seen_store(&seen, file, &source, &target, 1, true), 0);
+	assert_int_equal(seen.bytes, 3000 * 6 + 8);
+	assert_false(seen_is_ours(file, &earlier));
+	assert_true(seen_is_ours(file, &target));
 	assert_null(seen_find(&seen, "file-3000"));
 	seen_done(&seen);
 
@@ -925,6 +940,8 @@ static void remembers(void **state)
 	assert_int_equal(file->beside, 2);
 	assert_false(file->unsettled);
 	assert_int_equal(seen_find(&seen, "file-7")->target.size, 10);
+	assert_true(seen_is_ours(seen_find(&seen, "file-9"), &earlier));
+	assert_int_equal(seen_find(&seen, "file-9")->source.inode, 0);
 	assert_ptr_equal(seen_add(&seen, "file-8"), file);
 	assert_int_equal(seen_store(&seen, seen_add(&seen, "later"), &source, &target, 0, false),
 			 0);
@@ -963,7 +980,7 @@ static int group(const char *name)
 		fresh(keeps_the_limits),
 		fresh(stops_at_the_deadline),
 		fresh(keeps_holes),
-		fresh(comes_back_to_open_files),
+		fresh(waits_for_open_files),
 		fresh(places_are_no_results),
 		fresh(places_follow_no_link),
 		fresh(recovers),

@@ -1,0 +1,60 @@
+# bash completion for cellwall(1)
+
+_cellwall_kernelspecs() {
+	# Names in the directories that Jupyter searches; a directory with kernel.json is one.
+	local data=${JUPYTER_DATA_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/jupyter} directory spec
+	local IFS=:
+	for directory in $JUPYTER_PATH "$data" /usr/local/share/jupyter /usr/share/jupyter; do
+		for spec in "$directory"/kernels/*/kernel.json; do
+			[ -e "$spec" ] || continue
+			spec=${spec%/kernel.json}
+			printf '%s\n' "${spec##*/}"
+		done
+	done
+}
+
+_cellwall() {
+	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
+	COMPREPLY=()
+	if [ "$COMP_CWORD" = 1 ]; then
+		words="kernel install list remove stage policy doctor version help --help --version"
+	else
+		case $previous in
+		--prefix | --stage | --show)
+			mapfile -t COMPREPLY < <(compgen -d -- "$current")
+			return
+			;;
+		--python | --policy | -f | -p)
+			mapfile -t COMPREPLY < <(compgen -f -- "$current")
+			return
+			;;
+		--wrap)
+			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current")
+			return
+			;;
+		--name | --display-name | --setenv) return ;;
+		esac
+		case $verb in
+		install)
+			words="--user --prefix --sys-prefix --name --display-name --python --policy --wrap
+				--shared-environment --help"
+			;;
+		list) words="--prefix --json --help" ;;
+		remove) words="--prefix --help $(_cellwall_kernelspecs)" ;;
+		doctor) words="--json --help" ;;
+		stage) words="status recover --all --dry-run --help" ;;
+		policy)
+			if [ "$COMP_CWORD" = 2 ]; then
+				words="check show --help"
+			else
+				mapfile -t COMPREPLY < <(compgen -f -- "$current")
+				return
+			fi
+			;;
+		kernel) words="-f --policy --stage --show --setenv --shared-environment -- --help" ;;
+		esac
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+
+complete -o filenames -F _cellwall cellwall
