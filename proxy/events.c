@@ -88,6 +88,14 @@ static void say_refused(struct session *session, const struct status *status)
 			   "more files were not brought to staging/out; the log names them");
 }
 
+static void say_notice(struct session *session, const char *text)
+{
+	char escaped[2048];
+
+	log_warning("%s", escape_string(escaped, sizeof(escaped), text));
+	notice_say(&session->notice, parent_of_notice(session), escaped);
+}
+
 static void collection_over(struct session *session, const struct status *status)
 {
 	uint64_t sequence = 0;
@@ -123,8 +131,7 @@ static void take_status_packet(struct session *session, struct status *status)
 	} else if (strcmp(word, "refused") == 0) {
 		say_refused(session, status);
 	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
-		log_warning("%s", status->field[0]);
-		notice_say(&session->notice, parent_of_notice(session), status->field[0]);
+		say_notice(session, status->field[0]);
 	} else if (strcmp(word, "gone") == 0) {
 		kernel_gone(session, status);
 	} else if (strcmp(word, "done") == 0) {

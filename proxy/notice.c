@@ -7,8 +7,7 @@
 #include "proxy/header.h"
 #include "proxy/wire.h"
 
-#define TEXT_MAX 4096
-#define TOPIC	 "cellwall"
+#define TOPIC "cellwall"
 
 static struct iovec text_part(const char *text)
 {
@@ -51,10 +50,9 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
 
 int notice_say(const struct notice *notice, const char *parent, const char *text)
 {
-	char escaped[TEXT_MAX];
 	cleanup(free_ptr) char *line = NULL, *literal = NULL, *content = NULL;
 
-	line = format_string("cellwall: %s\n", escape_string(escaped, sizeof(escaped), text));
+	line = format_string("cellwall: %s\n", text);
 	literal = line ? json_literal(line, strlen(line)) : NULL;
 	content = literal ? format_string("{\"name\": \"stderr\", \"text\": %s}", literal) : NULL;
 	if (!content)

@@ -21,8 +21,8 @@ struct notice {
 int notice_send(const struct notice *notice, enum wall_channel channel, const void *identity,
 		size_t identity_size, const char *msg_type, const char *parent,
 		const char *content);
-/* A line of text in the notebook: `stream` stderr "cellwall: TEXT\n". `text` may be foreign: it is
- * escaped. */
+/* A line of text in the notebook: `stream` stderr "cellwall: TEXT\n". Foreign text in it was
+ * escaped by the caller. */
 int notice_say(const struct notice *notice, const char *parent, const char *text);
 /* iopub_welcome for one subscription (JEP 65); none for a topic that is not UTF-8. */
 int notice_welcome(const struct notice *notice, const void *topic, size_t size);

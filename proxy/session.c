@@ -45,11 +45,14 @@ void session_tell(struct session *session, const char *word)
 
 void session_fail(struct session *session, const char *text)
 {
+	char escaped[1024];
+
 	if (session->phase >= DRAINING)
 		return;
-	session->failure = format_string("the kernel could not be started: %s", text);
-	log_error("%s", session->failure ? session->failure : text);
-	notice_say(&session->notice, session->cell, session->failure ? session->failure : text);
+	session->failure = format_string("the kernel could not be started: %s",
+					 escape_string(escaped, sizeof(escaped), text));
+	log_error("%s", session->failure ? session->failure : escaped);
+	notice_say(&session->notice, session->cell, session->failure ? session->failure : escaped);
 	session->phase = FAILED;
 	session->exit_code = EXIT_LAUNCH;
 	session->deadline = now_ms() + FAILED_MS;

@@ -283,9 +283,10 @@ def test_raw_start(site, form, nothing_left):
     """As VS Code does: no manager, waits for the ports to be taken, interrupts the pid alone, kills the tree."""
     file = site.root / "runtime" / f"kernel-v2-{os.getpid()}.json"
     info = harness.write_connection_file(file)
+    project = site.project()
     begin = time.monotonic()
     process = subprocess.Popen(
-        raw_argv(site, file, form), cwd=site.project(), env=site.environment, stdin=subprocess.DEVNULL,
+        raw_argv(site, file, form), cwd=project, env=site.environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -310,6 +311,8 @@ def test_raw_start(site, form, nothing_left):
         process.kill()
         process.wait(10)
         file.unlink()
+    # Nobody was left to remove the (here empty) directory behind /work; the next start or this does.
+    site.run("stage", "recover", cwd=project, check=True)
 
 
 @pytest.mark.core

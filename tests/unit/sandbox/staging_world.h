@@ -43,6 +43,12 @@ struct world {
 /* The uid that work/ is given to when root runs the tests. */
 #define FOREIGN 54321
 
+/* The fallbacks are tried on a tmpfs, the rest on whatever /tmp is. */
+static inline bool world_on_tmpfs(void)
+{
+	return tree_without_openat2 && access("/dev/shm", W_OK | X_OK) == 0;
+}
+
 static inline uid_t world_owner(void)
 {
 	return geteuid() == 0 ? FOREIGN : (uid_t)-1;
@@ -80,7 +86,8 @@ static inline void world_forget(struct world *world)
 static inline void world_new(struct world *world, uint64_t bytes, uint64_t files)
 {
 	memset(world, 0, sizeof(*world));
-	snprintf(world->base, sizeof(world->base), "/tmp/cellwall-staging-XXXXXX");
+	snprintf(world->base, sizeof(world->base), "%s/cellwall-staging-XXXXXX",
+		 world_on_tmpfs() ? "/dev/shm" : "/tmp");
 	assert_non_null(mkdtemp(world->base));
 	assert_int_equal(chmod(world->base, 0755), 0);
 	snprintf(world->project, sizeof(world->project), "%s/project", world->base);

@@ -473,6 +473,40 @@ static void keeps_holes(void **state)
 	free(out);
 }
 
+/* The state directory on another file system than the project: neither clones nor, on most,
+ * copy_file_range(2). */
+static void crosses_file_systems(void **state)
+{
+	char other[] = "/dev/shm/cellwall-staging-XXXXXX", name[128];
+	struct staging *staging = NULL;
+	const size_t size = 3 * 1024 * 1024 + 5;
+	char *data = malloc(size), *out;
+	int fd;
+
+	(void)state;
+	if (!data || !mkdtemp(other))
+		skip();
+	for (size_t i = 0; i < size; i++)
+		data[i] = (char)(i * 2654435761u >> 13);
+	snprintf(name, sizeof(name), "%s/state", other);
+	assert_int_equal(
+		staging_create(name, world.out, world_owner(), BYTES, FILES, &staging, NULL), 0);
+	assert_int_equal(staging_free(world.staging) == NULL, 1);
+	world.staging = staging;
+	put_bytes(at(&world, "w:x"), data, size);
+	give(at(&world, "w:x"));
+	assert_collects(&world, 1);
+	out = get(&world, "o:x");
+	assert_non_null(out);
+	assert_memory_equal(out, data, size);
+	free(out);
+	free(data);
+	fd = open(other, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(tree_empty(fd), 0);
+	close(fd);
+	assert_int_equal(rmdir(other), 0);
+}
+
 /* ---- writers that the time stamps do not show ---- */
 
 static void waits_for_open_files(void **state)
@@ -980,6 +1014,7 @@ static int group(const char *name)
 		fresh(keeps_the_limits),
 		fresh(stops_at_the_deadline),
 		fresh(keeps_holes),
+		fresh(crosses_file_systems),
 		fresh(waits_for_open_files),
 		fresh(places_are_no_results),
 		fresh(places_follow_no_link),
