@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "proxy/limits.h"
+#include "proxy/watch.h"
 
 #define MONITOR_ENDPOINT "inproc://cellwall-monitor-%d"
 #define CONNECTIONS_MAX                                                                            \
@@ -53,6 +54,7 @@ struct channels {
 	void *context;
 	void *socket[WALL_CHANNELS];
 	void *monitor[WALL_CHANNELS];
+	struct watch watch[2 * WALL_CHANNELS]; /* the sockets, then the monitors */
 	char *ipc_path[WALL_CHANNELS];
 	struct account account;
 	struct waiting *first, **last;
@@ -127,7 +129,9 @@ static int open_one(struct channels *channels, enum wall_channel channel,
 	if (zmq_socket_monitor(socket, monitor, ZMQ_EVENT_ACCEPTED) < 0)
 		return err_set(err, -ENOMEM, "cannot watch %s: %s", endpoint, zmq_strerror(errno));
 	channels->monitor[channel] = zmq_socket(channels->context, ZMQ_PAIR);
-	if (!channels->monitor[channel] || zmq_connect(channels->monitor[channel], monitor) < 0)
+	if (!channels->monitor[channel] || zmq_connect(channels->monitor[channel], monitor) < 0 ||
+	    watch_init(&channels->watch[channel], socket) < 0 ||
+	    watch_init(&channels->watch[WALL_CHANNELS + channel], channels->monitor[channel]) < 0)
 		return err_set(err, -ENOMEM, "cannot watch %s: %s", endpoint, zmq_strerror(errno));
 
 	code = bind_patiently(socket, endpoint, deadline, signals);
@@ -213,6 +217,12 @@ struct channels *channels_free(struct channels *channels, int linger_ms)
 	return NULL;
 }
 
+int channels_poll(struct channels *channels, zmq_pollitem_t *items, size_t count, long timeout)
+{
+	return watch_poll(channels ? channels->watch : NULL, channels ? 2 * WALL_CHANNELS : 0,
+			  items, count, timeout);
+}
+
 void *channels_socket(struct channels *channels, enum wall_channel channel)
 {
 	return channels->socket[channel];
@@ -270,6 +280,7 @@ int channels_receive(struct channels *channels, enum wall_channel channel,
 	struct message *message = message_room(NULL, room);
 	bool more = true;
 
+	channels->watch[channel].look = true;
 	if (!message)
 		return -ENOMEM;
 	while (more) {
@@ -360,6 +371,7 @@ static int send_frame(struct channels *channels, enum wall_channel channel,
 {
 	long bytes = (long)frame->total + (long)sizeof(*frame);
 
+	channels->watch[channel].look = true;
 	for (size_t i = 0; i < frame->count; i++) {
 		const bool last = i + 1u == frame->count;
 		struct iovec part = frame->parts[i];
@@ -443,6 +455,7 @@ int channels_send(struct channels *channels, enum wall_channel channel, struct w
 int channels_send_own(struct channels *channels, enum wall_channel channel,
 		      const struct iovec *parts, size_t count)
 {
+	channels->watch[channel].look = true;
 	for (size_t i = 0; i < count; i++) {
 		zmq_msg_t message;
 
@@ -534,6 +547,7 @@ void *channels_monitor(struct channels *channels, enum wall_channel channel)
 
 void channels_watch(struct channels *channels, enum wall_channel channel)
 {
+	channels->watch[WALL_CHANNELS + channel].look = true;
 	for (;;) {
 		unsigned char event[6] = {0};
 		uint32_t fd;
@@ -565,6 +579,7 @@ static unsigned long settled_progress(struct channels *channels)
 			size_t size = sizeof(events);
 
 			zmq_getsockopt(channels->socket[i], ZMQ_EVENTS, &events, &size);
+			channels->watch[i].look = true;
 		}
 		poll(NULL, 0, 20);
 		now = channels_progress(channels);

@@ -50,6 +50,9 @@ int channels_open(const struct connection *connection, int signals, struct chann
  */
 struct channels *channels_free(struct channels *channels, int linger_ms);
 
+/* zmq_poll(3) for items with these channels' sockets and monitors, see watch.h. `channels` may be
+ * NULL. */
+int channels_poll(struct channels *channels, zmq_pollitem_t *items, size_t count, long timeout);
 /* The libzmq socket to poll for reading (never poll one for writing: POLLOUT says nothing on ROUTER
  * and XPUB). */
 void *channels_socket(struct channels *channels, enum wall_channel channel);

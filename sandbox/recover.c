@@ -66,7 +66,7 @@ static void remove_remains(struct recovery *recovery, const char *name)
 	cleanup(close_fd) int lock = -1;
 	struct stat status;
 
-	if (fd < 0 || fstat(fd, &status) < 0)
+	if (fd < 0 || fstat(fd, &status) < 0 || status.st_uid != geteuid())
 		return;
 	lock = openat(fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)

@@ -58,6 +58,8 @@ struct relay {
 	enum state state;
 	int64_t settle_at, resubscribe_at; /* now_ms; 0: not set */
 	int64_t quiet_at, drained_at;	   /* in STATE_DRAINING; then the end of STATE_FLUSHING */
+	int64_t gather_until;		   /* output is left where it is before; 0: not now */
+	bool passed_output, passed_reply;  /* in this pass */
 	bool resubscribed;		   /* and not connected yet */
 	bool replies_paused;
 	bool dropping;
@@ -152,6 +154,26 @@ static void take_turn(struct relay *relay, enum wall_channel channel)
 	}
 	if (bytes > 0 && relay->state == STATE_DRAINING)
 		relay->quiet_at = now_ms() + RELAY_QUIET_MS;
+	if (bytes > 0 && channel == WALL_IOPUB)
+		relay->passed_output = true;
+	else if (bytes > 0)
+		relay->passed_reply = true;
+}
+
+/* The next output waits, see RELAY_GATHER_MS; not when some is left that was not taken in its turn.
+ */
+static void begin_gathering(struct relay *relay)
+{
+	if (relay->passed_output && !relay->passed_reply && !relay->lanes[WALL_IOPUB].look &&
+	    relay->state == STATE_RELAYING)
+		relay->gather_until = now_ms() + RELAY_GATHER_MS;
+}
+
+static void end_gathering(struct relay *relay)
+{
+	if (relay->gather_until)
+		relay->lanes[WALL_IOPUB].look = true; /* its descriptor was not watched */
+	relay->gather_until = 0;
 }
 
 static void connect_again(struct relay *relay, enum wall_channel channel)
@@ -255,6 +277,8 @@ static void keep_time(struct relay *relay, int64_t now)
 {
 	if (relay->settle_at && now >= relay->settle_at)
 		become_ready(relay);
+	if (now >= relay->gather_until || relay->state != STATE_RELAYING)
+		end_gathering(relay);
 	if (relay->resubscribe_at && now >= relay->resubscribe_at &&
 	    !relay->lanes[WALL_IOPUB].look) { /* with messages left it would lose them */
 		relay->resubscribe_at = 0;
@@ -275,11 +299,12 @@ static void keep_time(struct relay *relay, int64_t now)
 /* Keeps time; returns for how many milliseconds poll(2) may sleep, -1 for ever. */
 static int time_to_sleep(struct relay *relay)
 {
-	int64_t at[4] = {0};
+	int64_t at[5] = {0};
 	int64_t next = 0;
 	int64_t now;
 
-	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->resubscribe_at)
+	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->resubscribe_at &&
+	    !relay->gather_until)
 		return input_full() ? 20 : -1; /* the I/O thread has no way to wake us */
 	now = now_ms();
 	keep_time(relay, now);
@@ -287,7 +312,8 @@ static int time_to_sleep(struct relay *relay)
 	at[1] = relay->resubscribe_at;
 	at[2] = relay->state == STATE_DRAINING ? relay->quiet_at : 0;
 	at[3] = relay->state >= STATE_DRAINING ? relay->drained_at : 0;
-	for (size_t i = 0; i < 4; i++) {
+	at[4] = relay->gather_until;
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
 		if (at[i] && (!next || at[i] < next))
 			next = at[i];
 	}
@@ -305,7 +331,9 @@ enum {
 /* Whether a lane is read now. */
 static bool lane_open(const struct relay *relay, size_t channel)
 {
-	return relay->state != STATE_FLUSHING && (channel == WALL_IOPUB || !relay->replies_paused);
+	if (relay->state == STATE_FLUSHING)
+		return false;
+	return channel == WALL_IOPUB ? !relay->gather_until : !relay->replies_paused;
 }
 
 /* What to wait for. Returns true when a lane may have messages already. */
@@ -368,10 +396,14 @@ static void serve(struct relay *relay)
 		relay->replies_paused =
 			relay->held_replies >
 			(relay->replies_paused ? RELAY_REPLIES_MAX / 2 : RELAY_REPLIES_MAX);
+		relay->passed_output = relay->passed_reply = false;
 		for (size_t i = 0; i < WALL_CHANNELS; i++) {
+			if (relay->passed_reply)
+				end_gathering(relay);
 			if (relay->lanes[order[i]].look && lane_open(relay, order[i]))
 				take_turn(relay, order[i]);
 		}
+		begin_gathering(relay);
 		if (relay->held_output < RELAY_OUTPUT_MAX / 2 || relay->state == STATE_FLUSHING)
 			relay->dropping = false;
 		if (relay->dropped_messages > 0 && !relay->dropping)

@@ -39,6 +39,11 @@ enum {
 /* Parts of a client's message from this size on are lent to libzmq, smaller ones copied. */
 #define RELAY_LEND_MIN (16u * 1024)
 
+/* After output was passed on, what comes next waits this long, so that a stream of small messages
+ * wakes the threads on its way (two here, two in the proxy, the client's) once for many of them. A
+ * reply ends the wait: the end of a cell is never late. */
+#define RELAY_GATHER_MS 2
+
 /* Messages and bytes taken from one socket before the others have their turn. */
 #define RELAY_TURN_MESSAGES 256
 #define RELAY_TURN_BYTES    (4L * 1024 * 1024)

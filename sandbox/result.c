@@ -63,31 +63,45 @@ static bool is_being_written(struct collector *c, struct result *result)
 	return stamp == STAMP_MOVING;
 }
 
+/* Opens the present file. Returns 0; 1 when it cannot be (said or counted); or a negative errno. */
+static int open_source(struct collector *c, struct result *result)
+{
+	struct walk *walk = &c->staging->walk;
+
+	result->in = tree_step(walk_here(walk)->fd, walk->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	switch (result->in) {
+	case -ENOENT:
+		return 1;
+	case -EACCES:
+	case -EPERM:
+		collect_refuse(c, walk->path, "it cannot be read");
+		return 1;
+	case -ELOOP:
+	case -ENXIO:
+	case -EXDEV:
+		c->report.left++; /* it became something else just now */
+		return 1;
+	default:
+		return result->in < 0 ? result->in : 0;
+	}
+}
+
 /* Opens the present file and looks at it. Returns 0; 1 when there is nothing to do (said or
  * counted); or a negative errno. */
 static int open_result(struct collector *c, struct result *result)
 {
-	struct walk *walk = &c->staging->walk;
+	const char *path = c->staging->walk.path;
+	int r;
 
-	if (walk_stat(walk, &result->status) < 0)
+	if (walk_stat(&c->staging->walk, &result->status) < 0)
 		return 1;
 	if (!c->waited && stamp_of(&result->status) == STAMP_MOVING) {
 		wait_a_tick(&result->status);
 		c->waited = true;
 	}
-	result->in = tree_step(walk_here(walk)->fd, walk->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-	if (result->in == -ENOENT)
-		return 1;
-	if (result->in == -EACCES || result->in == -EPERM) {
-		collect_refuse(c, walk->path, "it cannot be read");
-		return 1;
-	}
-	if (result->in == -ELOOP || result->in == -ENXIO || result->in == -EXDEV) {
-		c->report.left++; /* it became something else just now */
-		return 1;
-	}
-	if (result->in < 0)
-		return result->in;
+	r = open_source(c, result);
+	if (r != 0)
+		return r;
 	if (fstat(result->in, &result->status) < 0)
 		return -errno;
 	if (!S_ISREG(result->status.st_mode)) {
@@ -95,7 +109,7 @@ static int open_result(struct collector *c, struct result *result)
 		return 1;
 	}
 	if (result->status.st_uid != c->staging->owner) {
-		collect_refuse(c, walk->path, "it belongs to somebody else");
+		collect_refuse(c, path, "it belongs to somebody else");
 		return 1;
 	}
 	if (!collect_within_limits(c, result->file, result->status.st_size))

@@ -22,8 +22,6 @@
 #include "sandbox/staging_parts.h"
 
 #define ID_SIZE 16 /* bytes; twice as many hex digits */
-#define STUBS_MAX                                                                                  \
-	65536 /* more staged files than a mount namespace takes (fs.mount-max is 100,000) */
 
 int staging_state_directory(char **ret, struct err *err)
 {
@@ -133,108 +131,6 @@ static int open_state(const char *state, int *ret_fd, struct err *err)
 }
 
 /* ---- creating ---- */
-
-/* Makes or opens one level of a place in work/. */
-static int place_directory(const struct staging *staging, int parent, const char *name, gid_t group)
-{
-	cleanup(close_fd) int fd = -1;
-	bool fresh = mkdirat(parent, name, 0755) == 0;
-
-	if (!fresh && errno != EEXIST)
-		return -errno;
-	fd = tree_step(parent, name, O_RDONLY | O_DIRECTORY);
-	if (fd >= 0 && fresh && (fchmod(fd, 0755) < 0 || fchown(fd, staging->owner, group) < 0))
-		return -errno;
-	return steal_fd(&fd);
-}
-
-static int add_stub(struct staging *staging, uint64_t inode)
-{
-	uint64_t *stubs;
-
-	if (staging->stub_count >= STUBS_MAX)
-		return -E2BIG;
-	stubs = realloc(staging->stubs, (staging->stub_count + 1) * sizeof(*stubs));
-	if (!stubs)
-		return -ENOMEM;
-	stubs[staging->stub_count++] = inode;
-	staging->stubs = stubs;
-	return 0;
-}
-
-/* An empty file, remembered on disk too: a recovery must know that it is no result. */
-static int place_file(struct staging *staging, int parent, const char *name, gid_t group)
-{
-	const int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-	cleanup(close_fd) int fd = openat(parent, name, flags | O_CREAT | O_EXCL, 0644);
-	cleanup(close_fd) int places = -1;
-	struct stat status;
-	uint64_t inode;
-	int r;
-
-	if (fd < 0 && errno == EEXIST) {
-		if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-		return S_ISREG(status.st_mode) && status.st_size == 0 ? 0 : -EEXIST;
-	}
-	if (fd < 0)
-		return -errno;
-	if (fchmod(fd, 0644) < 0 || fchown(fd, staging->owner, group) < 0 || fstat(fd, &status) < 0)
-		return -errno;
-	inode = status.st_ino;
-	places = openat(staging->fd, "places",
-			O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (places < 0)
-		return -errno;
-	r = write_full(places, &inode, sizeof(inode));
-	return r < 0 ? r : add_stub(staging, inode);
-}
-
-int staging_place(struct staging *staging, const char *relative, bool directory, struct err *err)
-{
-	cleanup(close_fd) int parent = fcntl(staging->work_fd, F_DUPFD_CLOEXEC, 3);
-	const char *at = relative;
-	char name[NAME_MAX + 1];
-	char escaped[256];
-	struct stat status;
-	int r = 0, depth = 0;
-
-	escape_string(escaped, sizeof(escaped), relative);
-	if (parent < 0 || fstat(parent, &status) < 0)
-		return err_errno(err, "%s", staging->work);
-	if (strlen(relative) > STAGING_PATH_MAX)
-		return err_set(err, -ENAMETOOLONG, "staging place %s: longer than %d bytes",
-			       escaped, STAGING_PATH_MAX);
-	for (bool last = false; !last; depth++) {
-		size_t size = strcspn(at, "/");
-		int next;
-
-		last = at[size] == '\0';
-		if (size > NAME_MAX || depth > STAGING_DEPTH_MAX)
-			return err_set(err, -ENAMETOOLONG, "staging place %s: too long or deep",
-				       escaped);
-		snprintf(name, sizeof(name), "%.*s", (int)size, at);
-		/* checked before it is made: tree_step refuses them only afterwards */
-		if (size == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-			return err_set(err, -EINVAL, "staging place %s: not a plain relative path",
-				       escaped);
-		if (last && !directory) {
-			r = place_file(staging, parent, name, status.st_gid);
-			break;
-		}
-		next = place_directory(staging, parent, name, status.st_gid);
-		if (next < 0) {
-			r = next;
-			break;
-		}
-		close_fd(&parent);
-		parent = next;
-		at += size + 1;
-	}
-	if (r < 0)
-		return err_set(err, r, "staging place %s: %s", escaped, strerrordesc_np(-r));
-	return 0;
-}
 
 /* Writes the files of a new private directory, "out" last. */
 static int fill(struct staging *staging, uid_t owner, struct err *err)
@@ -401,19 +297,6 @@ static int read_limits(struct staging *staging, struct err *err)
 	return 0;
 }
 
-static int read_places(struct staging *staging, struct err *err)
-{
-	cleanup(close_fd) int fd = openat(staging->fd, "places", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	uint64_t inode;
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : err_errno(err, "places");
-	while (read(fd, &inode, sizeof(inode)) == (ssize_t)sizeof(inode))
-		if (add_stub(staging, inode) < 0)
-			return err_set(err, -ENOMEM, "places: too many");
-	return 0;
-}
-
 /* Takes the lock, or finds that it is somebody else's (-EBUSY) or going (-ENOENT). */
 static int take_lock(struct staging *staging, struct err *err)
 {
@@ -452,18 +335,22 @@ static int open_work(struct staging *staging, struct err *err)
 /* Everything of a private directory, with `locked` its lock and for writing too. */
 static int load(struct staging *staging, bool locked, struct err *err)
 {
+	struct stat status;
 	int r, fd;
 
 	staging->fd = open(staging->directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (staging->fd < 0)
 		return err_errno(err, "private directory");
+	/* it says where results go and with whose rights: root follows nobody else's */
+	if (fstat(staging->fd, &status) < 0 || status.st_uid != geteuid())
+		return err_set(err, -EPERM, "belongs to somebody else");
 	r = locked ? take_lock(staging, err) : 0;
 	if (r == 0)
 		r = read_out(staging, err);
 	if (r == 0)
 		r = read_limits(staging, err);
 	if (r == 0)
-		r = read_places(staging, err);
+		r = places_read(staging, err);
 	if (r == 0)
 		r = open_work(staging, err);
 	if (r < 0)

@@ -5,8 +5,8 @@
  * A private directory is STATE/<id>/ with
  *   lock    an empty file, flock(2)ed for as long as somebody works with the directory
  *   out     one line: the absolute path of the staging/out directory its results belong to
- *   work/   what the kernel sees as /work (owned by the kernel's uid); staging/out is there from
- * the start limits, places, written   what a later recovery must know (see staging.c)
+ *   work/   what the kernel sees as /work (owned by the kernel's uid), with staging/out in it
+ * and limits, places and written, for a later recovery (see staging.c).
  *
  * The collector runs on the trusted side, outside the sandbox, over a tree that a hostile kernel
  * changes while it is read. It opens every step with openat2(2)
@@ -40,12 +40,15 @@ typedef void staging_refused_fn(void *arg, const char *path, const char *reason)
 
 /*
  * Makes STATE/<new id>/ for results that belong to `out`; `owner` is the uid and gid of work/ (-1:
- * leave). Takes its lock. Returns 0 or a negative errno.
+ * leave). Takes its lock. Files of OUT from before this moment are results of earlier runs and may
+ * be replaced, so bring in what is left over (staging_recover) first. Returns 0 or a negative
+ * errno.
  */
 int staging_create(const char *state, const char *out, uid_t owner, uint64_t max_bytes,
 		   uint64_t max_files, struct staging **ret_staging, struct err *err);
 /*
- * Opens an existing private directory by its path. Returns 0; -EBUSY when somebody holds its lock.
+ * Opens an existing private directory by its path; limits of 0 are those of the run that made it.
+ * Returns 0; -EBUSY when somebody holds its lock.
  */
 int staging_open(const char *directory, uint64_t max_bytes, uint64_t max_files,
 		 struct staging **ret_staging, struct err *err);
@@ -65,8 +68,13 @@ int staging_place(struct staging *staging, const char *relative, bool directory,
 /*
  * Brings out what is new or changed since the last call, until `deadline` (now_ms; 0: none).
  * WORK/staging/out/x and WORK/x both go to OUT/x; when both exist the second gets a name beside it
- * and is reported. Returns 0, or a negative errno when OUT cannot be written (nothing is lost: the
- * files stay in work/).
+ * and is reported; so does a file whose place on the host holds what the host changed. Directories
+ * come with their files: an empty one is no result. A file that is open for writing waits until it
+ * is closed, is counted in `left` and reported once. __pycache__ stays inside in silence, hidden
+ * names and all but regular files are reported.
+ *
+ * Returns 0, or a negative errno when OUT cannot be written (nothing is lost: the files stay in
+ * work/). The report is filled in either case.
  */
 int staging_collect(struct staging *staging, int64_t deadline, staging_refused_fn *refused,
 		    void *arg, struct staging_report *ret_report, struct err *err);
@@ -77,8 +85,9 @@ int staging_remove(struct staging *staging, struct err *err);
 /*
  * For every private directory below `state` that nobody holds and whose results belong to `out`
  * (NULL: any): collects and removes it. Empty abandoned ones are removed whatever they belong to.
- * `found` is called per directory brought in. Returns 0 or the first negative errno (it goes on
- * past a failure).
+ * `found` is called per directory of which a file was brought in; a limit of 0 is that of the run.
+ * Without `refused`, a directory of which something was refused is kept for a call that can say it.
+ * Returns 0 or the first negative errno (it goes on past a failure).
  */
 typedef void staging_found_fn(void *arg, const char *directory, const char *out,
 			      const struct staging_report *report);

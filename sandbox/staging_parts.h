@@ -42,6 +42,9 @@ struct staging {
 
 void partial_drop(struct partial *partial); /* result.c */
 
+/* places.c: reads the inodes of the places' files. */
+int places_read(struct staging *staging, struct err *err);
+
 /* A private directory in the making: this and its id. */
 #define STAGING_NEW ".new-"
 #define STAGING_ID  32 /* hex digits */

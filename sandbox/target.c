@@ -232,6 +232,12 @@ static int same_content(struct collector *c, struct result *result, const struct
 	return copy_compare(result->in, fd, there->st_size, c->deadline);
 }
 
+static void refuse_obstacle(struct collector *c, const struct stat *there)
+{
+	collect_refuse(c, c->staging->walk.path, "a %s of that name is in the way on the host",
+		       S_ISDIR(there->st_mode) ? "directory" : "link or other thing");
+}
+
 int target_choose(struct collector *c, struct result *result, const char *name)
 {
 	const uint32_t first = result->file && result->file->brought ? result->file->beside : 0;
@@ -240,36 +246,27 @@ int target_choose(struct collector *c, struct result *result, const char *name)
 	for (uint32_t n = first; n <= BESIDE_MAX; n++) {
 		struct stat there;
 		enum claim whose;
-		int r;
+		int same = 0;
 
 		result->beside = n;
 		result->replace = false;
 		name_beside(name, n, result->target);
 		if (fstatat(result->directory, result->target, &there, AT_SYMLINK_NOFOLLOW) < 0)
 			return errno == ENOENT ? 0 : -errno;
-		if (!S_ISREG(there.st_mode) && n == 0) {
-			collect_refuse(
-				c, c->staging->walk.path,
-				S_ISDIR(there.st_mode)
-					? "a directory of that name is in the way on the host"
-					: "a link of that name is in the way on the host");
+		if (!S_ISREG(there.st_mode) && n > 0)
+			continue;
+		if (!S_ISREG(there.st_mode)) {
+			refuse_obstacle(c, &there);
 			return 1;
 		}
-		if (!S_ISREG(there.st_mode))
-			continue;
 		whose = claim(c, result, &there);
 		seen_target_of(&there, &result->found);
-		if (n == first &&
-		    (whose == CLAIM_FOREIGN || (whose == CLAIM_OURS && result->again))) {
-			r = same_content(c, result, &there);
-			if (r != 0) {
-				result->equal = r > 0;
-				return r < 0 ? r : 0;
-			}
-		}
+		if (n == first && whose == (result->again ? CLAIM_OURS : CLAIM_FOREIGN))
+			same = same_content(c, result, &there);
+		result->equal = same > 0;
 		result->replace = whose == CLAIM_OURS;
-		if (result->replace)
-			return 0;
+		if (same != 0 || result->replace)
+			return same < 0 ? same : 0;
 	}
 	collect_refuse(c, c->staging->walk.path, "too many files of that name are on the host");
 	return 1;

@@ -16,8 +16,8 @@
  * ends the connection (-EPROTO). The reader pulls with recv(2), never recvmsg(2): SCM_RIGHTS would
  * carry descriptors through the wall (unix(7)).
  *
- * Memory: one allocation per frame, after its header and sizes were checked. Never logs, never
- * blocks.
+ * Memory: one allocation per frame, after its header and sizes were checked; for a large one it is
+ * a mapping of huge pages where the system has them. Never logs, never blocks.
  */
 #ifndef SANDBOX_WALL_H
 #define SANDBOX_WALL_H
@@ -60,6 +60,7 @@ struct wall_frame {
 	uint8_t channel;
 	uint16_t count;
 	uint32_t total;
+	size_t mapped;	      /* bytes of its own mapping; 0: it lies on the heap */
 	struct iovec parts[]; /* `count` of them; iov_base is never NULL */
 };
 

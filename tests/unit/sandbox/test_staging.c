@@ -1,7 +1,9 @@
 #include "staging_world.h"
 
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -64,6 +66,14 @@ static void refuses_bad_arguments(void **state)
 			 -EPERM);
 	assert_int_equal(chmod(world.state, 0700), 0);
 	assert_int_equal(staging_open(at(&world, "nowhere"), 1, 1, &staging, NULL), -ENOENT);
+	if (geteuid() == 0) {
+		/* root follows nobody else's word on where results go */
+		assert_int_equal(chown(staging_directory(world.staging), FOREIGN, FOREIGN), 0);
+		assert_int_equal(
+			staging_open(staging_directory(world.staging), 1, 1, &staging, NULL),
+			-EPERM);
+		assert_int_equal(chown(staging_directory(world.staging), 0, 0), 0);
+	}
 	assert_null(staging);
 }
 
@@ -376,6 +386,60 @@ static void names_what_cannot_be_read(void **state)
 	put(&world, "w:more", "x");
 	assert_int_equal(chmod(staging_work(world.staging), 0), 0);
 	assert_collects(&world, 1);
+}
+
+/* A full disk, and file systems mounted where nobody expects them (root only: it takes mount(2)).
+ */
+static void copes_with_full_disks_and_mounts(void **state)
+{
+	char *big = calloc(1, 300001), *directory;
+
+	(void)state;
+	if (geteuid() != 0 || !big || unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("full", world.project, "tmpfs", 0, "size=256k,mode=0755") < 0) {
+		free(big);
+		skip();
+	}
+	/* its descriptors would stay in the namespace where they were opened */
+	directory = strdup(staging_directory(world.staging));
+	world.staging = staging_free(world.staging);
+	assert_int_equal(staging_open(directory, 0, 0, &world.staging, &world.err), 0);
+	free(directory);
+	memset(big, 'b', 300000);
+	put(&world, "w:big", big);
+	put(&world, "w:small", "small");
+	assert_int_equal(world_collect(&world), -ENOSPC);
+	assert_non_null(strstr(world.err.text, "big: No space left"));
+	assert_int_equal(world.report.left, 1);
+	(void)world_collect(&world);
+	assert_content(&world, "o:small", "small");
+	assert_false(exists(&world, "o:big"));
+	assert_int_equal(count_names(world.out, NULL), 1);
+	assert_int_equal(mount("full", world.project, "tmpfs", MS_REMOUNT, "size=4m"), 0);
+	assert_collects(&world, 1);
+	assert_content(&world, "o:big", big);
+	free(big);
+	/* read-only */
+	assert_int_equal(mount("full", world.project, "tmpfs", MS_REMOUNT | MS_RDONLY, NULL), 0);
+	put(&world, "w:late", "late");
+	assert_int_equal(world_collect(&world), -EROFS);
+	assert_int_equal(mount("full", world.project, "tmpfs", MS_REMOUNT, NULL), 0);
+	/* something mounted on the way, on either side */
+	assert_int_equal(mkdir(at(&world, "o:there"), 0755), 0);
+	assert_int_equal(mkdir(at(&world, "w:here"), 0755), 0);
+	assert_int_equal(mount("other", at(&world, "o:there"), "tmpfs", 0, NULL), 0);
+	assert_int_equal(mount("other", at(&world, "w:here"), "tmpfs", 0, NULL), 0);
+	put(&world, "w:there/x", "x");
+	put(&world, "w:here/x", "x");
+	assert_collects(&world, 1);
+	assert_content(&world, "o:late", "late");
+	assert_refused(&world, "there/x", "another file system");
+	assert_refused(&world, "here", "another file system");
+	assert_false(exists(&world, "o:there/x"));
+	assert_int_equal(umount(at(&world, "o:there")), 0);
+	assert_int_equal(umount(at(&world, "w:here")), 0);
+	assert_int_equal(umount(world.project), 0);
 }
 
 /* ---- limits ---- */
@@ -1011,6 +1075,7 @@ static int group(const char *name)
 		fresh(needs_the_folder),
 		fresh(reports_what_cannot_be_written),
 		fresh(names_what_cannot_be_read),
+		fresh(copes_with_full_disks_and_mounts),
 		fresh(keeps_the_limits),
 		fresh(stops_at_the_deadline),
 		fresh(keeps_holes),
