@@ -75,6 +75,26 @@ static bool holds(const char *real, const char *place)
 	return target && paths_within(target, real);
 }
 
+/* The home and cellwall's own state, and what holds them, stay outside whatever anybody asks for.
+ */
+static int check_private(const char *directory, const char *real, struct err *err)
+{
+	cleanup(free_ptr) char *home = paths_home(), *state = NULL;
+
+	if (!home || staging_state_directory(&state, err) < 0)
+		return out_of_memory(err);
+	if (strcmp(real, "/") == 0)
+		return err_set(err, -EACCES, "%s is the whole file system", directory);
+	if (holds(real, home))
+		return err_set(err, -EACCES, "%s holds your home: it cannot be shown to a kernel",
+			       directory);
+	if (holds(real, state))
+		return err_set(err, -EACCES,
+			       "%s holds cellwall's own state: it cannot be shown to a kernel",
+			       directory);
+	return 0;
+}
+
 static int check_real(const char *directory, const char *real, struct err *err)
 {
 	/* Whole places that are more than a program's; and those the sandbox makes itself. */
@@ -83,17 +103,10 @@ static int check_real(const char *directory, const char *real, struct err *err)
 					    "/mnt",	"/media", "/srv"};
 	static const char *const below[] = {"/proc", "/sys",	  "/dev",
 					    "/run",  INSIDE_WORK, INSIDE_SOCKETS};
-	cleanup(free_ptr) char *home = paths_home(), *state = NULL;
+	int code = check_private(directory, real, err);
 
-	if (!home || staging_state_directory(&state, err) < 0)
-		return out_of_memory(err);
-	if (holds(real, home))
-		return err_set(err, -EACCES, "%s holds your home: it cannot be shown to a kernel",
-			       directory);
-	if (holds(real, state))
-		return err_set(err, -EACCES,
-			       "%s holds cellwall's own state: it cannot be shown to a kernel",
-			       directory);
+	if (code < 0)
+		return code;
 	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++)
 		if (strcmp(real, whole[i]) == 0)
 			return err_set(err, -EACCES, "%s is more than a program's own directory",
@@ -117,9 +130,12 @@ int prefix_may_show(const char *directory, struct err *err)
 
 	if (!real)
 		return out_of_memory(err);
-	if (strcmp(real, "/") == 0)
-		return err_set(err, -EACCES, "%s is the whole file system", directory);
 	return check_real(directory, real, err);
+}
+
+int prefix_may_stage(const char *real, struct err *err)
+{
+	return check_private(real, real, err);
 }
 
 /* Appends unless it is covered; drops what it covers. */

@@ -36,6 +36,9 @@ void prefix_done(struct prefix *prefix);
  * words.
  */
 int prefix_may_show(const char *directory, struct err *err);
+/* May `real` (absolute, links resolved) be staged? No: "/", the home, the state directory and what
+ * holds them. Returns 0 or -EACCES with words. */
+int prefix_may_stage(const char *real, struct err *err);
 /* Is it below /usr, /bin, /sbin or /lib*, which are visible in every kernel? Text only. */
 bool prefix_always_there(const char *path);
 

@@ -20,6 +20,8 @@
 
 /* Part sizes up to this are copied into libzmq's message, larger ones are lent. */
 #define COPY_MAX 512
+/* A lent part's loan and libzmq's record of it, with malloc's overhead. */
+#define PART_COST 160
 
 /* Bodies on their way, counted by the main thread on lending and by libzmq's I/O thread on return.
  */
@@ -29,7 +31,7 @@ struct account {
 };
 
 struct loan {
-	struct wall_frame *frame;
+	struct wall_frame *frame; /* NULL: the data is a copy of its own */
 	struct account *account;
 	long bytes;
 };
@@ -41,6 +43,7 @@ struct waiting {
 	struct wall_frame *frame;
 	size_t signature_part;
 	int64_t deadline;
+	long cost;
 	char signature[160];
 };
 
@@ -59,6 +62,7 @@ struct channels {
 	struct account account;
 	struct waiting *first, **last;
 	long waiting_bytes;
+	size_t waiting_count;
 	size_t connections;
 	struct connected connection[CONNECTIONS_MAX];
 };
@@ -328,7 +332,8 @@ static void give_back(void *data, void *hint)
 {
 	struct loan *loan = hint;
 
-	(void)data;
+	if (!loan->frame)
+		free(data);
 	atomic_fetch_sub_explicit(&loan->account->bytes, loan->bytes, memory_order_relaxed);
 	atomic_fetch_add_explicit(&loan->account->returned, 1, memory_order_relaxed);
 	wall_frame_unref(loan->frame);
@@ -362,6 +367,18 @@ static int frame_lend(struct channels *channels, zmq_msg_t *message, struct wall
 }
 
 /*
+ * What a message costs until its last client has it: its bytes, and for each part what we and, per
+ * client, libzmq keep of it. A kernel can send thousands of empty parts.
+ */
+static long cost_of(const struct channels *channels, size_t bytes, size_t parts)
+{
+	const size_t clients = channels->connections ? channels->connections : 1;
+
+	return (long)(bytes + sizeof(struct wall_frame) +
+		      parts * (sizeof(struct iovec) + PART_COST + clients * sizeof(zmq_msg_t)));
+}
+
+/*
  * Sends the parts of `frame`. The first lent part carries the whole frame in the account; a message
  * of small parts lends its last one, so that every message is counted. Returns 0, or -errno of the
  * first part (nothing was sent).
@@ -369,7 +386,7 @@ static int frame_lend(struct channels *channels, zmq_msg_t *message, struct wall
 static int send_frame(struct channels *channels, enum wall_channel channel,
 		      struct wall_frame *frame, size_t signature_part, const char *signature)
 {
-	long bytes = (long)frame->total + (long)sizeof(*frame);
+	long bytes = cost_of(channels, frame->total, frame->count);
 
 	channels->watch[channel].look = true;
 	for (size_t i = 0; i < frame->count; i++) {
@@ -414,9 +431,11 @@ static bool same_client(const struct waiting *waiting, enum wall_channel channel
 static int queue_reply(struct channels *channels, enum wall_channel channel,
 		       struct wall_frame *frame, size_t signature_part, const char *signature)
 {
+	const long cost = cost_of(channels, frame->total, frame->count);
 	struct waiting *waiting;
 
-	if (channels->waiting_bytes + (long)frame->total > REPLY_QUEUE_BYTES)
+	if (channels->waiting_bytes + cost > REPLY_QUEUE_BYTES ||
+	    channels->waiting_count == REPLY_QUEUE_MAX)
 		return -ENOBUFS;
 	waiting = calloc(1, sizeof(*waiting));
 	if (!waiting)
@@ -429,7 +448,9 @@ static int queue_reply(struct channels *channels, enum wall_channel channel,
 		snprintf(waiting->signature, sizeof(waiting->signature), "%s", signature);
 	*channels->last = waiting;
 	channels->last = &waiting->next;
-	channels->waiting_bytes += (long)frame->total;
+	waiting->cost = cost;
+	channels->waiting_bytes += cost;
+	channels->waiting_count++;
 	return 0;
 }
 
@@ -452,19 +473,50 @@ int channels_send(struct channels *channels, enum wall_channel channel, struct w
 	return code;
 }
 
+/* A copy that is counted like a loan: what we say ourselves waits for slow clients too. */
+static int frame_own(struct channels *channels, zmq_msg_t *message, struct iovec part, long bytes)
+{
+	struct loan *loan = malloc(sizeof(*loan));
+	void *copy = malloc(part.iov_len ? part.iov_len : 1);
+
+	if (!loan || !copy) {
+		free(loan);
+		free(copy);
+		return -ENOMEM;
+	}
+	memcpy(copy, part.iov_base, part.iov_len);
+	*loan = (struct loan){NULL, &channels->account, bytes};
+	if (zmq_msg_init_data(message, copy, part.iov_len, give_back, loan) < 0) {
+		free(loan);
+		free(copy);
+		return -ENOMEM;
+	}
+	atomic_fetch_add_explicit(&channels->account.bytes, bytes, memory_order_relaxed);
+	return 0;
+}
+
 int channels_send_own(struct channels *channels, enum wall_channel channel,
 		      const struct iovec *parts, size_t count)
 {
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += parts[i].iov_len;
 	channels->watch[channel].look = true;
 	for (size_t i = 0; i < count; i++) {
+		const bool last = i + 1 == count;
 		zmq_msg_t message;
+		int code = last ? frame_own(channels, &message, parts[i],
+					    cost_of(channels, bytes, count))
+				: frame_copy(&message, parts[i].iov_base, parts[i].iov_len);
 
-		if (frame_copy(&message, parts[i].iov_base, parts[i].iov_len) < 0)
-			return -ENOMEM;
+		if (code < 0 && i == 0)
+			return code;
+		if (code < 0)
+			zmq_msg_init(&message); /* what has begun must end */
 		if (zmq_msg_send(&message, channels->socket[channel],
-				 ZMQ_DONTWAIT | (i + 1 < count ? ZMQ_SNDMORE : 0)) < 0) {
-			int code = -errno;
-
+				 ZMQ_DONTWAIT | (last ? 0 : ZMQ_SNDMORE)) < 0) {
+			code = -errno;
 			zmq_msg_close(&message);
 			return code;
 		}
@@ -490,7 +542,8 @@ unsigned channels_retry(struct channels *channels)
 		if (code < 0)
 			given_up++;
 		*link = waiting->next;
-		channels->waiting_bytes -= (long)waiting->frame->total;
+		channels->waiting_bytes -= waiting->cost;
+		channels->waiting_count--;
 		wall_frame_unref(waiting->frame);
 		free(waiting);
 	}

@@ -103,6 +103,8 @@ static void collection_over(struct session *session, const struct status *status
 	if (status->fields > 0 && parse_u64(status->field[0], UINT64_MAX, &sequence) == 0 &&
 	    sequence > session->collected)
 		session->collected = sequence;
+	if (session->phase == RUNNING)
+		session_collect(session); /* for cells that ended meanwhile */
 }
 
 static void results_done(struct session *session, const struct status *status)

@@ -239,6 +239,9 @@ static int show(struct spec *spec, const char *path, struct err *err)
 
 	if (!real)
 		return err_errno(err, "cannot show %s inside", path);
+	code = prefix_may_show(path, err);
+	if (code < 0)
+		return err_wrap(err, "cannot show %s inside", path);
 	for (size_t i = 0; i < spec->bind_count; i++)
 		if (strcmp(spec->binds[i].target, path) == 0)
 			return 0;
@@ -278,6 +281,9 @@ static int stage_one(struct parts *parts, const char *source, const char *name, 
 	}
 	if (!real)
 		return err_errno(err, "cannot stage %s", source);
+	code = prefix_may_stage(real, err);
+	if (code < 0)
+		return err_wrap(err, "cannot stage %s", source);
 	code = staging_check_input(real, STAGE_ENTRIES_MAX, err);
 	if (code < 0)
 		return code;

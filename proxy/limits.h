@@ -19,11 +19,14 @@
 /* The relay's own numbers are in sandbox/relay.h. */
 
 /* Bytes of a heartbeat with its envelope; clients send "ping". */
-#define HEARTBEAT_MAX 4096
+#define HEARTBEAT_MAX	4096
+#define HEARTBEAT_PARTS 4
 
 /* A client that takes nothing for this long while the kernel is paused for it is disconnected: the
  * others are promised that they stand still for 30 s at the most. */
 #define STALL_MS 25000
+/* How often the user is told of outputs that were dropped. */
+#define DROPPED_EVERY_MS 1000
 /* After an interrupt, a shutdown or a debug request a paused kernel runs at least this long. */
 #define EXEMPT_MS 2000
 
@@ -45,6 +48,8 @@
  * then is logged. */
 #define REPLY_RETRY_MS	  10000
 #define REPLY_QUEUE_BYTES (16L * 1024 * 1024)
+#define REPLY_QUEUE_MAX	  256 /* replies; a kernel can invent clients */
+#define REPLY_RETRY_EVERY 50  /* ms */
 
 /* Messages of clients that wait for the relay's socket. The wall's other end is ours; this bounds a
  * stuck kernel. */
@@ -61,5 +66,7 @@
 
 /* The kernel's stderr goes to the log at this many bytes per second, the rest is counted. */
 #define STDERR_RATE 65536
+/* And at this many bytes in all: a kernel shall not fill the disk that the log is on. */
+#define STDERR_TOTAL (64u * 1024 * 1024)
 
 #endif

@@ -58,6 +58,21 @@ void session_fail(struct session *session, const char *text)
 	session->deadline = now_ms() + FAILED_MS;
 }
 
+/* A kernel may end cells as fast as it likes: what queues up here is one number. */
+void session_collect(struct session *session)
+{
+	char number[24];
+	struct err err;
+
+	if (session->asked > session->collected || session->asked == session->holding.sequence)
+		return;
+	session->asked = session->holding.sequence;
+	session->refused_names = 0;
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)session->asked);
+	if (status_send(session->launch.status, &err, "collect", number, NULL) < 0)
+		session->asked = session->collected; /* full: with the next cell */
+}
+
 void session_resume(struct session *session)
 {
 	if (pressure_exempt(&session->pressure, now_ms()) == PRESSURE_RESUME)
@@ -148,7 +163,13 @@ static void release_results(struct session *session)
 
 static void retry_replies(struct session *session)
 {
-	unsigned lost = channels_waiting(session->channels) ? channels_retry(session->channels) : 0;
+	const int64_t now = now_ms();
+	unsigned lost;
+
+	if (!channels_waiting(session->channels) || now < session->retried + REPLY_RETRY_EVERY)
+		return;
+	session->retried = now;
+	lost = channels_retry(session->channels);
 
 	if (lost)
 		log_warning("%u replies were lost: their client did not come back within %d s",
@@ -213,7 +234,7 @@ static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 		items[ITEM_STDERR].fd = stderr_log_fd(session->stderr_log);
 		items[ITEM_STDERR].events = ZMQ_POLLIN;
 	}
-	if (session->wall >= 0) {
+	if (reads_wall || writes_wall) { /* else its hang-up would wake us again and again */
 		items[ITEM_WALL].fd = session->wall;
 		items[ITEM_WALL].events =
 			(short)((reads_wall ? ZMQ_POLLIN : 0) | (writes_wall ? ZMQ_POLLOUT : 0));
@@ -233,10 +254,15 @@ static long poll_timeout(const struct session *session)
 
 		if (hold >= 0 && (timeout < 0 || hold < timeout))
 			timeout = hold;
-		if ((session->pressure.paused || channels_waiting(session->channels) ||
+		if ((session->pressure.paused ||
 		     channels_outstanding(session->channels) > OUTPUT_HIGH) &&
 		    (timeout < 0 || timeout > 10))
 			timeout = 10;
+		if (channels_waiting(session->channels) &&
+		    (timeout < 0 || timeout > REPLY_RETRY_EVERY))
+			timeout = REPLY_RETRY_EVERY;
+		if (session->dropped_messages && (timeout < 0 || timeout > DROPPED_EVERY_MS))
+			timeout = DROPPED_EVERY_MS;
 	}
 	return timeout;
 }
@@ -278,6 +304,7 @@ static void advance(struct session *session)
 	if (session->channels) {
 		release_results(session);
 		retry_replies(session);
+		traffic_say_dropped(session, now_ms());
 		if (session->phase == RUNNING)
 			relieve_pressure(session);
 	}

@@ -56,9 +56,15 @@ struct session {
 	struct stderr_log *stderr_log;
 
 	struct pressure pressure;
+	uint64_t dropped_messages, dropped_bytes; /* not said yet */
+	int64_t dropped_said;
+	unsigned lost_replies;
+	int64_t retried; /* when waiting replies were last tried */
+	unsigned pings;	 /* heartbeats that went in and did not come back yet */
 	bool told_pause;
 	struct holding holding;
-	uint64_t collected; /* sequence of the last finished collection */
+	uint64_t asked;	    /* sequence of the last collection asked for: one at a time */
+	uint64_t collected; /* and of the last finished one */
 	unsigned refused_names;
 	char *cell; /* header of the newest request to run code, raw JSON: the parent of our notices
 		     */
@@ -69,6 +75,8 @@ struct session {
 void session_tell(struct session *session, const char *word);
 /* The launch failed: clients are told `text` for FAILED_MS. */
 void session_fail(struct session *session, const char *text);
+/* Asks for a collection that covers all cells that wait, unless one is still under way. */
+void session_collect(struct session *session);
 /* A request that must find the kernel running is on its way. */
 void session_resume(struct session *session);
 

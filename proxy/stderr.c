@@ -11,11 +11,13 @@
 #include "sandbox/log.h"
 
 #define LINE_MAX_BYTES 1000
+#define LINE_COST      48 /* name, number and newline around a line */
 
 struct stderr_log {
 	int fd;
 	int64_t second;	 /* when the current second of the rate began */
 	size_t printed;	 /* bytes in it */
+	size_t total;	 /* bytes since the start */
 	size_t left_out; /* bytes not printed since the last line that says so */
 	size_t used;
 	char line[LINE_MAX_BYTES];
@@ -42,15 +44,18 @@ int stderr_log_fd(const struct stderr_log *log)
 static void print_line(struct stderr_log *log)
 {
 	char escaped[4 * LINE_MAX_BYTES];
+	size_t size;
 
 	if (log->used == 0)
 		return;
-	if (log->printed + log->used > STDERR_RATE) {
+	escape_text(escaped, sizeof(escaped), log->line, log->used);
+	size = strlen(escaped) + LINE_COST;
+	if (log->printed + size > STDERR_RATE || log->total + size > STDERR_TOTAL) {
 		log->left_out += log->used;
 	} else {
-		log->printed += log->used;
-		log_warning("kernel: %s",
-			    escape_text(escaped, sizeof(escaped), log->line, log->used));
+		log->printed += size;
+		log->total += size;
+		log_warning("kernel: %s", escaped);
 	}
 	log->used = 0;
 }
@@ -59,10 +64,13 @@ static void new_second(struct stderr_log *log, int64_t now)
 {
 	if (now - log->second < 1000)
 		return;
+	log->second = now;
+	log->printed = 0;
+	if (log->total > STDERR_TOTAL - STDERR_RATE)
+		return; /* told at the end */
 	if (log->left_out)
 		log_warning("kernel: (%zu bytes of its standard error left out)", log->left_out);
-	log->second = now;
-	log->printed = log->left_out = 0;
+	log->left_out = 0;
 }
 
 void stderr_log_read(struct stderr_log *log, int64_t now)

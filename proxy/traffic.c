@@ -8,7 +8,6 @@
 #include "proxy/channel.h"
 #include "proxy/limits.h"
 #include "sandbox/log.h"
-#include "sandbox/status.h"
 
 /* Messages taken from one socket before the others get their turn. */
 #define BURST	   64
@@ -71,8 +70,10 @@ static void relay_heartbeat(struct session *session, struct message *message)
 	}
 	if (session->ready && !session->pressure.paused &&
 	    wall_writer_push(session->writer, WALL_MESSAGE, WALL_HB, true, message->parts,
-			     message->count, message_sent, message) == 0)
+			     message->count, message_sent, message) == 0) {
+		session->pings++;
 		return;
+	}
 	channels_send_own(session->channels, WALL_HB, message->parts, message->count);
 	message_free(message);
 }
@@ -119,17 +120,6 @@ void traffic_subscriptions(struct session *session)
 
 /* ---- from the kernel ---- */
 
-static void ask_for_collection(struct session *session, uint64_t sequence)
-{
-	char number[24];
-	struct err err;
-
-	snprintf(number, sizeof(number), "%llu", (unsigned long long)sequence);
-	session->refused_names = 0;
-	if (status_send(session->launch.status, &err, "collect", number, NULL) < 0)
-		log_warning("cannot ask for the collection of results: %s", err.text);
-}
-
 /* The end of a cell waits for its files. Returns true when the frame was kept. */
 static bool hold_result(struct session *session, const struct passage *passage,
 			struct wall_frame *frame)
@@ -152,7 +142,7 @@ static bool hold_result(struct session *session, const struct passage *passage,
 	if (!hold)
 		return false;
 	if (fresh)
-		ask_for_collection(session, hold->sequence);
+		session_collect(session);
 	return holding_keep(hold, passage->channel, frame, passage->signature_part,
 			    passage->signature);
 }
@@ -166,7 +156,12 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 	int code;
 
 	if (passage.channel == WALL_HB) {
-		channels_send(session->channels, WALL_HB, frame, SIZE_MAX, NULL);
+		if (session->pings > 0 && frame->count <= HEARTBEAT_PARTS &&
+		    frame->total <= HEARTBEAT_MAX) {
+			session->pings--;
+			channels_send_own(session->channels, WALL_HB, frame->parts, frame->count);
+		}
+		wall_frame_unref(frame);
 		return;
 	}
 	if (!relay_one(&session->corridor, &passage)) {
@@ -184,18 +179,29 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 							    : "out of memory");
 }
 
-static void report_dropped(struct session *session, const struct wall_frame *frame)
+static void count_dropped(struct session *session, const struct wall_frame *frame)
 {
 	uint64_t figures[2];
-	cleanup(free_ptr) char *text = NULL;
 
 	if (frame->count != 1 || frame->parts[0].iov_len != sizeof(figures))
 		return;
 	memcpy(figures, frame->parts[0].iov_base, sizeof(figures));
-	text = format_string(
-		"%llu outputs (%llu bytes) were dropped: the kernel produced more than its "
-		"clients could take, and did not stop when it was paused",
-		(unsigned long long)figures[0], (unsigned long long)figures[1]);
+	session->dropped_messages += figures[0];
+	session->dropped_bytes += figures[1];
+}
+
+void traffic_say_dropped(struct session *session, int64_t now)
+{
+	cleanup(free_ptr) char *text = NULL;
+
+	if (!session->dropped_messages || now < session->dropped_said + DROPPED_EVERY_MS)
+		return;
+	text = format_string("%llu outputs (%llu bytes) were dropped: the kernel produced more "
+			     "than its clients could take, and did not stop when it was paused",
+			     (unsigned long long)session->dropped_messages,
+			     (unsigned long long)session->dropped_bytes);
+	session->dropped_said = now;
+	session->dropped_messages = session->dropped_bytes = 0;
 	if (!text)
 		return;
 	log_warning("%s", text);
@@ -211,7 +217,7 @@ static void take_frame(struct session *session, struct wall_frame *frame)
 	if (frame->kind == WALL_READY)
 		session->ready = true;
 	else if (frame->kind == WALL_DROPPED)
-		report_dropped(session, frame);
+		count_dropped(session, frame);
 	wall_frame_unref(frame);
 }
 

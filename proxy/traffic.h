@@ -13,6 +13,8 @@ void traffic_subscriptions(struct session *session);
 void traffic_from_wall(struct session *session);
 /* Writes what the wall takes now. */
 void traffic_to_wall(struct session *session);
+/* Tells what the relay dropped since the last time, at most every DROPPED_EVERY_MS. */
+void traffic_say_dropped(struct session *session, int64_t now);
 void traffic_close_wall(struct session *session);
 
 #endif

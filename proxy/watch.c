@@ -43,8 +43,7 @@ static short to_poll(short events)
 
 static short from_poll(short revents)
 {
-	return (short)((revents & POLLIN ? ZMQ_POLLIN : 0) |
-		       (revents & POLLOUT ? ZMQ_POLLOUT : 0) |
+	return (short)((revents & POLLIN ? ZMQ_POLLIN : 0) | (revents & POLLOUT ? ZMQ_POLLOUT : 0) |
 		       (revents & ~(POLLIN | POLLOUT) ? ZMQ_POLLERR : 0));
 }
 

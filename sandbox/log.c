@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,32 @@ void log_setup(const char *program, enum log_level most)
 	journal = stderr_is_journal();
 }
 
+/*
+ * A server that started us with a pipe and does not read it must not stop us: a line that does not
+ * fit is given up, and the next that fits says how many were.
+ */
+static void put_line(const char *line, size_t size)
+{
+	static unsigned given_up;
+	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char missing[80];
+
+	if (poll(&room, 1, 0) == 0) {
+		given_up++;
+		return;
+	}
+	if (given_up) {
+		int put = snprintf(missing, sizeof(missing), "%s: %u lines were lost here\n",
+				   program_name, given_up);
+
+		given_up = 0;
+		if (put > 0 && write(STDERR_FILENO, missing, (size_t)put) < 0)
+			return;
+	}
+	while (write(STDERR_FILENO, line, size) < 0 && errno == EINTR)
+		;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	char line[LINE_SIZE];
@@ -67,7 +94,6 @@ void log_line(enum log_level level, const char *format, ...)
 			line[at] = '?'; /* one event is one line, whatever it says */
 	}
 	line[end++] = '\n';
-	while (write(STDERR_FILENO, line, end) < 0 && errno == EINTR)
-		;
+	put_line(line, end);
 	errno = saved;
 }
