@@ -1,3 +1,5 @@
+#include "kernelspec/list.h"
+
 #include <argp.h>
 #include <dirent.h>
 #include <errno.h>
@@ -6,7 +8,6 @@
 #include <unistd.h>
 
 #include "kernelspec/files.h"
-#include "kernelspec/list.h"
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
 #include "kernelspec/search.h"

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernelspec/kernel.h"
 #include "kernelspec/verbs.h"
-#include "proxy/kernel.h"
 #include "sandbox/base.h"
 #include "sandbox/log.h"
 

@@ -16,35 +16,51 @@
 #define SLICE_MS 250
 
 struct collector {
-	int socket;
+	int socket, lifeline;
 	struct staging *staging;
 };
+
+/* Waits for the supervisor, who waits for nobody; when that is gone, so is this process. */
+static void send_words(const struct collector *collector, const char *word,
+		       const char *const *fields, size_t count)
+{
+	char packet[STATUS_MAX];
+	size_t size = status_encode(packet, word, fields, count);
+
+	while (status_post(collector->socket, packet, size) == -EAGAIN) {
+		struct pollfd watch[] = {{.fd = collector->lifeline},
+					 {.fd = collector->socket, .events = POLLOUT}};
+
+		if (poll(watch, 2, -1) > 0 && watch[0].revents)
+			_exit(EXIT_ORPHAN);
+	}
+}
 
 static void say(const struct collector *collector, const char *word, const char *sequence,
 		const struct staging_report *report)
 {
 	char files[24], bytes[24], left[24];
+	const char *const fields[] = {sequence, files, bytes, left};
 
 	(void)snprintf(files, sizeof(files), "%" PRIu64, report->files);
 	(void)snprintf(bytes, sizeof(bytes), "%" PRIu64, report->bytes);
 	(void)snprintf(left, sizeof(left), "%" PRIu64, report->left);
 	if (sequence)
-		(void)status_send(collector->socket, NULL, word, sequence, files, bytes, left,
-				  NULL);
+		send_words(collector, word, fields, 4);
 	else
-		(void)status_send(collector->socket, NULL, word, files, bytes, left, NULL);
+		send_words(collector, word, &fields[1], 3);
 }
 
 static void notice(const struct collector *collector, const char *text)
 {
-	(void)status_send(collector->socket, NULL, "notice", text, NULL);
+	send_words(collector, "notice", &text, 1);
 }
 
 static void refused(void *arg, const char *path, const char *reason)
 {
-	const struct collector *collector = arg;
+	const char *const fields[] = {path, reason};
 
-	(void)status_send(collector->socket, NULL, "refused", path, reason, NULL);
+	send_words(arg, "refused", fields, 2);
 }
 
 static bool word_waits(const struct collector *collector)
@@ -114,7 +130,7 @@ static void discard(struct collector *collector)
 
 	if (staging_remove(collector->staging, &err) < 0)
 		notice(collector, err.text);
-	(void)status_send(collector->socket, NULL, "discarded", NULL);
+	send_words(collector, "discarded", NULL, 0);
 }
 
 /* Returns false when there is nothing more to do. */
@@ -146,7 +162,7 @@ static void prepare(int lifeline)
 
 _Noreturn void collector_main(int socket, int lifeline, struct staging *staging)
 {
-	struct collector collector = {.socket = socket, .staging = staging};
+	struct collector collector = {.socket = socket, .lifeline = lifeline, .staging = staging};
 
 	prepare(lifeline);
 	for (;;) {
@@ -176,13 +192,24 @@ static void found(void *arg, const char *directory, const char *out,
 	notice(collector, text);
 }
 
+/* The path is relative to another kernel's /work: who reads it would look for it in this one. */
+static void refused_earlier(void *arg, const char *path, const char *reason)
+{
+	char text[STATUS_MAX / 2];
+	const char *const fields[] = {path, text};
+
+	(void)snprintf(text, sizeof(text), "from an earlier kernel: %s", reason);
+	send_words(arg, "refused", fields, 2);
+}
+
 _Noreturn void collector_recover(int socket, int lifeline, const struct spec *spec)
 {
-	struct collector collector = {.socket = socket};
+	struct collector collector = {.socket = socket, .lifeline = lifeline};
 	struct err err = {0};
 
 	prepare(lifeline);
-	if (staging_recover(spec->state, spec->out, 0, 0, refused, found, &collector, &err) < 0)
+	if (staging_recover(spec->state, spec->out, 0, 0, refused_earlier, found, &collector,
+			    &err) < 0)
 		notice(&collector, err.text);
 	_exit(EXIT_SUCCESS);
 }

@@ -148,9 +148,12 @@ void hear_collector(struct supervisor *supervisor, enum supervisor_fd which)
 		/* Said when everything has ended, see finish. */
 		for (size_t i = 0; i < 3; i++)
 			(void)parse_u64(said.field[i], UINT64_MAX, &supervisor->results[i]);
-	} else if (!supervisor->proxy_gone) {
-		(void)status_send(supervisor->fd[FD_STATUS], NULL, said.word, said.field[0],
-				  said.field[1], said.field[2], said.field[3], NULL);
+	} else {
+		/* As many of these as the kernel makes files: the answers alone must arrive. */
+		bool droppable =
+			strcmp(said.word, "refused") == 0 || strcmp(said.word, "notice") == 0;
+
+		supervisor_say(supervisor, droppable, said.word, said.field, said.fields);
 	}
 }
 
@@ -175,16 +178,21 @@ static void remember_socket(struct supervisor *supervisor, const struct status *
 		supervisor->socket_count++;
 }
 
+/* One that finds no room is answered by us: the proxy holds a reply back until the answer. */
 static void collect(struct supervisor *supervisor, const struct status *said)
 {
+	const char *const none[] = {said->field[0], "0", "0", "1"};
+	char packet[STATUS_MAX];
+	size_t size;
+
 	if (said->fields != 1)
 		return;
-	if (supervisor->fd[FD_COLLECTOR] >= 0)
-		(void)status_send(supervisor->fd[FD_COLLECTOR], NULL, "collect", said->field[0],
-				  NULL);
-	else if (supervisor->phase == PHASE_RUNNING)
-		(void)status_send(supervisor->fd[FD_STATUS], NULL, "collected", said->field[0], "0",
-				  "0", "1", NULL);
+	size = status_encode(packet, "collect", said->field, 1);
+	if (supervisor->fd[FD_COLLECTOR] >= 0 &&
+	    status_post(supervisor->fd[FD_COLLECTOR], packet, size) == 0)
+		return;
+	if (supervisor->phase == PHASE_RUNNING)
+		supervisor_say(supervisor, false, "collected", none, 4);
 }
 
 static void obey(struct supervisor *supervisor, const struct status *said)

@@ -55,9 +55,8 @@ static size_t append(char *packet, size_t at, size_t most, const char *text)
 	return at;
 }
 
-/* The packet for word and fields, at most STATUS_MAX - 1 bytes: the receiver adds a NUL. Returns
- * its size. */
-static size_t encode(char packet[STATUS_MAX], const char *word, const char *const *fields,
+/* One byte less than STATUS_MAX: the receiver adds a NUL. */
+size_t status_encode(char packet[STATUS_MAX], const char *word, const char *const *fields,
 		     size_t count)
 {
 	size_t at = append(packet, 0, FIELD_LEAST, word);
@@ -76,23 +75,42 @@ static size_t encode(char packet[STATUS_MAX], const char *word, const char *cons
 	return at;
 }
 
-/* The socket may be non-blocking for the reader's sake; a packet is then waited for. */
-static int send_packet(int fd, const struct msghdr *message)
+/* One attempt. */
+static int try_packet(int fd, const struct msghdr *message)
 {
 	for (;;) {
-		struct pollfd watch = {.fd = fd, .events = POLLOUT};
-
-		if (sendmsg(fd, message, MSG_NOSIGNAL) >= 0)
+		if (sendmsg(fd, message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
 			return 0;
-		if (errno == EAGAIN) {
-			(void)poll(&watch, 1, -1);
-			continue;
-		}
 		if (errno == ECONNRESET) /* the peer closed without reading what we sent before */
 			return -EPIPE;
 		if (errno != EINTR)
 			return -errno;
 	}
+}
+
+/* Never in sendmsg(2) itself, which would wait for ever on a socket that blocks. */
+static int send_packet(int fd, const struct msghdr *message)
+{
+	int64_t until = now_ms() + STATUS_WAIT_MS;
+
+	for (;;) {
+		struct pollfd watch = {.fd = fd, .events = POLLOUT};
+		int r = try_packet(fd, message);
+		int64_t left = until - now_ms();
+
+		if (r != -EAGAIN || left <= 0)
+			return r;
+		(void)poll(&watch, 1, (int)left);
+	}
+}
+
+int status_post(int fd, const void *packet, size_t size)
+{
+	/* sendmsg(2) only reads it. */
+	struct iovec part = {.iov_base = (void *)(uintptr_t)packet, .iov_len = size};
+	const struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+	return try_packet(fd, &message);
 }
 
 static int send_fields(int fd, const int *fds, size_t count, struct err *err, const char *word,
@@ -114,7 +132,7 @@ static int send_fields(int fd, const int *fds, size_t count, struct err *err, co
 	if (!*word || count > STATUS_FDS)
 		return err_set(err, -EINVAL, "status: no word, or more than %d descriptors",
 			       STATUS_FDS);
-	part.iov_len = encode(packet, word, fields, used);
+	part.iov_len = status_encode(packet, word, fields, used);
 	if (count > 0) {
 		message.msg_control = &control;
 		message.msg_controllen = CMSG_SPACE(sizeof(int) * count);

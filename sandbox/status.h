@@ -46,15 +46,26 @@ struct status {
 	int fds[STATUS_FDS]; /* -1 when none; owned by the caller after status_receive */
 };
 
+/* A peer that has not read for so long has other troubles. */
+#define STATUS_WAIT_MS 1000
+
 /*
- * Sends one packet; fields end with NULL: status_send(fd, &err, "gone", "0", "9", NULL). Blocks at
- * most until the peer reads. A field too long is cut. Returns 0 or a negative errno (-EPIPE: the
- * peer is gone).
+ * Sends one packet; fields end with NULL: status_send(fd, &err, "gone", "0", "9", NULL). Waits for
+ * room at most STATUS_WAIT_MS, whether the socket is blocking or not. A field too long is cut.
+ * Returns 0 or a negative errno (-EPIPE: the peer is gone; -EAGAIN: no room in time).
  */
 int status_send(int fd, struct err *err, const char *word, ...) __attribute__((sentinel));
 /* The same with `count` descriptors (lent, at most STATUS_FDS). */
 int status_send_fds(int fd, const int *fds, size_t count, struct err *err, const char *word, ...)
 	__attribute__((sentinel));
+/*
+ * The two halves of it for who must not wait at all (outbox.h): the packet, at most STATUS_MAX - 1
+ * bytes of which the size is returned, and one attempt to send it. Returns 0, -EAGAIN when there is
+ * no room now, or another negative errno.
+ */
+size_t status_encode(char packet[STATUS_MAX], const char *word, const char *const *fields,
+		     size_t count);
+int status_post(int fd, const void *packet, size_t size);
 /* Receives one packet. Returns 1; 0 at end of file; -EAGAIN when the socket is non-blocking and
  * empty; or -errno. */
 int status_receive(int fd, struct status *ret_status, struct err *err);

@@ -38,14 +38,25 @@
 /* The last children are dead or orphaned by then; init(1) gets those that are stuck in the system.
  */
 #define LAST_WAIT_MS 5000
+/* For a proxy that is slow to read "gone" and "done"; it goes by the end of the socket otherwise.
+ */
+#define LAST_WORD_MS 2000
+
+void supervisor_say(struct supervisor *supervisor, bool droppable, const char *word,
+		    const char *const *fields, size_t count)
+{
+	/* The proxy's end is also seen by poll, which decides what follows. */
+	if (!supervisor->proxy_gone)
+		outbox_put(&supervisor->outbox, supervisor->fd[FD_STATUS], droppable, word, fields,
+			   count);
+}
 
 void supervisor_tell(struct supervisor *supervisor, const char *word, const char *first,
 		     const char *second)
 {
-	if (supervisor->proxy_gone)
-		return;
-	/* The proxy's end is also seen by poll, which decides what follows. */
-	(void)status_send(supervisor->fd[FD_STATUS], NULL, word, first, second, NULL);
+	const char *const fields[] = {first, second};
+
+	supervisor_say(supervisor, false, word, fields, first ? second ? 2 : 1 : 0);
 }
 
 static void kill_child(struct supervisor *supervisor, enum supervisor_child which)
@@ -72,9 +83,10 @@ void supervisor_end_relay(struct supervisor *supervisor)
 void supervisor_fail_text(struct supervisor *supervisor, const char *stage, const char *name,
 			  const char *text)
 {
-	if (!supervisor->failed && !supervisor->proxy_gone)
-		(void)status_send(supervisor->fd[FD_STATUS], NULL, "error", stage, name, text,
-				  NULL);
+	const char *const fields[] = {stage, name, text};
+
+	if (!supervisor->failed)
+		supervisor_say(supervisor, false, "error", fields, 3);
 	supervisor->failed = true;
 	end_sandbox(supervisor);
 	supervisor_end_relay(supervisor);
@@ -87,12 +99,25 @@ void supervisor_fail(struct supervisor *supervisor, const char *stage, const str
 	supervisor_fail_text(supervisor, stage, name ? name : "EIO", err->text);
 }
 
+/* While its socket has no room the order waits, until the collector's time is over. */
+static void order_collector(struct supervisor *supervisor)
+{
+	const char *word = supervisor->last_order;
+	int fd = supervisor->fd[FD_COLLECTOR];
+	int r = fd < 0 ? -EPIPE : status_post(fd, word, strlen(word));
+
+	if (r == -EAGAIN)
+		return;
+	supervisor->last_order = NULL;
+	if (r < 0)
+		supervisor->phase = PHASE_FINISHED;
+}
+
 static void collector_word(struct supervisor *supervisor, const char *word)
 {
-	if (supervisor->fd[FD_COLLECTOR] < 0 ||
-	    status_send(supervisor->fd[FD_COLLECTOR], NULL, word, NULL) < 0)
-		supervisor->phase = PHASE_FINISHED;
+	supervisor->last_order = word;
 	supervisor->collect_until = now_ms() + COLLECTOR_PATIENCE_MS;
+	order_collector(supervisor);
 }
 
 /* Nothing runs inside any more. */
@@ -333,13 +358,21 @@ static void turn(struct supervisor *supervisor)
 		watch[i] = (struct pollfd){.fd = supervisor->fd[i],
 					   .events = i == FD_LIFELINE ? 0 : POLLIN};
 	watch[FD_SPEC].fd = -1;
+	if (outbox_waits(&supervisor->outbox))
+		watch[FD_STATUS].events |= POLLOUT;
+	if (supervisor->last_order)
+		watch[FD_COLLECTOR].events |= POLLOUT;
 	if (poll(watch, FD_COLLECTOR_LIFE, next_time(supervisor)) > 0) {
 		for (size_t i = 0; i < FD_COLLECTOR_LIFE; i++) {
 			/* Handling one may have closed another. */
-			if (watch[i].revents && supervisor->fd[i] >= 0)
+			if (watch[i].revents & ~POLLOUT && supervisor->fd[i] >= 0)
 				dispatch(supervisor, (enum supervisor_fd)i);
 		}
 	}
+	if (supervisor->fd[FD_STATUS] >= 0 && outbox_waits(&supervisor->outbox))
+		outbox_flush(&supervisor->outbox, supervisor->fd[FD_STATUS]);
+	if (supervisor->last_order)
+		order_collector(supervisor);
 	reap(supervisor);
 	on_time(supervisor);
 	next_phase(supervisor);
@@ -379,6 +412,7 @@ static void wait_for_all(struct supervisor *supervisor)
 static int finish(struct supervisor *supervisor)
 {
 	char number[3][24];
+	const char *const fields[] = {number[0], number[1], number[2]};
 
 	for (size_t i = 0; i < 3; i++)
 		(void)snprintf(number[i], sizeof(number[i]), "%ju",
@@ -394,8 +428,11 @@ static int finish(struct supervisor *supervisor)
 	if (supervisor->proxy_gone)
 		unlink_sockets(supervisor);
 	else if (!supervisor->failed)
-		(void)status_send(supervisor->fd[FD_STATUS], NULL, "done", number[0], number[1],
-				  number[2], NULL);
+		supervisor_say(supervisor, false, "done", fields, 3);
+	/* Nothing is left inside: now the proxy may be waited for. */
+	if (!supervisor->proxy_gone)
+		outbox_drain(&supervisor->outbox, supervisor->fd[FD_STATUS],
+			     now_ms() + LAST_WORD_MS);
 	return supervisor->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

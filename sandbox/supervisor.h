@@ -14,6 +14,7 @@
 
 #include "sandbox/base.h"
 #include "sandbox/build.h"
+#include "sandbox/outbox.h"
 #include "sandbox/spec.h"
 
 #define SUPERVISOR_STATUS   3
@@ -80,12 +81,17 @@ struct supervisor {
 	int64_t kill_at, relay_until, collect_until; /* now_ms; 0: not set */
 	struct client_socket sockets[CLIENT_SOCKETS_MAX];
 	size_t socket_count;
+	struct outbox outbox;	/* to the proxy */
+	const char *last_order; /* to the collector, while its socket has no room */
 };
 
 /* Returns the exit code of the process. */
 int supervisor_run(void);
 
-/* One packet to the proxy, while there is one; `first` and `second` may be NULL. */
+/* One packet to the proxy, while there is one: now or later, in order (outbox.h). */
+void supervisor_say(struct supervisor *supervisor, bool droppable, const char *word,
+		    const char *const *fields, size_t count);
+/* The same, never dropped; `first` and `second` may be NULL. */
 void supervisor_tell(struct supervisor *supervisor, const char *word, const char *first,
 		     const char *second);
 /* The launch failed: says so once and ends what was built. */

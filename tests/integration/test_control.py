@@ -305,8 +305,10 @@ def test_raw_start(site, form, nothing_left):
         os.kill(process.pid, signal.SIGINT)
         assert reply_to(client, msg_id)["content"]["ename"] == "KeyboardInterrupt"
         client.stop_channels()
-        for found in reversed(processes.tree(process.pid)):
+        everybody = processes.tree(process.pid)
+        for found in reversed(everybody):
             found.kill()
+        assert processes.wait_until(lambda: not any(found.alive() for found in everybody), 5)
     finally:
         process.kill()
         process.wait(10)

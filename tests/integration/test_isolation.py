@@ -4,12 +4,14 @@ A check is a piece of code that prints REACHED when it got what it must not get.
 (/etc/shadow) is checked outside only when the suite runs as root.
 """
 
+import contextlib
 import ctypes
 import json
 import os
 import pathlib
 import socket
 import subprocess
+import textwrap
 import threading
 
 import pytest
@@ -56,7 +58,7 @@ class Host:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                with connection:
+                with connection, contextlib.suppress(OSError):
                     connection.sendall(b"HELLO FROM THE HOST")
 
         threading.Thread(target=loop, daemon=True).start()
@@ -269,8 +271,6 @@ def prepare(check, host, kernel):
         "root": str(host.site.root),
         "hostname": socket.gethostname(),
     }
-    import textwrap
-
     return textwrap.dedent(CHECKS[check]).format(**values)
 
 

@@ -170,6 +170,27 @@ def test_twenty_at_once(site, launch, nothing_left):
     assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
 
 
+@pytest.mark.core
+def test_successor_keeps_its_sockets(site, launch, nothing_left):
+    """A proxy is killed and the next one starts on the same files at once: what cleans up after the first leaves the
+    second's sockets alone."""
+    connection = site.root / "runtime" / "kernel-successor.json"
+    harness.write_connection_file(connection, "ipc")
+    project = site.project()
+    for _ in range(max(ROUNDS // 2, 5)):
+        first = launch(*SLEEP, connection=connection, cwd=project)
+        assert first.wait_role("kernel"), first.log
+        os.kill(first.pid, signal.SIGKILL)
+        second = launch(*SLEEP, connection=connection, cwd=project)
+        assert second.wait_role("kernel"), second.log
+        time.sleep(0.1)
+        assert [number for number in range(1, 6) if not os.path.exists(f"{str(connection)[:-5]}-ipc-{number}")] == []
+        with harness.Raw(connection) as raw:
+            assert raw.ping()
+        second.process.terminate()
+        assert second.wait() is not None
+
+
 def test_kernel_that_ends_at_once(site, launch, nothing_left):
     launched = launch(*shell("exit 0"))
     assert launched.wait() == 0

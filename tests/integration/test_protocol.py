@@ -333,12 +333,12 @@ def test_topic_subscriptions(shared):
         assert "for the topic\n" in texts and "execute_result" not in kinds
 
 
-@pytest.mark.parametrize("transport", ["tcp", "ipc"])
-@pytest.mark.parametrize("key, scheme", [(b"", None), (b"k", "hmac-md5"), (b"key" * 99, "hmac-sha512"), (b"\xc3\xa4", "hmac-sha1")])
-@KINDS
+KEYS = [(b"", None), (b"k", "hmac-md5"), (b"key" * 99, "hmac-sha512"), (b"\xc3\xa4", "hmac-sha1")]
+
+
+@pytest.mark.parametrize("key, scheme", KEYS)
+@pytest.mark.parametrize("kind, transport", [(DIRECT, "ipc"), (ISOLATED, "tcp"), (ISOLATED, "ipc")])
 def test_keys_and_schemes(start, kind, transport, key, scheme):
-    if kind == DIRECT and transport == "tcp":
-        pytest.skip("the plain kernel is checked on ipc; it does not tell transports apart")
     kernel = start(kind, transport=transport, key=key, scheme=scheme)
     assert kernel.run("21 * 2").result == "42"
 

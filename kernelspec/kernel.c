@@ -1,4 +1,4 @@
-#include "proxy/kernel.h"
+#include "kernelspec/kernel.h"
 
 #include <argp.h>
 #include <errno.h>

@@ -2,8 +2,8 @@
  * kernel: `cellwall kernel`, what a kernelspec runs. From argv, connection file, policy and folder
  * to a plan.
  */
-#ifndef PROXY_KERNEL_H
-#define PROXY_KERNEL_H
+#ifndef KERNELSPEC_KERNEL_H
+#define KERNELSPEC_KERNEL_H
 
 /* Exit codes: session.h's; EXIT_USAGE for wrong arguments, a bad connection file or a bad policy.
  */
