@@ -1,4 +1,4 @@
-#include "kernelspec/kernel.h"
+#include "kernelspec/verbs.h"
 
 #include <argp.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * verbs: the subcommands of `cellwall` that are not a kernel's life. Each parses its own options
+ * verbs: the subcommands of `cellwall` of `cellwall`. Each parses its own options
  * with argp(3) (--help included), prints to stdout what was asked and to stderr one line per
  * problem, and returns an exit code:
  *
@@ -11,6 +11,11 @@
 #ifndef KERNELSPEC_VERBS_H
 #define KERNELSPEC_VERBS_H
 
+#define EXIT_USAGE 2
+
+/* What a kernelspec runs. Exit codes: those of session_run (proxy/session.h), or EXIT_USAGE for wrong
+ * arguments, a bad connection file or a bad policy. */
+int verb_kernel(int argc, char **argv);
 int verb_install(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_remove(int argc, char **argv);

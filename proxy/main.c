@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernelspec/kernel.h"
 #include "kernelspec/verbs.h"
 #include "sandbox/base.h"
 #include "sandbox/log.h"

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h> /* seccomp has no wrapper */
@@ -253,6 +254,58 @@ static int deny_ioctls(scmp_filter_ctx filter, struct err *err)
 	return 0;
 }
 
+/*
+ * A lease holds the host's writers up for a minute, a notification is a signal about what they do;
+ * neither asks for more than a descriptor that reads. The command is an unsigned int.
+ */
+static int deny_fcntls(scmp_filter_ctx filter, struct err *err)
+{
+	static const unsigned commands[] = {F_SETLEASE, F_NOTIFY};
+	static const char *const calls[] = {"fcntl", "fcntl64"};
+
+	for (size_t i = 0; i < 4; i++) {
+		const struct scmp_arg_cmp arg = {1, SCMP_CMP_MASKED_EQ, UINT32_MAX,
+						 commands[i / 2]};
+
+		if (rule(filter, SCMP_ACT_ERRNO(EINVAL), calls[i % 2], -1, 1, &arg, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+#define LOW(index, value)                                                                          \
+	{                                                                                          \
+		(index), SCMP_CMP_MASKED_EQ, UINT32_MAX, (value)                                   \
+	}
+
+/*
+ * pid 1 has the kernel's uid, which is all that these ask for. What only asks passes: Python reads
+ * limits by prlimit64 too. PRIO_USER would reach pid 1 along with all others.
+ */
+static const struct {
+	const char *name;
+	unsigned count;
+	struct scmp_arg_cmp args[2];
+} of_init[] = {
+	{"sched_setaffinity", 1, {LOW(0, 1)}},
+	{"sched_setscheduler", 1, {LOW(0, 1)}},
+	{"sched_setparam", 1, {LOW(0, 1)}},
+	{"sched_setattr", 1, {LOW(0, 1)}},
+	{"setpriority", 2, {LOW(0, PRIO_PROCESS), LOW(1, 1)}},
+	{"setpriority", 1, {LOW(0, PRIO_USER)}},
+	{"prlimit64", 2, {LOW(0, 1), {2, SCMP_CMP_NE, 0, 0}}},
+};
+
+static int deny_of_init(scmp_filter_ctx filter, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(of_init) / sizeof(of_init[0]); i++) {
+		if (rule(filter, SCMP_ACT_ERRNO(EPERM), of_init[i].name, -1, of_init[i].count,
+			 of_init[i].args, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
 static int allow_init(scmp_filter_ctx filter, struct err *err)
 {
 	for (size_t i = 0; i < sizeof(init_allowed) / sizeof(init_allowed[0]); i++) {
@@ -402,8 +455,8 @@ static int join_bodies(struct sock_fprog *ret_program, struct err *err)
 
 int seccomp_compile(struct build *build, struct err *err)
 {
-	static add_fn *const kernel[] = {deny_calls, deny_namespaces, deny_modes, deny_ioctls,
-					 NULL};
+	static add_fn *const kernel[] = {deny_calls,  deny_namespaces, deny_modes, deny_ioctls,
+					 deny_fcntls, deny_of_init,    NULL};
 	static add_fn *const init[] = {allow_init, NULL};
 
 	if (compile(SCMP_ACT_ALLOW, kernel, &build->kernel_filter.program[0], err) < 0 ||

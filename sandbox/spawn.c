@@ -24,6 +24,14 @@ static int make_pipe(int *ret_read, int *ret_write, struct err *err)
 	return 0;
 }
 
+/* Of the supervisor's end alone: it waits in poll(2) and nowhere else. */
+static int never_block(int fd, struct err *err)
+{
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return err_errno(err, "cannot set up a descriptor");
+	return 0;
+}
+
 static int make_pair(int type, int *ret_ours, int *ret_theirs, struct err *err)
 {
 	int fds[2];
@@ -113,7 +121,8 @@ int spawn_collector(struct supervisor *supervisor, struct err *err)
 	if (make_private_directory(supervisor, &staging, err) < 0)
 		return err->code;
 	if (make_pipe(&lifeline, &supervisor->fd[FD_COLLECTOR_LIFE], err) < 0 ||
-	    make_pair(SOCK_SEQPACKET, &supervisor->fd[FD_COLLECTOR], &socket, err) < 0)
+	    make_pair(SOCK_SEQPACKET, &supervisor->fd[FD_COLLECTOR], &socket, err) < 0 ||
+	    never_block(supervisor->fd[FD_COLLECTOR], err) < 0)
 		pid = err->code;
 	else
 		pid = fork_child(supervisor, CHILD_COLLECTOR, err);
@@ -131,7 +140,8 @@ int spawn_recoverer(struct supervisor *supervisor, struct err *err)
 	pid_t pid;
 
 	if (make_pipe(&lifeline, &supervisor->fd[FD_RECOVERER_LIFE], err) < 0 ||
-	    make_pair(SOCK_SEQPACKET, &supervisor->fd[FD_RECOVERER], &socket, err) < 0)
+	    make_pair(SOCK_SEQPACKET, &supervisor->fd[FD_RECOVERER], &socket, err) < 0 ||
+	    never_block(supervisor->fd[FD_RECOVERER], err) < 0)
 		return err->code;
 	pid = fork_child(supervisor, CHILD_RECOVERER, err);
 	if (pid == 0)
@@ -164,7 +174,9 @@ static int connect_builder(struct supervisor *supervisor, struct build *build, s
 	    make_pipe(&fd[FD_RELAY_ERROR], &build->relay_error, err) < 0 ||
 	    make_pipe(&build->lifeline, &fd[FD_BUILDER_LIFE], err) < 0 ||
 	    make_pipe(&build->relay_lifeline, &fd[FD_RELAY_LIFE], err) < 0 ||
-	    make_pipe(&build->init_lifeline, &fd[FD_INIT_LIFE], err) < 0)
+	    make_pipe(&build->init_lifeline, &fd[FD_INIT_LIFE], err) < 0 ||
+	    never_block(fd[FD_SYNC], err) < 0 || never_block(fd[FD_CONTROL], err) < 0 ||
+	    never_block(fd[FD_RELAY_ERROR], err) < 0)
 		return err->code;
 	return 0;
 }

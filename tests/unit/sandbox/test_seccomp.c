@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -165,6 +166,51 @@ static void test_others(void **state)
 	CHECK(calls);
 }
 
+/* Leases and notifications on the host's files; what else fcntl does stays. */
+static void test_fcntl(void **state)
+{
+	static const struct call calls[] = {
+		{SYS_fcntl, {0, F_SETLEASE, F_RDLCK}, EINVAL},
+		{SYS_fcntl, {-1, F_SETLEASE | HIGH_BIT, F_UNLCK}, EINVAL},
+		{SYS_fcntl, {-1, F_NOTIFY, 1}, EINVAL},
+		{SYS_fcntl, {-1, F_NOTIFY | HIGH_BIT, 1}, EINVAL},
+		{SYS_fcntl, {-1, F_GETLEASE}, EBADF},
+		{SYS_fcntl, {-1, F_GETFL}, EBADF},
+		{SYS_fcntl, {0, F_GETFD}, 0},
+	};
+
+	(void)state;
+	CHECK(calls);
+}
+
+/* pid 1 of this machine stands for the sandbox': the filter knows the number alone. */
+static void test_tuning(void **state)
+{
+	static const struct rlimit64 limit = {64, 64};
+	static const unsigned long cpus[16] = {~0ul};
+	static const int idle = 0;
+	const long new_limit = (long)&limit, mask = (long)cpus, parameter = (long)&idle;
+	const struct call calls[] = {
+		{SYS_prlimit64, {1, RLIMIT_MEMLOCK, new_limit, 0}, EPERM},
+		{SYS_prlimit64, {1 | HIGH_BIT, RLIMIT_MEMLOCK, new_limit, 0}, EPERM},
+		{SYS_prlimit64, {0, RLIMIT_CORE, new_limit, 0}, 0},
+		{SYS_prlimit64, {0, RLIMIT_CORE, 0, 0}, 0},
+		{SYS_setpriority, {PRIO_PROCESS, 1, 0}, EPERM},
+		{SYS_setpriority, {PRIO_PROCESS | HIGH_BIT, 1 | HIGH_BIT, 0}, EPERM},
+		{SYS_setpriority, {PRIO_USER, 0, 0}, EPERM},
+		{SYS_setpriority, {PRIO_PROCESS, 0, 19}, 0},
+		{SYS_sched_setaffinity, {1, sizeof(cpus), mask}, EPERM},
+		{SYS_sched_setaffinity, {0, sizeof(cpus), mask}, 0},
+		{SYS_sched_setscheduler, {1, SCHED_OTHER, parameter}, EPERM},
+		{SYS_sched_setscheduler, {0, SCHED_OTHER, parameter}, 0},
+		{SYS_sched_setparam, {1, parameter}, EPERM},
+		{SYS_sched_setattr, {1, 0, 0}, EPERM},
+	};
+
+	(void)state;
+	CHECK(calls);
+}
+
 #if defined(__x86_64__)
 static void test_x32(void **state)
 {
@@ -197,6 +243,8 @@ int main(void)
 		cmocka_unit_test(test_namespaces),
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_others),
+		cmocka_unit_test(test_fcntl),
+		cmocka_unit_test(test_tuning),
 #if defined(__x86_64__)
 		cmocka_unit_test(test_x32),
 #endif
