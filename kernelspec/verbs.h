@@ -1,5 +1,5 @@
 /*
- * verbs: the subcommands of `cellwall` of `cellwall`. Each parses its own options
+ * verbs: the subcommands of `cellwall`. Each parses its own options
  * with argp(3) (--help included), prints to stdout what was asked and to stderr one line per
  * problem, and returns an exit code:
  *
@@ -13,8 +13,8 @@
 
 #define EXIT_USAGE 2
 
-/* What a kernelspec runs. Exit codes: those of session_run (proxy/session.h), or EXIT_USAGE for wrong
- * arguments, a bad connection file or a bad policy. */
+/* What a kernelspec runs. Exit codes: those of session_run (proxy/session.h), or EXIT_USAGE for
+ * wrong arguments, a bad connection file or a bad policy. */
 int verb_kernel(int argc, char **argv);
 int verb_install(int argc, char **argv);
 int verb_list(int argc, char **argv);
