@@ -10,7 +10,6 @@
 #include "proxy/limits.h"
 #include "proxy/stderr.h"
 #include "sandbox/log.h"
-#include "sandbox/staging.h"
 #include "sandbox/status.h"
 
 static void say_death(struct session *session, unsigned signal_number)
@@ -148,22 +147,17 @@ static void take_status_packet(struct session *session, struct status *status)
 /* The supervisor was killed: the kernel has died with it, its files have not. */
 static void supervisor_lost(struct session *session)
 {
-	struct err err;
-
 	if (session->phase == FAILED || session->phase == OVER)
 		return;
-	log_error("the supervisor ended unexpectedly");
+	session->lost = true; /* session.c recovers at the end */
 	if (session->phase == STARTING) {
 		session_fail(session, "the sandbox ended before it had begun");
 		return;
 	}
+	log_error("the supervisor ended unexpectedly");
 	session->exit_code = EXIT_LAUNCH;
 	session->channels = channels_free(session->channels, DRAIN_MS);
 	session->notice.channels = NULL;
-	if (staging_recover(session->plan->spec->state, session->plan->spec->out,
-			    session->plan->spec->out_bytes, session->plan->spec->out_files, NULL,
-			    NULL, NULL, &err) < 0)
-		log_error("%s", err.text);
 	session->phase = OVER;
 }
 

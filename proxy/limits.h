@@ -59,6 +59,8 @@
  * 5 s). */
 #define DRAIN_MS   200
 #define COLLECT_MS 2000
+/* Orphans of a killed supervisor are gone by then: their lifeline wakes them. */
+#define LAST_BREATH_MS 100
 /* How long a failed launch answers its clients in words. */
 #define FAILED_MS 1500
 /* From SIGTERM to the kernel's SIGKILL. */

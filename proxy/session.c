@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,6 +31,7 @@
 #include "proxy/stderr.h"
 #include "proxy/traffic.h"
 #include "sandbox/log.h"
+#include "sandbox/staging.h"
 #include "sandbox/status.h"
 
 void session_tell(struct session *session, const char *word)
@@ -352,6 +352,23 @@ static int watch_server(void)
 	return fd;
 }
 
+/* The supervisor removes our ipc sockets should we be killed: it is told before they are made. */
+static void register_sockets(struct session *session)
+{
+	cleanup(free_ptr) char *folder = getcwd(NULL, 0);
+
+	for (int i = 0; i < WALL_CHANNELS; i++) {
+		const char *path = session->plan->connection->ipc_path[i];
+		cleanup(free_ptr) char *absolute = NULL;
+
+		if (!path || !folder)
+			continue;
+		absolute = path[0] == '/' ? strdup(path) : path_join(folder, path);
+		if (absolute)
+			status_send(session->launch.status, NULL, "socket", absolute, NULL);
+	}
+}
+
 static int open_session(struct session *session, struct err *err)
 {
 	const struct session_plan *plan = session->plan;
@@ -373,6 +390,8 @@ static int open_session(struct session *session, struct err *err)
 	/* The sandbox builds while we bind. */
 	if (code == 0 && !plan->failure)
 		code = launch_start(plan->sandbox, plan->spec, &session->launch, err);
+	if (code == 0 && !plan->failure)
+		register_sockets(session);
 	if (code == 0)
 		code = channels_open(plan->connection, session->signals, &session->channels, err);
 	if (code < 0)
@@ -382,21 +401,25 @@ static int open_session(struct session *session, struct err *err)
 	return random_hex(session->notice.session, 16);
 }
 
-/* The supervisor removes our ipc sockets should we be killed: it is told which ones are ours. */
-static void register_sockets(struct session *session)
+static void log_refused(void *arg, const char *path, const char *reason)
 {
-	for (int i = 0; i < WALL_CHANNELS; i++) {
-		const char *path = session->plan->connection->ipc_path[i];
-		cleanup(free_ptr) char *absolute = path ? realpath(path, NULL) : NULL;
-		char device[24], inode[24];
-		struct stat info;
+	char name[512];
 
-		if (!absolute || stat(absolute, &info) < 0)
-			continue;
-		snprintf(device, sizeof(device), "%llu", (unsigned long long)info.st_dev);
-		snprintf(inode, sizeof(inode), "%llu", (unsigned long long)info.st_ino);
-		status_send(session->launch.status, NULL, "socket", device, inode, absolute, NULL);
-	}
+	(void)arg;
+	log_warning("not brought to staging/out: %s: %s", escape_string(name, sizeof(name), path),
+		    reason);
+}
+
+/* In place of a killed supervisor. Its children let go of the directory when they have died. */
+static void recover_results(const struct session *session)
+{
+	const struct spec *spec = session->plan->spec;
+	struct err err;
+
+	poll(NULL, 0, LAST_BREATH_MS);
+	if (staging_recover(spec->state, spec->out, spec->out_bytes, spec->out_files, log_refused,
+			    NULL, NULL, &err) < 0)
+		log_error("%s", err.text);
 }
 
 static void close_session(struct session *session)
@@ -409,6 +432,8 @@ static void close_session(struct session *session)
 	close_fd(&session->wall);
 	if (session->launch.pid > 0)
 		launch_done(&session->launch, COLLECT_MS + 1000);
+	if (session->lost)
+		recover_results(session);
 	corridor_done(&session->corridor);
 	free(session->failure);
 	close_fd(&session->server);
@@ -432,8 +457,6 @@ int session_run(const struct session_plan *plan)
 	}
 	if (plan->failure)
 		session_fail(&session, plan->failure);
-	else
-		register_sockets(&session);
 	for (char **notice = plan->notices; notice && *notice; notice++)
 		log_warning("%s", *notice);
 	while (session.phase != OVER) {

@@ -42,6 +42,7 @@ struct session {
 	int64_t deadline; /* of the phase, now_ms; 0: none */
 	int exit_code;
 	bool ready;	/* the relay is connected to the kernel's iopub */
+	bool lost;	/* the supervisor was killed */
 	bool leaving;	/* a client or a signal asked for the end */
 	unsigned terms; /* SIGTERMs received */
 

@@ -237,6 +237,7 @@ void traffic_from_wall(struct session *session)
 		ssize_t got = recv(session->wall, buffer, room, MSG_DONTWAIT);
 		struct err err = {0};
 		struct wall_frame *frame;
+		size_t have = 0;
 		int code;
 
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -249,6 +250,8 @@ void traffic_from_wall(struct session *session)
 		code = wall_reader_advance(session->reader, (size_t)got, &err);
 		while (code == 0 && (frame = wall_reader_next(session->reader, &code, &err)))
 			take_frame(session, frame);
+		frame = wall_reader_arriving(session->reader, &have);
+		corridor_arriving(&session->corridor, frame, have);
 		if (code < 0) {
 			log_error("the wall carried something that is not ours (%s): ending the "
 				  "kernel",
@@ -257,8 +260,8 @@ void traffic_from_wall(struct session *session)
 			traffic_close_wall(session);
 			return;
 		}
-		if ((size_t)got < room)
-			return;
+		if ((size_t)got < room && !frame)
+			return; /* of a large one more comes at once */
 	}
 }
 

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "sandbox/caps.h"
 #include "sandbox/process.h"
 #include "sandbox/status.h"
 
@@ -149,6 +151,15 @@ static bool obey(struct collector *collector)
 	return true;
 }
 
+/*
+ * As root: the kernel's files belong to another uid and may have any mode, and results get the
+ * owner of staging/out. Everything else that root may do goes.
+ */
+#define CAPABILITY(number) (UINT64_C(1) << (number))
+#define CAPABILITIES                                                                               \
+	(CAPABILITY(CAP_CHOWN) | CAPABILITY(CAP_DAC_OVERRIDE) | CAPABILITY(CAP_DAC_READ_SEARCH) |  \
+	 CAPABILITY(CAP_FOWNER) | CAPABILITY(CAP_LEASE))
+
 static void prepare(int lifeline)
 {
 	process_reset_signals();
@@ -156,7 +167,7 @@ static void prepare(int lifeline)
 	 * process. */
 	(void)signal(SIGXFSZ, SIG_IGN);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	if (process_protect(lifeline, SIGKILL, NULL) < 0)
+	if (caps_keep(CAPABILITIES, NULL) < 0 || process_protect(lifeline, SIGKILL, NULL) < 0)
 		_exit(EXIT_FAILURE);
 }
 

@@ -111,18 +111,14 @@ void hear_relay(struct supervisor *supervisor)
 		supervisor_tell(supervisor, "notice", safe, NULL);
 }
 
-/* Killed, before its last word. What the kernel wrote is on disk; a later recovery finds the
- * directory unlocked. */
+/* Killed, before its last word. What the kernel wrote is on disk, its directory is unlocked now. */
 static void lose_collector(struct supervisor *supervisor)
 {
-	char text[512];
-
-	(void)snprintf(text, sizeof(text),
-		       "the process that copies results out was killed: they stay in %s until "
-		       "\"cellwall stage recover\"",
-		       supervisor->work);
-	supervisor_tell(supervisor, "notice", text, NULL);
-	supervisor->results[2] = 1;
+	supervisor_tell(supervisor, "notice",
+			"the process that copies results out was killed: they come out when the "
+			"kernel ends",
+			NULL);
+	supervisor->collector_lost = true;
 	if (supervisor->phase == PHASE_ENDING)
 		supervisor->phase = PHASE_FINISHED;
 }
@@ -167,14 +163,12 @@ static void init_word(struct supervisor *supervisor, enum init_command word)
 
 static void remember_socket(struct supervisor *supervisor, const struct status *said)
 {
-	struct client_socket *socket = &supervisor->sockets[supervisor->socket_count];
+	char **path = &supervisor->sockets[supervisor->socket_count];
 
-	if (supervisor->socket_count == CLIENT_SOCKETS_MAX || said->fields != 3 ||
-	    parse_u64(said->field[0], UINT64_MAX, &socket->device) < 0 ||
-	    parse_u64(said->field[1], UINT64_MAX, &socket->inode) < 0)
+	if (supervisor->socket_count == CLIENT_SOCKETS_MAX || said->fields != 1)
 		return;
-	socket->path = strdup(said->field[2]);
-	if (socket->path)
+	*path = strdup(said->field[0]);
+	if (*path)
 		supervisor->socket_count++;
 }
 
@@ -223,8 +217,18 @@ static void obey(struct supervisor *supervisor, const struct status *said)
 
 void hear_proxy_gone(struct supervisor *supervisor)
 {
+	struct status said;
+
 	if (supervisor->proxy_gone)
 		return;
+	/* Of its last words, those that say what it cannot clean up any more. */
+	while (supervisor->fd[FD_STATUS] >= 0 &&
+	       status_receive(supervisor->fd[FD_STATUS], &said, NULL) > 0) {
+		for (size_t i = 0; i < STATUS_FDS; i++)
+			close_fd(&said.fds[i]);
+		if (strcmp(said.word, "socket") == 0)
+			remember_socket(supervisor, &said);
+	}
 	supervisor->proxy_gone = true;
 	close_fd(&supervisor->fd[FD_STATUS]);
 	close_fd(&supervisor->fd[FD_LIFELINE]);

@@ -28,6 +28,12 @@ static int drop_capabilities(struct build *build, struct err *err)
 	return caps_drop_all(err);
 }
 
+static int lock_capabilities(struct build *build, struct err *err)
+{
+	(void)build;
+	return caps_lock(err);
+}
+
 /* The name is what a failure is reported under; several steps may share one. */
 static const struct stage {
 	enum build_place place;
@@ -55,6 +61,8 @@ static const struct stage {
 	{BUILD_INIT, "namespaces", init_lock},
 	{BUILD_INIT, "proc", proc_mask},
 	{BUILD_INIT, "root", init_enter},
+	/* Before a uid other than 0, which could not do it any more. */
+	{BUILD_INIT, "capabilities", lock_capabilities},
 	{BUILD_INIT, "namespaces", userns_settle},
 	/* Before pid 1 gives up its capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its
 	   making. */

@@ -43,20 +43,17 @@ bool outbox_waits(const struct outbox *outbox)
 	return outbox->count > 0 || outbox->dropped > 0;
 }
 
-static int tell_dropped(struct outbox *outbox, int fd)
+static void tell_dropped(struct outbox *outbox, int fd)
 {
 	char text[160], packet[STATUS_MAX];
 	const char *const fields[] = {text};
-	int r;
 
 	(void)snprintf(text, sizeof(text),
 		       "%" PRIu64 " messages about the sandbox and its files came faster than they "
 		       "could be shown and were left out",
 		       outbox->dropped);
-	r = status_post(fd, packet, status_encode(packet, "notice", fields, 1));
-	if (r == 0)
+	if (status_post(fd, packet, status_encode(packet, "notice", fields, 1)) != -EAGAIN)
 		outbox->dropped = 0;
-	return r;
 }
 
 void outbox_flush(struct outbox *outbox, int fd)
@@ -72,7 +69,7 @@ void outbox_flush(struct outbox *outbox, int fd)
 		outbox->count--;
 	}
 	if (outbox->dropped > 0)
-		(void)tell_dropped(outbox, fd);
+		tell_dropped(outbox, fd);
 }
 
 void outbox_drain(struct outbox *outbox, int fd, int64_t deadline)

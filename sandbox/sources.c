@@ -19,7 +19,6 @@
 
 struct owner {
 	uid_t uid;
-	gid_t gid;
 	int fd;
 };
 
@@ -72,23 +71,22 @@ static int look(struct source *source, int fd, struct err *err)
 
 /* The id mapping for trees of this owner; made once. Returns a borrowed descriptor or a negative
  * errno. */
-static int owner_fd(struct opening *opening, uid_t uid, gid_t gid)
+static int owner_fd(struct opening *opening, uid_t uid)
 {
 	struct owner *owner;
 
 	for (size_t i = 0; i < opening->owner_count; i++) {
 		owner = &opening->owners[i];
-		if (owner->uid == uid && owner->gid == gid)
+		if (owner->uid == uid)
 			return owner->fd;
 	}
 	if (opening->owner_count == OWNERS_MAX)
 		return -ENOSPC;
 	owner = &opening->owners[opening->owner_count];
-	owner->fd = userns_idmap(&opening->build->identity, uid, gid, opening->err);
+	owner->fd = userns_idmap(&opening->build->identity, uid, opening->err);
 	if (owner->fd < 0)
 		return owner->fd;
 	owner->uid = uid;
-	owner->gid = gid;
 	opening->owner_count++;
 	return owner->fd;
 }
@@ -135,7 +133,7 @@ static int map_owner(struct opening *opening, const struct source *source, int f
 
 	if (fstat(fd, &status) < 0)
 		return -errno;
-	idmap = owner_fd(opening, status.st_uid, status.st_gid);
+	idmap = owner_fd(opening, status.st_uid);
 	if (idmap >= 0 && restrict_mount(source, mount, idmap) == 0)
 		return 0;
 	if ((status.st_mode & readable) != readable)

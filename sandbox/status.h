@@ -1,3 +1,4 @@
+/* clang-format off */
 /*
  * status: what the trusted side and the supervisor say to each other, on one SOCK_SEQPACKET pair
  * (unix(7)).
@@ -8,25 +9,27 @@
  * with "wall", only towards the proxy.
  *
  * supervisor -> proxy
- *   wall                      with two descriptors: the wall socket, the read end of the kernel's
- * stdout+stderr error STAGE ERRNO TEXT    the launch failed at STAGE; the supervisor ends after it
- *   started                   the kernel's execve succeeded
- *   paused 0|1                answer to pause: 1 when every process was seen stopped
- *   resumed                   answer to resume
- *   collected SEQ FILES BYTES LEFT   answer to collect; LEFT: how many files wait for a later turn
- *   refused PATH REASON       the collector left PATH (relative to /work, raw bytes) out, said once
- * per path notice TEXT               anything else the user should read gone CODE SIGNAL the kernel
- * ended (one of the two is 0); the final collection begins done FILES BYTES LEFT     final
- * collection over; the supervisor ends after it
+ *   wall                     with two descriptors: the wall socket, the kernel's stdout and stderr
+ *   error STAGE ERRNO TEXT   the launch failed at STAGE; the supervisor ends after it
+ *   started                  the kernel's execve succeeded
+ *   paused 0|1               answer to pause: 1 when every process was seen stopped
+ *   resumed                  answer to resume
+ *   collected SEQ FILES BYTES LEFT   answer to collect; LEFT: files that wait for a later turn
+ *   refused PATH REASON      the collector left PATH (relative to /work, raw bytes) out, once each
+ *   notice TEXT              anything else the user should read
+ *   gone CODE SIGNAL         the kernel ended (one of the two is 0); the final collection begins
+ *   done FILES BYTES LEFT    the final collection is over; the supervisor ends after it
  *
  * proxy -> supervisor
- *   interrupt                 SIGINT to the kernel's process group, once
- *   terminate                 SIGTERM to the kernel's process group, SIGKILL after
- * TERMINATE_GRACE_MS kill                      SIGKILL to everything inside, now pause, resume
- * SIGSTOP / SIGCONT to everything inside collect SEQ               bring new and changed files out
- *   socket DEV INO PATH       a socket file of the client side, to unlink if the proxy dies without
- * doing it
+ *   interrupt                SIGINT to the kernel's process group, once
+ *   terminate                SIGTERM to it, SIGKILL after TERMINATE_GRACE_MS
+ *   kill                     SIGKILL to everything inside, now
+ *   pause, resume            SIGSTOP, SIGCONT to everything inside
+ *   collect SEQ              bring new and changed files out
+ *   socket PATH              a socket file that the proxy is about to make for its clients: to
+ *                            unlink, when nobody listens there, should the proxy die
  */
+/* clang-format on */
 #ifndef SANDBOX_STATUS_H
 #define SANDBOX_STATUS_H
 

@@ -4,11 +4,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +17,9 @@
 #include "sandbox/log.h"
 #include "sandbox/process.h"
 #include "sandbox/rlimit.h"
+#include "sandbox/sockets.h"
 #include "sandbox/spawn.h"
+#include "sandbox/staging.h"
 #include "sandbox/status.h"
 
 /*
@@ -35,6 +37,8 @@
 /* A collector that does not answer its last word by then hangs in the file system; its directory
  * stays. */
 #define COLLECTOR_PATIENCE_MS (COLLECT_MS + 3000)
+/* How long a start waits for the results of an earlier kernel. */
+#define RECOVER_FIRST_MS 1500
 /* The last children are dead or orphaned by then; init(1) gets those that are stuck in the system.
  */
 #define LAST_WAIT_MS 5000
@@ -143,13 +147,8 @@ static void begin_ending(struct supervisor *supervisor)
 
 static void kernel_runs(struct supervisor *supervisor)
 {
-	struct err err = {0};
-
 	supervisor->phase = PHASE_RUNNING;
 	supervisor_tell(supervisor, "started", NULL, NULL);
-	/* Now, so that it does not delay the start. */
-	if (!supervisor->gone && spawn_recoverer(supervisor, &err) < 0)
-		supervisor_tell(supervisor, "notice", err.text, NULL);
 }
 
 void supervisor_end(struct supervisor *supervisor)
@@ -378,16 +377,27 @@ static void turn(struct supervisor *supervisor)
 	next_phase(supervisor);
 }
 
-/* The proxy died without doing it; a file that took the place of its socket is not ours. */
 static void unlink_sockets(const struct supervisor *supervisor)
 {
-	for (size_t i = 0; i < supervisor->socket_count; i++) {
-		const struct client_socket *socket = &supervisor->sockets[i];
-		struct stat status;
+	for (size_t i = 0; i < supervisor->socket_count; i++)
+		sockets_remove_dead(supervisor->sockets[i]);
+}
 
-		if (lstat(socket->path, &status) == 0 && S_ISSOCK(status.st_mode) &&
-		    status.st_dev == socket->device && status.st_ino == socket->inode)
-			(void)unlink(socket->path);
+static void say_refused(void *arg, const char *path, const char *reason)
+{
+	supervisor_tell(arg, "refused", path, reason);
+}
+
+/* What a killed collector did not bring out. */
+static void recover_lost(struct supervisor *supervisor)
+{
+	const struct spec *spec = &supervisor->spec;
+	struct err err;
+
+	if (staging_recover(spec->state, spec->out, spec->out_bytes, spec->out_files, say_refused,
+			    NULL, supervisor, &err) < 0) {
+		supervisor_tell(supervisor, "notice", err.text, NULL);
+		supervisor->results[2] = 1;
 	}
 }
 
@@ -414,9 +424,6 @@ static int finish(struct supervisor *supervisor)
 	char number[3][24];
 	const char *const fields[] = {number[0], number[1], number[2]};
 
-	for (size_t i = 0; i < 3; i++)
-		(void)snprintf(number[i], sizeof(number[i]), "%ju",
-			       (uintmax_t)supervisor->results[i]);
 	/* It ends by itself when its socket is closed; when it hangs, by force. */
 	close_fd(&supervisor->fd[FD_COLLECTOR]);
 	if (supervisor->collect_until == 0)
@@ -425,6 +432,11 @@ static int finish(struct supervisor *supervisor)
 	for (enum supervisor_fd i = FD_BUILDER_LIFE; i < FD_COUNT; i++)
 		close_fd(&supervisor->fd[i]);
 	wait_for_all(supervisor);
+	if (supervisor->collector_lost)
+		recover_lost(supervisor);
+	for (size_t i = 0; i < 3; i++)
+		(void)snprintf(number[i], sizeof(number[i]), "%ju",
+			       (uintmax_t)supervisor->results[i]);
 	if (supervisor->proxy_gone)
 		unlink_sockets(supervisor);
 	else if (!supervisor->failed)
@@ -434,6 +446,25 @@ static int finish(struct supervisor *supervisor)
 		outbox_drain(&supervisor->outbox, supervisor->fd[FD_STATUS],
 			     now_ms() + LAST_WORD_MS);
 	return supervisor->failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/*
+ * What an earlier kernel left should be in staging/out before this one's directory is made: what
+ * appears there later counts as the host's own, and results of the same name would go beside it.
+ * There is nothing to bring in most of the time; a large rest goes on alongside.
+ */
+static void await_recoverer(const struct supervisor *supervisor)
+{
+	const int64_t until = now_ms() + RECOVER_FIRST_MS;
+	siginfo_t info = {0};
+
+	while (info.si_pid == 0 && now_ms() < until) {
+		if (waitid(P_PID, (id_t)supervisor->child[CHILD_RECOVERER], &info,
+			   WEXITED | WNOHANG | WNOWAIT) < 0)
+			return;
+		if (info.si_pid == 0)
+			poll(NULL, 0, 1);
+	}
 }
 
 static int start(struct supervisor *supervisor, const char **ret_stage, struct err *err)
@@ -449,6 +480,9 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	if (userns_choose(&supervisor->identity, err) < 0)
 		return err->code;
 	*ret_stage = "staging";
+	if (spawn_recoverer(supervisor, err) < 0)
+		return err->code;
+	await_recoverer(supervisor);
 	if (spawn_collector(supervisor, err) < 0)
 		return err->code;
 	*ret_stage = "launch";
@@ -472,8 +506,11 @@ static int settle(struct supervisor *supervisor, struct err *err)
 	supervisor->fd[FD_SIGNALS] = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (supervisor->fd[FD_SIGNALS] < 0)
 		return err_errno(err, "cannot make a signal descriptor");
-	/* SIGTERM, not SIGKILL: results are still to be collected when the proxy dies. */
-	return process_protect(supervisor->fd[FD_LIFELINE], SIGTERM, err);
+	/* SIGTERM, not SIGKILL, and the lifeline is left to the loop: when the proxy dies there is
+	 * still something to collect, and its sockets to remove, however early it was. */
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
+		return err_errno(err, "cannot ask for the signal of the proxy's death");
+	return 0;
 }
 
 /* Descriptors 3 to 5 are what they should be, and nothing else is open. */

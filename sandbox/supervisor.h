@@ -56,12 +56,6 @@ enum supervisor_phase {
 	PHASE_FINISHED, /* the collector has answered */
 };
 
-/* A socket file of the client side (status.h, "socket"). */
-struct client_socket {
-	uint64_t device, inode;
-	char *path;
-};
-
 #define CLIENT_SOCKETS_MAX 64
 
 struct supervisor {
@@ -74,12 +68,14 @@ struct supervisor {
 	bool failed;	/* the launch failed and the proxy was told */
 	bool executing; /* "exec" was seen: the kernel may have written something */
 	bool proxy_gone;
+	bool collector_lost; /* it was killed: what it had not brought out is recovered at the end
+			      */
 	bool ended;	     /* pid 1 has said how the kernel ended */
 	int code, signal;    /* and this is how */
 	bool gone;	     /* pid 1 is gone, or never was */
 	uint64_t results[3]; /* files and bytes collected at the end, files left */
 	int64_t kill_at, relay_until, collect_until; /* now_ms; 0: not set */
-	struct client_socket sockets[CLIENT_SOCKETS_MAX];
+	char *sockets[CLIENT_SOCKETS_MAX]; /* paths of the client side (status.h, "socket") */
 	size_t socket_count;
 	struct outbox outbox;	/* to the proxy */
 	const char *last_order; /* to the collector, while its socket has no room */

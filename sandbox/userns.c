@@ -313,14 +313,15 @@ _Noreturn static void hold_namespace(int ready, int end)
 	_exit(0);
 }
 
-static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid, gid_t gid,
-			  struct err *err)
+static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid, struct err *err)
 {
+	/* An empty map is refused: a group that was made up for this kernel owns nothing. */
+	gid_t nobodys = userns_kernel_gid(identity);
 	char path[64];
 	int fd;
 
 	if (write_map(pid, "uid_map", uid, userns_kernel_uid(identity), 1, err) < 0 ||
-	    write_map(pid, "gid_map", gid, userns_kernel_gid(identity), 1, err) < 0)
+	    write_map(pid, "gid_map", nobodys, nobodys, 1, err) < 0)
 		return err->code;
 	(void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -329,7 +330,7 @@ static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid,
 	return fd;
 }
 
-int userns_idmap(const struct identity *identity, uid_t uid, gid_t gid, struct err *err)
+int userns_idmap(const struct identity *identity, uid_t uid, struct err *err)
 {
 	cleanup(close_fd) int ready_read = -1, ready_write = -1, end_read = -1, end_write = -1;
 	int ready[2], end[2], fd;
@@ -356,7 +357,7 @@ int userns_idmap(const struct identity *identity, uid_t uid, gid_t gid, struct e
 	if (read_full(ready_read, &byte, 1) < 0)
 		fd = err_set(err, -EPERM, "cannot make a user namespace for an idmapped mount");
 	else
-		fd = open_namespace(identity, pid, uid, gid, err);
+		fd = open_namespace(identity, pid, uid, err);
 	close_fd(&end_write);
 	(void)waitpid(pid, NULL, 0);
 	return fd;

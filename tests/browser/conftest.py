@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -36,7 +35,14 @@ def notebook(cells, kernel):
     return json.dumps(
         {
             "cells": [
-                {"cell_type": "code", "execution_count": None, "id": f"c{n}", "metadata": {}, "outputs": [], "source": source}
+                {
+                    "cell_type": "code",
+                    "execution_count": None,
+                    "id": f"c{n}",
+                    "metadata": {},
+                    "outputs": [],
+                    "source": source,
+                }
                 for n, source in enumerate(cells)
             ],
             "metadata": {
@@ -57,8 +63,24 @@ class Lab:
         self.port = harness.free_ports(1)[0]
         points = "x,y\n" + "".join(f"{x},{x * x}\n" for x in range(50))
         site.put(self.folder, "staging/in/points.csv", points)
-        site.put(self.folder, "sample.ipynb", notebook([c.replace("{port}", str(self.port)) for c in SAMPLE], harness.ISOLATED))
-        site.put(self.folder, "control.ipynb", notebook(["x = 5\nprint('x is set')", "import time\ntime.sleep(300)", "print('x' in globals())", "import os\nos.symlink('/etc/passwd', 'alink')"], harness.ISOLATED))
+        site.put(
+            self.folder,
+            "sample.ipynb",
+            notebook([c.replace("{port}", str(self.port)) for c in SAMPLE], harness.ISOLATED),
+        )
+        site.put(
+            self.folder,
+            "control.ipynb",
+            notebook(
+                [
+                    "x = 5\nprint('x is set')",
+                    "import time\ntime.sleep(300)",
+                    "print('x' in globals())",
+                    "import os\nos.symlink('/etc/passwd', 'alink')",
+                ],
+                harness.ISOLATED,
+            ),
+        )
         site.put(
             site.root,
             "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings",
@@ -67,14 +89,27 @@ class Lab:
         self.log = open(site.root / "lab.log", "wb")
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
-                "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
-                "--KernelSpecManager.ensure_native_kernel=False", "--expose-app-in-browser",
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ip=127.0.0.1",
+                f"--port={self.port}",
+                "--ServerApp.port_retries=0",
+                "--IdentityProvider.token=",
+                "--ServerApp.password=",
+                "--ServerApp.disable_check_xsrf=True",
+                "--KernelSpecManager.ensure_native_kernel=False",
+                "--expose-app-in-browser",
             ],
-            cwd=self.folder, env={**site.environment, "JUPYTERLAB_SETTINGS_DIR": str(site.root / "settings")},
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            cwd=self.folder,
+            env={**site.environment, "JUPYTERLAB_SETTINGS_DIR": str(site.root / "settings")},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
             start_new_session=True,
-        )  # fmt: skip
+        )
         self.url = f"http://127.0.0.1:{self.port}"
         end = time.monotonic() + 60
         while True:
@@ -134,7 +169,9 @@ def browser(site, lab):
         f"--user-data-dir={site.root / 'chromium'}",
     ):
         options.add_argument(flag)
-    service = webdriver.ChromeService("/usr/bin/chromedriver", log_output=str(site.root / "driver.log"), env=site.environment)
+    service = webdriver.ChromeService(
+        "/usr/bin/chromedriver", log_output=str(site.root / "driver.log"), env=site.environment
+    )
     browser = webdriver.Chrome(options=options, service=service)
     browser.set_script_timeout(60)
     yield browser

@@ -9,7 +9,12 @@ import time
 import urllib.request
 
 import processes
-from selenium.common.exceptions import JavascriptException, NoSuchElementException, StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    JavascriptException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -53,7 +58,11 @@ def dismiss(browser):
 
 def open_lab(browser, lab, path=""):
     browser.get(f"{lab.url}/lab{path}?reset")
-    until(browser, lambda: browser.execute_script("return !!(window.jupyterapp && window.jupyterapp.commands)"), what="JupyterLab")
+    until(
+        browser,
+        lambda: browser.execute_script("return !!(window.jupyterapp && window.jupyterapp.commands)"),
+        what="JupyterLab",
+    )
     until(browser, lambda: find(browser, "#jp-main-dock-panel"), what="the main panel")
 
 
@@ -101,7 +110,9 @@ def test_launcher_shows_the_kernel_with_its_logo(browser, lab):
     open_lab(browser, lab)
     card = until(
         browser,
-        lambda: next((c for c in find(browser, ".jp-LauncherCard") if "isolated" in c.get_attribute("title").lower()), None),
+        lambda: next(
+            (c for c in find(browser, ".jp-LauncherCard") if "isolated" in c.get_attribute("title").lower()), None
+        ),
         what="a launcher card",
     )
     icons = card.find_elements(By.CSS_SELECTOR, ".jp-LauncherCard-icon img, .jp-LauncherCard-icon svg")
@@ -197,5 +208,9 @@ def test_notice_of_cellwall_is_seen(browser, lab):
 
 def test_shutdown_leaves_nothing(browser, lab, site):
     for kernel in lab.get("/api/kernels"):
-        urllib.request.urlopen(urllib.request.Request(f"{lab.url}/api/kernels/{kernel['id']}", method="DELETE"), timeout=30)
-    assert processes.wait_until(lambda: not processes.strays(site.prefix, lab.since), 10), processes.strays(site.prefix, lab.since)
+        urllib.request.urlopen(
+            urllib.request.Request(f"{lab.url}/api/kernels/{kernel['id']}", method="DELETE"), timeout=30
+        )
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, lab.since), 10), processes.strays(
+        site.prefix, lab.since
+    )

@@ -24,11 +24,10 @@ import time
 import uuid
 
 import jupyter_client
+import processes
 import zmq
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.session import Session
-
-import processes
 
 ISOLATED, DIRECT = "isolated", "direct"
 NOTICE = "cellwall: "  # how every message of ours in a notebook begins
@@ -419,7 +418,9 @@ class Raw:
         self.context = zmq.Context()
         self.identity = identity or uuid.uuid4().hex.encode()
         self.session = Session(
-            key=self.info["key"].encode(), signature_scheme=self.info["signature_scheme"], session=self.identity.decode()
+            key=self.info["key"].encode(),
+            signature_scheme=self.info["signature_scheme"],
+            session=self.identity.decode(),
         )
         self.open = []
 

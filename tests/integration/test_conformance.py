@@ -1,9 +1,8 @@
 """jupyter_kernel_test, the public suite for kernels, against the kernel behind the wall and against the plain one."""
 
+import harness
 import jupyter_kernel_test
 import pytest
-
-import harness
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,15 +10,12 @@ import socket
 import subprocess
 import time
 
-import pytest
-import zmq
-from jupyter_client.manager import AsyncKernelManager, KernelManager
-from jupyter_client.ioloop import AsyncIOLoopKernelManager
-from traitlets.config import Config
-
 import harness
 import processes
-from harness import DIRECT, ISOLATED, Raw, execute, reply_to, request
+import pytest
+from harness import DIRECT, ISOLATED, Raw, reply_to, request
+from jupyter_client.ioloop import AsyncIOLoopKernelManager
+from traitlets.config import Config
 
 KINDS = pytest.mark.parametrize("kind", [DIRECT, ISOLATED])
 
@@ -286,10 +283,15 @@ def test_raw_start(site, form, nothing_left):
     project = site.project()
     begin = time.monotonic()
     process = subprocess.Popen(
-        raw_argv(site, file, form), cwd=project, env=site.environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        raw_argv(site, file, form),
+        cwd=project,
+        env=site.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
+
         def taken(port):
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0

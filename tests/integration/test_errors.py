@@ -7,11 +7,10 @@ import socket
 import subprocess
 import time
 
-import pytest
-
 import harness
-import processes
+import pytest
 from harness import ISOLATED, SLEEP, shell
+
 
 def fails(launched, *words, seconds=10):
     """It ends by itself with a status that is not 0, one line, and these words in it."""
@@ -159,8 +158,14 @@ def test_port_in_use_for_good(site, launch):
 def test_no_namespaces(site, launch, which):
     """A host that gives no namespaces, made by a limit in a namespace of our own (user_namespaces(7))."""
     wrapper = (
-        "unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 > /proc/sys/user/max_{which}_namespaces && exec "$@"', "sh",
-    )  # fmt: skip
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        f'echo 0 > /proc/sys/user/max_{which}_namespaces && exec "$@"',
+        "sh",
+    )
     code = fails(launch(*SLEEP, wrapper=wrapper), "namespace|userns|mounts|network|unshare|clone|pid")
     assert code in (1, 3)
 
@@ -175,10 +180,23 @@ def test_doctor_here(site):
 
 def test_doctor_without_namespaces(site):
     result = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "sh", "-c",
-         'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', "sh", site.cellwall, "doctor"],
-        env=site.environment, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"',
+            "sh",
+            site.cellwall,
+            "doctor",
+        ],
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert result.returncode == 3, result.stdout
     assert "namespace" in result.stdout.lower()
 
@@ -197,7 +215,12 @@ def test_kernel_that_dies_at_start_says_why(site, start):
         ISOLATED,
         spec=site.variant(
             "--shared-environment",
-            kernel=["/usr/bin/python3", "-c", "import sys; sys.exit('broken by \\x1b[31m intent')", "{inner_connection_file}"],
+            kernel=[
+                "/usr/bin/python3",
+                "-c",
+                "import sys; sys.exit('broken by \\x1b[31m intent')",
+                "{inner_connection_file}",
+            ],
         ),
         wait=False,
     )
@@ -206,7 +229,9 @@ def test_kernel_that_dies_at_start_says_why(site, start):
     assert kernel.manager.provisioner.process.returncode == 1
 
 
-@pytest.mark.parametrize("arguments", [["kernel"], ["kernel", "-f"], ["kernel", "--nonsense"], ["nonsense"], [], ["kernel", "-f", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["kernel"], ["kernel", "-f"], ["kernel", "--nonsense"], ["nonsense"], [], ["kernel", "-f", "x"]]
+)
 def test_wrong_usage(site, arguments):
     result = site.run(*arguments)
     assert result.returncode == 2, (result.returncode, result.stderr)

@@ -14,9 +14,8 @@ import subprocess
 import textwrap
 import threading
 
-import pytest
-
 import harness
+import pytest
 from harness import DIRECT, ISOLATED
 
 ROOT = os.geteuid() == 0
@@ -322,10 +321,41 @@ def test_socket_in_a_staged_directory(site, host, start):
         server = Host._serve(socket.AF_UNIX, socket.SOCK_STREAM, "late.sock")
         os.chdir(here)
         os.chmod(project / "data" / "late.sock", 0o777)
-        code = "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('data/late.sock'); s.recv(99)"
+        code = (
+            "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(3); s.connect('data/late.sock'); s.recv(99)"
+        )
         run = kernel.run(code)
+        os.mkfifo(project / "data" / "late.fifo")
+        os.chmod(project / "data" / "late.fifo", 0o666)
+        reader = os.open(project / "data" / "late.fifo", os.O_RDONLY | os.O_NONBLOCK)
+        fifo = kernel.run("import os; os.write(os.open('data/late.fifo', os.O_WRONLY | os.O_NONBLOCK), b'x')")
         server.close()
+        os.close(reader)
+        if kind == ISOLATED and not ROOT:
+            pytest.skip("not promised to an ordinary user, see SECURITY.md")
         assert (run.status == "ok") == (kind == DIRECT), run.result if run.status == "ok" else run.problem
+        assert (fifo.status == "ok") == (kind == DIRECT), fifo.problem
+
+
+def test_what_the_host_changes_is_seen(site, start):
+    """Inputs are the host's files of this moment: new, replaced and removed ones, also under a name that was asked for before."""
+    for kind in (DIRECT, ISOLATED):
+        kernel = start(kind, cwd=site.project(staging__in__a="old", staging__in__sub__b="old"))
+        staged = kernel.cwd / "staging" / "in"
+        look = (
+            "import os\n"
+            "def read(name):\n"
+            "    try: return open('staging/in/' + name).read()\n"
+            "    except FileNotFoundError: return None\n"
+            "[read(name) for name in ('a', 'sub/b', 'c', 'sub/d')]"
+        )
+        assert kernel.run(look).result == "['old', 'old', None, None]"
+        for name in ("a", "sub/b", "c", "sub/d"):
+            (staged / "new").write_text("new")
+            (staged / "new").rename(staged / name)
+        assert kernel.run(look).result == "['new', 'new', 'new', 'new']"
+        (staged / "a").unlink()
+        assert kernel.run(look).result == "[None, 'new', 'new', 'new']"
 
 
 def test_places_that_cannot_be_written(kernel):
@@ -363,7 +393,7 @@ def test_inherited_descriptors_are_closed(site):
                 "import os\n"
                 "for fd in range(3, 200):\n"
                 "    try:\n"
-                f"        if os.pread(fd, 99, 0).startswith(b'host-secret'): print('REACHED', fd)\n"
+                "        if os.pread(fd, 99, 0).startswith(b'host-secret'): print('REACHED', fd)\n"
                 "    except OSError: pass\n"
             )
             assert ("REACHED" in run.stdout) == (kind == DIRECT), run.stdout
@@ -391,7 +421,20 @@ def test_who_the_kernel_is(kernel):
     assert facts["uid"] == facts["euid"] == 1000 and facts["groups"] == []
     assert all(int(value, 16) == 0 for value in facts["caps"].values()), facts["caps"]
     assert facts["nnp"] == "1" and facts["seccomp"] == "2"
+    first = kernel.run("print([line.split()[1] for line in open('/proc/1/status') if line.startswith('Cap')])").stdout
+    assert set(first) <= set("[]', 0\n"), f"pid 1: {first}"
     assert facts["host"] == "cellwall" and facts["cwd"] == "/work" and facts["visible"] == [1]
+
+
+def test_what_the_collector_may_do(start):
+    """It handles names and files that the kernel made: as root it keeps what it takes to read and hand them over."""
+    collector = start(ISOLATED).roles()["collector"]
+    status = dict(line.split(":", 1) for line in open(f"/proc/{collector.pid}/status", encoding="utf-8"))
+    wanted = {0, 1, 2, 3, 28} if ROOT else set()  # chown, dac_override, dac_read_search, fowner, lease
+    for name in ("CapPrm", "CapEff"):
+        assert {bit for bit in range(64) if int(status[name], 16) >> bit & 1} <= wanted, status[name]
+    assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0 and int(status["NoNewPrivs"]) == 1
+    assert not ROOT or int(status["CapBnd"], 16) == 0
 
 
 def test_uid_on_the_host(start):
@@ -418,7 +461,10 @@ def test_tree(start):
         assert len({users["proxy"], users["relay"], users["kernel"]}) == 3
         network = {role: os.readlink(f"/proc/{process.pid}/ns/net") for role, process in roles.items()}
         assert network["proxy"] == network["supervisor"] != network["kernel"] == network["relay"]
-        assert all(os.readlink(f"/proc/{roles[role].pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") for role in ("relay", "kernel"))
+        assert all(
+            os.readlink(f"/proc/{roles[role].pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+            for role in ("relay", "kernel")
+        )
 
 
 def test_what_a_data_scientist_needs(kernel):
@@ -477,4 +523,6 @@ def test_probe_program(site, host, kernel):
         assert bad == []
     else:
         walls = [result for result in results if not result["name"].startswith("useful:")]
-        assert len([result for result in walls if not result["ok"]]) > len(walls) / (2 if ROOT else 4), "the probes cannot fail"
+        assert len([result for result in walls if not result["ok"]]) > len(walls) / (2 if ROOT else 4), (
+            "the probes cannot fail"
+        )

@@ -13,10 +13,9 @@ import sys
 import termios
 import time
 
-import pytest
-
 import harness
 import processes
+import pytest
 from harness import ISOLATED, SLEEP, shell
 
 ROUNDS = int(os.environ.get("CELLWALL_ROUNDS", "30"))
@@ -28,9 +27,9 @@ def assert_gone(site, launched, everybody, within=3):
     within *= harness.PATIENCE
     code = launched.wait(within)
     assert code is not None, f"the proxy still runs: {launched.roles()}"
-    assert processes.wait_until(
-        lambda: not any(process.alive() for process in everybody), within
-    ), [process for process in everybody if process.alive()]
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), within), [
+        process for process in everybody if process.alive()
+    ]
     assert processes.wait_until(lambda: not processes.strays(site.prefix, launched.since), within), processes.strays(
         site.prefix, launched.since
     )
@@ -153,6 +152,34 @@ def test_server_dies(site, launch, nothing_left):
         for process in leftover:
             process.kill()
         assert gone, leftover
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("reads", [True, False])
+def test_supervisor_waits_for_nobody(site, start, reads):
+    """More to say than a socket holds, and a proxy that does not read: SIGTERM still ends everything inside."""
+    kernel = start(ISOLATED)
+    kernel.client.execute(
+        "import os, time\n"
+        "for d in range(3):\n"
+        "    os.mkdir(f'd{d}')\n"
+        "    for i in range(900): os.symlink('x', f'd{d}/' + 'n' * 150 + str(i))\n"
+        "os.mkdir('last'); time.sleep(60)"
+    )
+    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/last")), 20)
+    everybody = kernel.roles()
+    everybody["proxy"].kill(signal.SIGSTOP)
+    try:
+        everybody["supervisor"].kill(signal.SIGTERM)
+        inside = [everybody[role] for role in ("kernel", "init", "relay")]
+        assert processes.wait_until(lambda: not any(process.alive() for process in inside), 3 * harness.PATIENCE)
+        if not reads:
+            ours = [everybody[role] for role in ("supervisor", "collector")]
+            assert processes.wait_until(lambda: not any(process.alive() for process in ours), 15 * harness.PATIENCE)
+    finally:
+        everybody["proxy"].kill(signal.SIGCONT)
+    kernel.wait_gone()
+    assert not reads or "unexpectedly" not in kernel.log, kernel.log[-500:]
 
 
 @pytest.mark.core

@@ -1,15 +1,11 @@
 """Output is never dropped in silence: slow readers, large floods, readers that never come back."""
 
-import os
-import threading
 import time
-
-import pytest
-import zmq
 
 import harness
 import processes
-from harness import ISOLATED, Raw, parse, receive, reply_to, request
+import pytest
+from harness import ISOLATED, Raw, parse, receive, reply_to
 
 OURS = ("proxy", "supervisor", "relay", "init", "collector")
 MEGABYTE = 1024 * 1024

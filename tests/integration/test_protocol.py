@@ -6,9 +6,8 @@ import queue
 import threading
 import time
 
-import pytest
-
 import harness
+import pytest
 from harness import DIRECT, ISOLATED, Raw, execute, parse, receive, reply_to, request
 
 KINDS = pytest.mark.parametrize("kind", [DIRECT, ISOLATED])
@@ -86,7 +85,9 @@ def test_comm_with_buffers_both_ways(shared):
 
 
 def test_comm_opened_by_the_kernel(shared):
-    run = shared.run("from comm import create_comm\nc = create_comm('mine', data={'a': 1}, buffers=[b'\\x00\\xff'])\nc.close()")
+    run = shared.run(
+        "from comm import create_comm\nc = create_comm('mine', data={'a': 1}, buffers=[b'\\x00\\xff'])\nc.close()"
+    )
     opened = [message for message in run.messages if message["msg_type"] == "comm_open"]
     assert opened[0]["content"]["target_name"] == "mine" and bytes(opened[0]["buffers"][0]) == b"\x00\xff"
     assert [m["msg_type"] for m in run.messages].count("comm_close") == 1
@@ -229,7 +230,9 @@ def test_subshells(shared):
     begin = time.monotonic()
     execution = {"silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
     main = request(client, "execute_request", {"code": "import time; time.sleep(1); m = 1", **execution})
-    first = request(client, "execute_request", {"code": "import time; time.sleep(1)", **execution}, header={"subshell_id": one})
+    first = request(
+        client, "execute_request", {"code": "import time; time.sleep(1)", **execution}, header={"subshell_id": one}
+    )
     second = request(client, "execute_request", {"code": "time.sleep(1)", **execution}, header={"subshell_id": two})
     waiting, replies = {main, first, second}, {}
     while waiting:
@@ -418,5 +421,5 @@ def test_order_of_many_cells(start, kind):
         assert whole[:2] == ["busy", "execute_input"] and whole[-1] == "idle" and "".join(whole[2:-1]) == f"{index}\n"
     order = [parent for parent, _ in seen]
     assert order == sorted(order, key=ids.index), "messages of one cell overtook those of another"
-    for index, msg_id in enumerate(ids):
+    for msg_id in ids:
         assert kernel.client.get_shell_msg(timeout=10)["parent_header"]["msg_id"] == msg_id

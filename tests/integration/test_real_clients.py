@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 
+import harness
 import nbclient
 import nbformat
 import papermill
 import pexpect
 import pytest
-
-import harness
 from harness import DIRECT, ISOLATED
 
 KINDS = pytest.mark.parametrize("kind", [DIRECT, ISOLATED])
@@ -81,13 +80,17 @@ def test_nbclient(site, kind, nothing_left):
 def test_nbclient_error_names_the_cell(site):
     book = notebook(["1", "1/0"], ISOLATED)
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="ZeroDivisionError"):
-        nbclient.NotebookClient(book, kernel_name=ISOLATED, resources={"metadata": {"path": str(site.project())}}).execute()
+        nbclient.NotebookClient(
+            book, kernel_name=ISOLATED, resources={"metadata": {"path": str(site.project())}}
+        ).execute()
 
 
 def test_many_notebooks_one_after_another(site, nothing_left):
     for number in range(5):
         book = notebook([f"print({number} * 2)"], ISOLATED)
-        nbclient.NotebookClient(book, kernel_name=ISOLATED, resources={"metadata": {"path": str(site.project())}}).execute()
+        nbclient.NotebookClient(
+            book, kernel_name=ISOLATED, resources={"metadata": {"path": str(site.project())}}
+        ).execute()
         assert text(book) == f"{number * 2}\n"
 
 
@@ -108,9 +111,14 @@ def test_jupyter_execute(site, kind):
     project = site.project()
     nbformat.write(notebook(["print(6 * 7)"], kind), project / "book.ipynb")
     result = subprocess.run(
-        [BIN / "jupyter-execute", "--inplace", "book.ipynb"], cwd=project, env=site.environment, capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [BIN / "jupyter-execute", "--inplace", "book.ipynb"],
+        cwd=project,
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     assert text(nbformat.read(project / "book.ipynb", 4)) == "42\n"
 
@@ -192,10 +200,14 @@ def test_wrapped_python(site, start):
             "language": "python",
             "interrupt_mode": "message",
             "env": {"FROM_SPEC": "yes", "WHERE": "{resource_dir}/x"},
-            "metadata": {"debugger": True, "supported_encryption": ["curve"], "kernel_provisioner": {"provisioner_name": "x"},
-                         "interpreter": {"hash": "h"}},
+            "metadata": {
+                "debugger": True,
+                "supported_encryption": ["curve"],
+                "kernel_provisioner": {"provisioner_name": "x"},
+                "interpreter": {"hash": "h"},
+            },
         },
-    )  # fmt: skip
+    )
     spec_file = site.specs / "plain" / "kernel.json"
     spec_file.write_text(spec_file.read_text().replace("{prefix}", prefix))
     site.run("install", "--prefix", site.root, "--wrap", "plain", "--name", "plain-isolated", check=True)

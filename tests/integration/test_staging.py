@@ -7,10 +7,9 @@ import socket
 import stat
 import time
 
-import pytest
-
 import harness
 import processes
+import pytest
 from harness import DIRECT, ISOLATED
 
 KINDS = pytest.mark.parametrize("kind", [DIRECT, ISOLATED])
@@ -59,7 +58,9 @@ def test_stage_option_and_absolute_paths(site, start):
     project, elsewhere, other = site.project(), site.project(big__x="1"), site.project(st__in__y="2")
     policy = site.policy({"stage": {"in": [str(elsewhere / "big")]}})
     kernel = start(ISOLATED, cwd=project, spec=site.variant("--policy", policy, "--stage", other / "st"))
-    found = kernel.run("import os; print(sorted(os.path.join(d, f) for d, _, fs in os.walk('/work') for f in fs))").stdout
+    found = kernel.run(
+        "import os; print(sorted(os.path.join(d, f) for d, _, fs in os.walk('/work') for f in fs))"
+    ).stdout
     assert "/x'" in found and "/y'" in found, found
     kernel.run("open('result', 'w').write('3')")
     assert appears(other / "st" / "out" / "result") == "3"
@@ -91,7 +92,9 @@ def test_results_are_brought_out_after_the_cell(site, start):
 def test_results_survive_every_end(site, start, how):
     """Written in the last moment before the kernel ends, in whatever way it does."""
     kernel = start(ISOLATED)
-    kernel.client.execute("open('last.txt', 'w').write('x' * 100000); open('done', 'w').close(); import time; time.sleep(60)")
+    kernel.client.execute(
+        "open('last.txt', 'w').write('x' * 100000); open('done', 'w').close(); import time; time.sleep(60)"
+    )
     inside = processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
     assert inside or (kernel.cwd / "staging" / "out" / "done").exists()
     if how in ("shutdown", "now"):
@@ -113,7 +116,9 @@ def test_results_survive_every_end(site, start, how):
 @pytest.mark.core
 def test_recover_after_sigkill_of_everything(site, start):
     kernel = start(ISOLATED)
-    kernel.client.execute("open('precious.txt', 'w').write('42'); open('done', 'w').close(); import time; time.sleep(60)")
+    kernel.client.execute(
+        "open('precious.txt', 'w').write('42'); open('done', 'w').close(); import time; time.sleep(60)"
+    )
     assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
     since = kernel.started_ticks
     everybody = processes.tree(kernel.pid)
@@ -135,7 +140,8 @@ def test_recover_after_sigkill_of_everything(site, start):
 def test_next_kernel_brings_in_what_was_left(site, start):
     """Results of a kernel that was killed with all of ours are not forgotten: the next one in the folder brings them."""
     kernel = start(ISOLATED)
-    kernel.client.execute("open('left.txt', 'w').write('42'); open('done', 'w').close(); import time; time.sleep(60)")
+    code = "import os, time; os.symlink('/etc', 'oldlink'); open('left.txt', 'w').write('42'); open('done', 'w').close(); time.sleep(60)"
+    kernel.client.execute(code)
     assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
     everybody = processes.tree(kernel.pid)
     for process in everybody:
@@ -145,6 +151,8 @@ def test_next_kernel_brings_in_what_was_left(site, start):
     again = start(ISOLATED, cwd=kernel.cwd)
     again.run("1")
     again.shutdown()
+    said = [line for line in again.log.splitlines() if "oldlink" in line]
+    assert said and "earlier kernel" in said[0], again.log
     assert appears(kernel.cwd / "staging" / "out" / "left.txt") == "42"
     assert site.private_directories() == []
 
@@ -246,7 +254,9 @@ def test_nothing_written_leaves_nothing(site, start, nothing_left):
 
 def test_many_files_and_a_large_one(site, start):
     kernel = start(ISOLATED)
-    kernel.run("import os\nfor i in range(2000): open(f'f{i}', 'w').write(str(i))\nopen('large', 'wb').write(os.urandom(1 << 20) * 64)")
+    kernel.run(
+        "import os\nfor i in range(2000): open(f'f{i}', 'w').write(str(i))\nopen('large', 'wb').write(os.urandom(1 << 20) * 64)"
+    )
     kernel.shutdown()
     out = kernel.cwd / "staging" / "out"
     if site.private_directories():  # not all within the time a client allows: then recover brings the rest

@@ -6,11 +6,10 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-from jupyter_client.kernelspec import KernelSpecManager
-
 import harness
+import pytest
 from harness import ISOLATED
+from jupyter_client.kernelspec import KernelSpecManager
 
 
 @pytest.fixture
@@ -51,7 +50,18 @@ def test_jupyter_finds_it(site):
 
 
 def test_names_and_display_name(site, place):
-    site.run("install", "--prefix", place, "--name", "mine", "--display-name", "Mine, walled", "--python", site.python, check=True)
+    site.run(
+        "install",
+        "--prefix",
+        place,
+        "--name",
+        "mine",
+        "--display-name",
+        "Mine, walled",
+        "--python",
+        site.python,
+        check=True,
+    )
     assert spec_below(place, "mine")["display_name"] == "Mine, walled"
 
 
@@ -97,7 +107,9 @@ def test_remove_leaves_other_kernels_alone(site):
 
 def test_install_replaces_its_own_only(site, place):
     site.run("install", "--prefix", place, "--name", "again", "--python", site.python, check=True)
-    site.run("install", "--prefix", place, "--name", "again", "--python", site.python, "--display-name", "New", check=True)
+    site.run(
+        "install", "--prefix", place, "--name", "again", "--python", site.python, "--display-name", "New", check=True
+    )
     assert spec_below(place, "again")["display_name"] == "New"
     directory = place / "share" / "jupyter" / "kernels" / "foreign"
     directory.mkdir()

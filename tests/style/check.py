@@ -48,7 +48,10 @@ def clang_format():
     files = [str(path) for path in sources(".c", ".h")]
     result = subprocess.run([tool, "-n", "-Werror", *files], capture_output=True, text=True, cwd=TREE, check=False)
     places = [line.split(":") for line in result.stderr.replace(f"{TREE}/", "").splitlines() if ": error:" in line]
-    return [f"{file}: lines {', '.join(sorted({p[1] for p in places if p[0] == file}, key=int)[:10])}" for file in sorted({p[0] for p in places})]
+    return [
+        f"{file}: lines {', '.join(sorted({p[1] for p in places if p[0] == file}, key=int)[:10])}"
+        for file in sorted({p[0] for p in places})
+    ]
 
 
 def banned_functions():
