@@ -1,9 +1,7 @@
 #include "proxy/corridor.h"
 
-#include <stdint.h>
-#include <string.h>
+#include <pthread.h>
 
-#include "proxy/aside.h"
 #include "sandbox/log.h"
 
 static const char *const channel_names[] = {"shell", "control", "stdin", "iopub", "hb"};
@@ -18,71 +16,44 @@ static void count_refusal(const struct passage *passage, unsigned *counter, cons
 }
 
 /* Hashing takes 0.6 ms per MB and signature; a thread costs 0.1 ms. */
-#define HASHING_LEAST (1024u * 1024)
+#define ASIDE_LEAST (1024u * 1024)
+#define ASIDE_STACK (256u * 1024)
 
-static void end_hashing(struct hashing *hashing)
+/* The other side's signature of a large message, made while its own is checked. */
+struct aside {
+	pthread_t thread;
+	bool begun;
+	struct sign *to;
+	struct passage *passage;
+	int code;
+};
+
+static void *make_aside(void *arg)
 {
-	hashing->check = aside_free(hashing->check);
-	hashing->make = aside_free(hashing->make);
-	wall_frame_unref(hashing->frame);
-	hashing->frame = NULL;
+	struct aside *aside = arg;
+	struct passage *passage = aside->passage;
+
+	aside->code = sign_make(aside->to, passage->wire.signed_part, passage->signature);
+	return NULL;
 }
 
-/* One of the two may not begin, or both: then relay_one does it. */
-static void begin_hashing(struct hashing *hashing, const struct sign *from, const struct sign *to,
-			  const struct iovec parts[4])
+static void begin_aside(struct aside *aside, struct sign *to, struct passage *passage)
 {
-	if (parts[WIRE_CONTENT].iov_len < HASHING_LEAST)
+	const struct iovec *parts = passage->wire.signed_part;
+	pthread_attr_t attr;
+
+	*aside = (struct aside){.to = to, .passage = passage};
+	if (parts[WIRE_CONTENT].iov_len < ASIDE_LEAST || pthread_attr_init(&attr) != 0)
 		return;
-	memcpy(hashing->parts, parts, sizeof(hashing->parts));
-	hashing->check = aside_new(from, parts);
-	hashing->make = aside_new(to, parts);
+	if (pthread_attr_setstacksize(&attr, ASIDE_STACK) == 0)
+		aside->begun = pthread_create(&aside->thread, &attr, make_aside, aside) == 0;
+	(void)pthread_attr_destroy(&attr);
 }
 
-/* What was begun for these parts while they arrived. */
-static struct hashing take_hashing(struct corridor *corridor, const struct iovec parts[4])
+/* Waits for it; true when the signature is there. */
+static bool end_aside(struct aside *aside)
 {
-	struct hashing taken = {0};
-
-	if (corridor->arriving.frame &&
-	    memcmp(corridor->arriving.parts, parts, sizeof(corridor->arriving.parts)) == 0) {
-		taken = corridor->arriving;
-		corridor->arriving = (struct hashing){0};
-	}
-	return taken;
-}
-
-static void feed_hashing(const struct hashing *hashing, size_t have)
-{
-	const uint8_t *body = hashing->frame->parts[0].iov_base;
-	const uint8_t *begin = hashing->parts[0].iov_base;
-	size_t before = (size_t)(begin - body);
-
-	if (have > before && hashing->check)
-		aside_feed(hashing->check, have - before);
-	if (have > before && hashing->make)
-		aside_feed(hashing->make, have - before);
-}
-
-void corridor_arriving(struct corridor *corridor, struct wall_frame *frame, size_t have)
-{
-	struct hashing *hashing = &corridor->arriving;
-	struct wire_msg wire;
-
-	if (!frame || frame->kind != WALL_MESSAGE || frame->channel == WALL_HB)
-		return;
-	if (hashing->frame != frame) {
-		end_hashing(hashing);
-		/* Parts that are not there yet are zeroes and no delimiter, and the parts after
-		 * the delimiter are told by their sizes. */
-		if (wire_parse(frame->parts, frame->count, &wire, NULL) < 0)
-			return;
-		begin_hashing(hashing, corridor->inner, corridor->outer, wire.signed_part);
-		if (!hashing->check && !hashing->make)
-			return;
-		hashing->frame = wall_frame_ref(frame);
-	}
-	feed_hashing(hashing, have);
+	return aside->begun && pthread_join(aside->thread, NULL) == 0 && aside->code >= 0;
 }
 
 bool relay_one(struct corridor *corridor, struct passage *passage)
@@ -91,10 +62,10 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 	struct sign *to = passage->direction == GUARD_INWARD ? corridor->inner : corridor->outer;
 	unsigned *malformed = &corridor->malformed[passage->direction];
 	struct wire_msg *wire = &passage->wire;
-	cleanup(end_hashing) struct hashing hashing = {0};
 	enum sign_verdict signature;
+	struct aside aside;
+	bool signed_aside;
 	struct err err;
-	int signed_size;
 
 	/* frames to struct */
 	if (wire_parse(passage->parts, passage->count, wire, &err) < 0) {
@@ -102,12 +73,9 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 		return false;
 	}
 	/* the signature, over the raw bytes, before any JSON is read */
-	hashing = take_hashing(corridor, wire->signed_part);
-	if (!hashing.frame)
-		begin_hashing(&hashing, from, to, wire->signed_part);
-	signature = hashing.check
-			    ? sign_run_check(from, aside_finish(hashing.check), wire->signature)
-			    : sign_check(from, wire->signed_part, wire->signature);
+	begin_aside(&aside, to, passage);
+	signature = sign_check(from, wire->signed_part, wire->signature);
+	signed_aside = end_aside(&aside);
 	if (signature != SIGN_GOOD) {
 		count_refusal(passage, &corridor->refused[passage->direction][signature],
 			      sign_verdict_text(signature));
@@ -124,9 +92,7 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 	if (passage->verdict == GUARD_DROP)
 		return false;
 	/* the other side's signature, over the same bytes */
-	signed_size = hashing.make ? sign_run_make(aside_finish(hashing.make), passage->signature)
-				   : sign_make(to, wire->signed_part, passage->signature);
-	if (signed_size < 0) {
+	if (!signed_aside && sign_make(to, wire->signed_part, passage->signature) < 0) {
 		log_error("cannot sign a message: out of memory");
 		return false;
 	}
@@ -148,7 +114,6 @@ void corridor_done(struct corridor *corridor)
 				    sides[i], counts[SIGN_MISSING], counts[SIGN_WRONG],
 				    counts[SIGN_REPEATED], corridor->malformed[i]);
 	}
-	end_hashing(&corridor->arriving);
 	corridor->outer = sign_free(corridor->outer);
 	corridor->inner = sign_free(corridor->inner);
 }

@@ -19,20 +19,10 @@
 #include "proxy/wire.h"
 #include "sandbox/wall.h"
 
-struct aside;
-
-/* The signatures of a large message that are being computed, see aside.h; all NULL: none. */
-struct hashing {
-	struct aside *check, *make;
-	struct iovec parts[4];	  /* of which */
-	struct wall_frame *frame; /* a reference to what they are in; NULL: they are the caller's */
-};
-
 struct corridor {
 	struct sign *outer, *inner; /* owned; the clients' key and the kernel's */
 	unsigned refused[2][SIGN_VERDICTS];
 	unsigned malformed[2];
-	struct hashing arriving; /* from the kernel */
 };
 
 struct passage {
@@ -50,12 +40,6 @@ struct passage {
 
 /* Returns true when the message goes on. Everything else of it passes byte for byte. */
 bool relay_one(struct corridor *corridor, struct passage *passage);
-
-/*
- * A large message is arriving from the kernel (wall_reader_arriving): its signatures are computed
- * meanwhile. Nothing of it is believed before relay_one has compared them. `frame` may be NULL.
- */
-void corridor_arriving(struct corridor *corridor, struct wall_frame *frame, size_t have);
 
 /* Logs what was refused in all, and frees the keys. */
 void corridor_done(struct corridor *corridor);

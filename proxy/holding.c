@@ -1,5 +1,6 @@
 #include "proxy/holding.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,48 @@ struct hold *holding_enter(struct holding *holding, const char *msg_id, const ch
 	hold->parent = strndup(parent, parent_size);
 	*ret_fresh = true;
 	return hold;
+}
+
+bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame,
+		    size_t signature_part, const char *signature)
+{
+	struct held_output *held;
+
+	if (!holding->first && (!hold || hold->released))
+		return false;
+	held = calloc(1, sizeof(*held));
+	if (!held)
+		return false;
+	held->frame = frame;
+	held->signature_part = signature_part;
+	snprintf(held->signature, sizeof(held->signature), "%s", signature);
+	if (hold && !hold->released) {
+		held->sequence = hold->sequence;
+		held->deadline = hold->deadline;
+	}
+	if (!holding->first)
+		holding->last = &holding->first;
+	*holding->last = held;
+	holding->last = &held->next;
+	holding->bytes += frame->total;
+	return true;
+}
+
+void holding_flush(struct holding *holding, struct channels *channels, uint64_t done, int64_t now)
+{
+	if (holding->bytes > HOLD_BYTES)
+		done = UINT64_MAX;
+	while (holding->first) {
+		struct held_output *held = holding->first;
+
+		if (held->sequence > done && held->deadline > now)
+			return;
+		holding->first = held->next;
+		holding->bytes -= held->frame->total;
+		channels_send(channels, WALL_IOPUB, held->frame, held->signature_part,
+			      held->signature);
+		free(held);
+	}
 }
 
 bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame,
@@ -87,6 +130,13 @@ int holding_timeout(const struct holding *holding, int64_t now)
 
 void holding_done(struct holding *holding)
 {
+	while (holding->first) {
+		struct held_output *held = holding->first;
+
+		holding->first = held->next;
+		wall_frame_unref(held->frame);
+		free(held);
+	}
 	for (size_t i = 0; i < HOLD_MAX; i++)
 		clear(&holding->hold[i]);
 }

@@ -16,7 +16,7 @@
 #include "proxy/channel.h"
 #include "proxy/limits.h"
 
-#define HOLD_FRAMES 4 /* a reply and an idle; a hostile kernel's further ones pass */
+#define HOLD_FRAMES 4 /* a reply; a hostile kernel's further ones pass after these */
 
 struct hold {
 	bool used;
@@ -34,9 +34,21 @@ struct hold {
 	} frame[HOLD_FRAMES];
 };
 
+/* Output that waits: an idle status for its cell's collection, what follows it for its turn. */
+struct held_output {
+	struct held_output *next;
+	uint64_t sequence; /* of the collection it waits for; 0: for those before it alone */
+	int64_t deadline;
+	struct wall_frame *frame;
+	size_t signature_part;
+	char signature[160];
+};
+
 struct holding {
-	uint64_t sequence; /* the last collection asked for */
-	size_t next;	   /* oldest entry, overwritten when all are used and released */
+	struct held_output *first, **last; /* iopub, in the kernel's order */
+	size_t bytes;			   /* of these */
+	uint64_t sequence;		   /* the last collection asked for */
+	size_t next; /* oldest entry, overwritten when all are used and released */
 	struct hold hold[HOLD_MAX];
 };
 
@@ -44,13 +56,22 @@ struct holding {
  * NULL: do not wait. */
 struct hold *holding_enter(struct holding *holding, const char *msg_id, const char *parent,
 			   size_t parent_size, int64_t now, bool *ret_fresh);
-/* Keeps one frame (takes the reference). False: full or released, send it now. */
+/* Keeps one reply (takes the reference). False: full or released, send it now. */
 bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame,
 		  size_t signature_part, const char *signature);
+/*
+ * Keeps one frame of iopub (takes the reference): `hold` is its cell's entry when it ends a cell,
+ * else NULL. False: nothing that came before it waits, send it now. What is kept stays in order: a
+ * front end shows the last status that it saw.
+ */
+bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame,
+		    size_t signature_part, const char *signature);
+/* Sends the output whose turn it is: collections up to `done` are over. */
+void holding_flush(struct holding *holding, struct channels *channels, uint64_t done, int64_t now);
 /* The next entry to let go: its collection (`done` and before) is over, or its time is. NULL: none.
  */
 struct hold *holding_due(struct holding *holding, uint64_t done, int64_t now);
-/* Sends what an entry kept and marks it released. */
+/* Sends the replies that an entry kept and marks it released. */
 void holding_release(struct hold *hold, struct channels *channels);
 /* Milliseconds until an entry's time is over, -1: none waits. */
 int holding_timeout(const struct holding *holding, int64_t now);

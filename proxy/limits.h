@@ -32,6 +32,8 @@
 
 /* The reply and the idle status of a cell wait this long for its files to be in staging/out. */
 #define HOLD_MS 1000
+/* Output that may wait behind the end of a cell; past it nothing waits. */
+#define HOLD_BYTES (16u * 1024 * 1024)
 /* Cells whose files are awaited at the same time (subshells, several clients); further ones do not
  * wait. */
 #define HOLD_MAX 64

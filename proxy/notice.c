@@ -28,7 +28,7 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
 	union {
 		const void *constant;
 		void *plain;
-	} view = {.constant = identity};
+	} view = {.constant = identity}, delimiter;
 	struct iovec parts[7];
 
 	if (!notice->channels)
@@ -36,8 +36,8 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
 	if (!header)
 		return -ENOMEM;
 	parts[0] = (struct iovec){.iov_base = view.plain, .iov_len = identity_size};
-	parts[1] = text_part(wire_delimiter);
-	parts[1].iov_len = sizeof(wire_delimiter);
+	delimiter.constant = wire_delimiter; /* no string: it has no NUL */
+	parts[1] = (struct iovec){.iov_base = delimiter.plain, .iov_len = sizeof(wire_delimiter)};
 	parts[3] = text_part(header);
 	parts[4] = text_part(parent ? parent : "{}");
 	parts[5] = text_part("{}");

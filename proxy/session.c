@@ -159,6 +159,7 @@ static void release_results(struct session *session)
 				   "this cell's files are still being copied to staging/out");
 		holding_release(hold, session->channels);
 	}
+	holding_flush(&session->holding, session->channels, session->collected, now_ms());
 }
 
 static void retry_replies(struct session *session)
@@ -184,6 +185,7 @@ static void leave(struct session *session)
 
 	while ((hold = holding_due(&session->holding, UINT64_MAX, now_ms())))
 		holding_release(hold, session->channels);
+	holding_flush(&session->holding, session->channels, UINT64_MAX, now_ms());
 	channels_retry(session->channels);
 	session->channels = channels_free(session->channels, DRAIN_MS);
 	session->notice.channels = NULL;

@@ -177,25 +177,20 @@ bool sign_empty(const struct sign *sign)
 	return !sign->context;
 }
 
-static int end_digest(EVP_MAC_CTX *context, size_t expected, unsigned char digest[DIGEST_MAX])
-{
-	size_t size = 0;
-
-	if (!EVP_MAC_final(context, digest, &size, DIGEST_MAX) || size != expected)
-		return -EIO;
-	return 0;
-}
-
 static int digest_parts(struct sign *sign, const struct iovec parts[4],
 			unsigned char digest[DIGEST_MAX])
 {
+	size_t size = 0;
+
 	if (!EVP_MAC_init(sign->context, NULL, 0, NULL))
 		return -EIO;
 	for (size_t i = 0; i < 4; i++)
 		if (parts[i].iov_len > 0 &&
 		    !EVP_MAC_update(sign->context, parts[i].iov_base, parts[i].iov_len))
 			return -EIO;
-	return end_digest(sign->context, sign->digest_size, digest);
+	if (!EVP_MAC_final(sign->context, digest, &size, DIGEST_MAX) || size != sign->digest_size)
+		return -EIO;
+	return 0;
 }
 
 static void to_hex(const unsigned char *digest, size_t size, char out[SIGN_HEX_MAX])
@@ -279,95 +274,24 @@ static bool remember(struct sign *sign, uint64_t value)
 	return true;
 }
 
-/* Whether there is anything to compare with. */
-static bool has_shape(const struct sign *sign, struct iovec signature)
+enum sign_verdict sign_check(struct sign *sign, const struct iovec parts[4], struct iovec signature)
 {
-	return signature.iov_len == 2 * sign->digest_size;
-}
-
-static enum sign_verdict judge(struct sign *sign, const unsigned char digest[DIGEST_MAX],
-			       struct iovec signature)
-{
+	unsigned char digest[DIGEST_MAX];
 	char hex[SIGN_HEX_MAX];
 	uint64_t value;
 
+	if (!sign->context)
+		return SIGN_GOOD;
+	if (signature.iov_len == 0)
+		return SIGN_MISSING;
+	if (signature.iov_len != 2 * sign->digest_size || digest_parts(sign, parts, digest) < 0)
+		return SIGN_WRONG;
 	to_hex(digest, sign->digest_size, hex);
 	if (CRYPTO_memcmp(hex, signature.iov_base, signature.iov_len) != 0)
 		return SIGN_WRONG;
 	memcpy(&value, digest, sizeof(value));
 	/* 0 marks a free place in the table. */
 	return remember(sign, value ? value : 1) ? SIGN_GOOD : SIGN_REPEATED;
-}
-
-enum sign_verdict sign_check(struct sign *sign, const struct iovec parts[4], struct iovec signature)
-{
-	unsigned char digest[DIGEST_MAX];
-
-	if (!sign->context)
-		return SIGN_GOOD;
-	if (signature.iov_len == 0)
-		return SIGN_MISSING;
-	if (!has_shape(sign, signature) || digest_parts(sign, parts, digest) < 0)
-		return SIGN_WRONG;
-	return judge(sign, digest, signature);
-}
-
-struct sign_run {
-	EVP_MAC_CTX *context;
-	size_t digest_size;
-	bool failed;
-};
-
-struct sign_run *sign_run_new(const struct sign *sign)
-{
-	struct sign_run *run = sign->context ? calloc(1, sizeof(*run)) : NULL;
-
-	if (!run)
-		return NULL;
-	run->digest_size = sign->digest_size;
-	run->context = EVP_MAC_CTX_dup(sign->context);
-	if (!run->context || !EVP_MAC_init(run->context, NULL, 0, NULL))
-		return sign_run_free(run);
-	return run;
-}
-
-struct sign_run *sign_run_free(struct sign_run *run)
-{
-	if (run) {
-		EVP_MAC_CTX_free(run->context); /* wipes the key */
-		free(run);
-	}
-	return NULL;
-}
-
-int sign_run_add(struct sign_run *run, const void *bytes, size_t size)
-{
-	if (size > 0 && !EVP_MAC_update(run->context, bytes, size))
-		run->failed = true;
-	return run->failed ? -EIO : 0;
-}
-
-int sign_run_make(struct sign_run *run, char out[SIGN_HEX_MAX])
-{
-	unsigned char digest[DIGEST_MAX];
-
-	out[0] = '\0';
-	if (run->failed || end_digest(run->context, run->digest_size, digest) < 0)
-		return -EIO;
-	to_hex(digest, run->digest_size, out);
-	return (int)(2 * run->digest_size);
-}
-
-enum sign_verdict sign_run_check(struct sign *sign, struct sign_run *run, struct iovec signature)
-{
-	unsigned char digest[DIGEST_MAX];
-
-	if (signature.iov_len == 0)
-		return SIGN_MISSING;
-	if (!has_shape(sign, signature) || run->failed ||
-	    end_digest(run->context, run->digest_size, digest) < 0)
-		return SIGN_WRONG;
-	return judge(sign, digest, signature);
 }
 
 const char *sign_verdict_text(enum sign_verdict verdict)

@@ -39,19 +39,6 @@ enum sign_verdict { SIGN_GOOD, SIGN_MISSING, SIGN_WRONG, SIGN_REPEATED, SIGN_VER
  */
 enum sign_verdict sign_check(struct sign *sign, const struct iovec parts[4],
 			     struct iovec signature);
-/*
- * The same in steps, for parts that arrive little by little; several at a time, also in other
- * threads than that of `sign`, which must outlive them. NULL: the key is empty, or out of memory.
- */
-struct sign_run;
-struct sign_run *sign_run_new(const struct sign *sign);
-struct sign_run *sign_run_free(struct sign_run *run); /* accepts NULL; returns NULL */
-/* The next bytes of the four parts. Returns 0 or -EIO; the run then fails. */
-int sign_run_add(struct sign_run *run, const void *bytes, size_t size);
-/* sign_make and sign_check for a run that has all bytes; it is of no more use then. */
-int sign_run_make(struct sign_run *run, char out[SIGN_HEX_MAX]);
-enum sign_verdict sign_run_check(struct sign *sign, struct sign_run *run, struct iovec signature);
-
 const char *sign_verdict_text(enum sign_verdict verdict); /* "missing", "wrong", "repeated" */
 
 #endif

@@ -12,6 +12,8 @@
 /* Messages taken from one socket before the others get their turn. */
 #define BURST	   64
 #define WALL_BURST (1024 * 1024)
+/* The socket's buffer never fills so much room at once. */
+#define LARGE_ROOM (1024 * 1024)
 
 /* ---- from a client ---- */
 
@@ -143,6 +145,9 @@ static bool hold_result(struct session *session, const struct passage *passage,
 		return false;
 	if (fresh)
 		session_collect(session);
+	if (passage->channel == WALL_IOPUB)
+		return holding_output(&session->holding, hold, frame, passage->signature_part,
+				      passage->signature);
 	return holding_keep(hold, passage->channel, frame, passage->signature_part,
 			    passage->signature);
 }
@@ -171,12 +176,17 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 	if ((passage.verdict == GUARD_RESULT || passage.verdict == GUARD_STATUS) &&
 	    hold_result(session, &passage, frame))
 		return;
+	if (passage.channel == WALL_IOPUB &&
+	    holding_output(&session->holding, NULL, frame, passage.signature_part,
+			   passage.signature))
+		return;
 	code = channels_send(session->channels, passage.channel, frame, passage.signature_part,
 			     passage.signature);
-	if (code < 0)
-		log_warning("a reply was lost: %s", code == -ENOBUFS
-							    ? "its client is away and too many wait"
-							    : "out of memory");
+	if (code < 0 && (++session->lost_replies <= 10 || session->lost_replies % 1000 == 0))
+		log_warning("a reply was lost: %s (%u so far)",
+			    code == -ENOBUFS ? "its client is away and too many wait"
+					     : "out of memory",
+			    session->lost_replies);
 }
 
 static void count_dropped(struct session *session, const struct wall_frame *frame)
@@ -237,7 +247,6 @@ void traffic_from_wall(struct session *session)
 		ssize_t got = recv(session->wall, buffer, room, MSG_DONTWAIT);
 		struct err err = {0};
 		struct wall_frame *frame;
-		size_t have = 0;
 		int code;
 
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -250,8 +259,6 @@ void traffic_from_wall(struct session *session)
 		code = wall_reader_advance(session->reader, (size_t)got, &err);
 		while (code == 0 && (frame = wall_reader_next(session->reader, &code, &err)))
 			take_frame(session, frame);
-		frame = wall_reader_arriving(session->reader, &have);
-		corridor_arriving(&session->corridor, frame, have);
 		if (code < 0) {
 			log_error("the wall carried something that is not ours (%s): ending the "
 				  "kernel",
@@ -260,8 +267,8 @@ void traffic_from_wall(struct session *session)
 			traffic_close_wall(session);
 			return;
 		}
-		if ((size_t)got < room && !frame)
-			return; /* of a large one more comes at once */
+		if ((size_t)got < room && room < LARGE_ROOM)
+			return; /* of a large message more comes at once */
 	}
 }
 

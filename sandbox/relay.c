@@ -488,11 +488,7 @@ static int start(struct relay *relay, struct err *err)
 				  .sockets = RELAY_FD_SOCKETS,
 				  .prepare = prepare,
 				  .arg = relay};
-	const int send_buffer = 4 * 1024 * 1024;
 
-	/* As large as the system allows: the fewer turns of writing and reading a large message
-	 * takes, the less the two wait for each other. Without it, it only takes longer. */
-	(void)setsockopt(RELAY_FD_WALL, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
 	if (airlock_enter(&airlock, err) < 0)
 		return err->code;
 	relay->reader = wall_reader_new();

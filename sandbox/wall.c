@@ -282,14 +282,6 @@ struct wall_frame *wall_reader_next(struct wall_reader *reader, int *ret_code, s
 	return frame;
 }
 
-struct wall_frame *wall_reader_arriving(struct wall_reader *reader, size_t *ret_have)
-{
-	if (!reader->body || !reader->body->mapped)
-		return NULL;
-	*ret_have = reader->have;
-	return reader->body;
-}
-
 /* A frame that waits. The header lies behind the array; parts[0] is the header, then what is not
  * empty. */
 struct outgoing {

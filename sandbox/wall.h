@@ -86,12 +86,6 @@ int wall_reader_advance(struct wall_reader *reader, size_t size, struct err *err
 /* The next complete frame (the caller owns one reference), or NULL when more bytes are needed, or
  * on an error (then *ret_code is negative; 0 otherwise). */
 struct wall_frame *wall_reader_next(struct wall_reader *reader, int *ret_code, struct err *err);
-/*
- * The large frame (4 MiB or more) that is arriving now, borrowed, for who has something to do with
- * bytes that are there: the first *ret_have of its body do not change any more, the others are 0
- * until they come. It is no message yet: wall_reader_next returns it when it is whole. NULL: none.
- */
-struct wall_frame *wall_reader_arriving(struct wall_reader *reader, size_t *ret_have);
 
 /*
  * The sending half: a queue of frames and non-blocking writes. The caller lends the parts until

@@ -36,6 +36,11 @@ SLOW = os.environ.get("CELLWALL_SLOW") == "1"
 PATIENCE = float(os.environ.get("CELLWALL_PATIENCE", "1"))
 
 
+def figure(text):
+    """Something measured on the way; tests/run shows it."""
+    print(f"figure: {text}")
+
+
 def shell(script):
     """A kernel that is a line of shell: for checks in which its language does not matter, it starts in no time."""
     return ("/bin/sh", "-c", script, "sh", "{inner_connection_file}")

@@ -497,6 +497,26 @@ print('all fine')
     assert "from the shell" in shell.stdout and "42" in shell.stdout
 
 
+def test_dask_cluster(kernel):
+    """Several processes that talk TCP on the sandbox's own lo."""
+    code = """
+import dask.array
+from dask.distributed import Client, LocalCluster
+with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+    print('sum', int(dask.array.arange(1000, chunks=100).sum().compute()))
+"""
+    run = kernel.run(code, timeout=90)
+    assert "sum 499500" in run.stdout, run.problem
+
+
+def test_numpy_of_debian(site, launch):
+    """The system's interpreter and its numpy, whose BLAS is found through /etc/alternatives and ld.so.cache."""
+    code = "import numpy; print('inverse', numpy.linalg.inv(numpy.eye(50)).sum())"
+    launched = launch("/usr/bin/python3", "-c", code, "{inner_connection_file}", options=("--shared-environment",))
+    assert launched.wait(30) == 0, launched.log
+    assert "inverse 50.0" in launched.log
+
+
 @pytest.mark.core
 def test_probe_program(site, host, kernel):
     """tests/probe/inside.py: behind the wall every probe holds, without it most do not."""
@@ -518,7 +538,7 @@ def test_probe_program(site, host, kernel):
     assert "RESULTS" in run.stdout, run.problem
     results = json.loads(run.stdout.split("RESULTS", 1)[1])
     bad = [result for result in results if not result["ok"]]
-    print(f"{len(results)} probes, {len(bad)} not ok")
+    harness.figure(f"{kernel.kind}: {len(results)} probes, {len(bad)} reach something")
     if kernel.kind == ISOLATED:
         assert bad == []
     else:

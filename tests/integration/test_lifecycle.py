@@ -188,7 +188,7 @@ def test_twenty_at_once(site, launch, nothing_left):
     launches = [launch(*SLEEP) for _ in range(20)]
     for launched in launches:
         assert launched.wait_role("kernel", 30), launched.log
-    print(f"20 sandboxes in {time.monotonic() - begin:.2f} s")
+    harness.figure(f"20 sandboxes at once in {time.monotonic() - begin:.2f} s")
     everybody = [process for launched in launches for process in processes.tree(launched.pid)]
     for launched in launches:
         os.kill(launched.pid, signal.SIGTERM)

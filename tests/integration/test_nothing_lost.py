@@ -75,7 +75,7 @@ def test_slow_reader_gets_every_line(start):
             time.sleep(10)
             text, _ = read_until_idle(socket, raw_id(frames), 120 * harness.PATIENCE)
         assert text.split() == [str(index) for index in range(50000)]
-        print(f"peak memory of our processes: {watch.peak / 1024:.1f} MB")
+        harness.figure(f"50,000 lines, a reader 10 s late: at most {watch.peak / 1024:.1f} MB in our processes")
         assert watch.peak < 160 * 1024 * harness.PATIENCE
     finally:
         raw.close()
@@ -135,7 +135,7 @@ def test_pause_is_visible_bounded_and_undone(start):
         assert [line[:6] for line in lines] == [f"{index:06}" for index in range(2500)]
         assert all(len(line) == 100_006 for line in lines)
         assert any("pause" in notice for notice in notices), notices
-        print(f"peak memory of our processes: {watch.peak / 1024:.1f} MB")
+        harness.figure(f"250 MB, a reader that waits: at most {watch.peak / 1024:.1f} MB in our processes")
         assert watch.peak < 300 * 1024 * harness.PATIENCE
         assert harness.execute(kernel.connect(), "1 + 1").result == "2"
     finally:
@@ -208,7 +208,7 @@ def test_reader_that_never_returns(start):
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 if message["parent_header"].get("msg_id") == msg_id:
                     break
-        print(f"300 MB in {now - begin:.1f} s, longest silence {max(pauses):.1f} s")
+        harness.figure(f"one reader that never returns: 300 MB in {now - begin:.1f} s, longest silence {max(pauses):.1f} s")
         assert lines >= 3000 and max(pauses) < 33
         assert kernel.alive()
         assert any(character.isdigit() for character in kernel.log)
@@ -333,7 +333,7 @@ serve()
     try:
         with harness.Watch(lambda: memory(kernel), 0.1) as watch:
             time.sleep(15)
-        print(f"peak memory of our processes: {watch.peak / 1024:.1f} MB")
+        harness.figure(f"a flood that undoes the pause: at most {watch.peak / 1024:.1f} MB in our processes")
         assert watch.peak < 700 * 1024 * harness.PATIENCE
         if kernel.alive():
             assert raw.ping()

@@ -428,6 +428,52 @@ static void test_direct(void **state)
 #define THREADS 4
 #define ROUNDS	20000
 
+/* A frame with a mapping of its own: every byte arrives, and the last reference ends it. */
+static void test_mapped(void **state)
+{
+	const size_t size = 9 * 1024 * 1024 + 5;
+	uint8_t *content = malloc(size);
+	struct wall_reader *reader = wall_reader_new();
+	struct wall_frame *frame = NULL;
+	size_t sent = 0;
+	int code = 0;
+
+	(void)state;
+	assert_non_null(content);
+	assert_non_null(reader);
+	for (size_t i = 0; i < size; i++)
+		content[i] = (uint8_t)(i * 7 >> 3);
+	length = 0;
+	put_header(WALL_MESSAGE, WALL_IOPUB, 2, size + 3);
+	put32(3);
+	put32(size);
+	put_bytes(3, 1);
+	feed(reader, stream, length);
+	while (!(frame = wall_reader_next(reader, &code, NULL))) {
+		size_t room = 0;
+		void *buffer = wall_reader_buffer(reader, &room);
+
+		assert_int_equal(code, 0);
+		assert_true(sent < size);
+		if (room > 100003)
+			room = 100003;
+		if (room > size - sent)
+			room = size - sent;
+		memcpy(buffer, content + sent, room);
+		sent += room;
+		assert_int_equal(wall_reader_advance(reader, room, NULL), 0);
+	}
+	assert_int_equal(frame->count, 2);
+	assert_int_equal(frame->parts[1].iov_len, size);
+	assert_memory_equal(frame->parts[1].iov_base, content, size);
+	assert_null(wall_reader_free(reader)); /* the frame is not the reader's */
+	(void)wall_frame_ref(frame);
+	wall_frame_unref(frame);
+	assert_memory_equal(frame->parts[1].iov_base, content, size);
+	wall_frame_unref(frame);
+	free(content);
+}
+
 static void *take_and_drop(void *arg)
 {
 	struct wall_frame *frame = arg;
@@ -856,6 +902,7 @@ int main(void)
 		cmocka_unit_test(test_many_in_one_buffer),
 		cmocka_unit_test(test_longest_header),
 		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_mapped),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test_setup(test_writer_bytes, begin),
 		cmocka_unit_test_setup(test_writer_limits, begin),
