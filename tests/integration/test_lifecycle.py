@@ -240,8 +240,8 @@ def test_double_forked_daemon_dies_with_the_kernel(start, nothing_left):
         "    os._exit(0)\n"
         "os.wait()"
     )
+    assert processes.wait_until(lambda: any(process.name == "sleep" for process in processes.tree(kernel.pid)), 5)
     everybody = processes.tree(kernel.pid)
-    assert any(process.name == "sleep" for process in everybody)
     kernel.shutdown()
     assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3)
 
