@@ -463,9 +463,10 @@ int session_run(const struct session_plan *plan)
 		log_warning("%s", *notice);
 	while (session.phase != OVER) {
 		size_t count = poll_items(&session, items);
+		int code = channels_poll(session.channels, items, count, poll_timeout(&session));
 
-		if (zmq_poll(items, (int)count, poll_timeout(&session)) < 0 && errno != EINTR) {
-			log_error("poll: %s", strerrordesc_np(errno));
+		if (code < 0 && code != -EINTR) {
+			log_error("poll: %s", strerrordesc_np(-code));
 			break;
 		}
 		serve(&session, items);
