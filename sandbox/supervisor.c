@@ -424,6 +424,9 @@ static int finish(struct supervisor *supervisor)
 	char number[3][24];
 	const char *const fields[] = {number[0], number[1], number[2]};
 
+	/* A launch can fail because the proxy is gone, before the loop has seen that it is. */
+	if (!supervisor->proxy_gone && process_orphaned(supervisor->fd[FD_LIFELINE]))
+		hear_proxy_gone(supervisor);
 	/* It ends by itself when its socket is closed; when it hangs, by force. */
 	close_fd(&supervisor->fd[FD_COLLECTOR]);
 	if (supervisor->collect_until == 0)
