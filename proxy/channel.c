@@ -27,13 +27,14 @@
  */
 struct account {
 	atomic_long bytes;
-	atomic_ulong returned;
+	atomic_ulong returned; /* of output alone: heartbeats go on while a client does not read */
 };
 
 struct loan {
 	struct wall_frame *frame; /* NULL: the data is a copy of its own */
 	struct account *account;
 	long bytes;
+	bool output;
 };
 
 /* A reply whose client is away. */
@@ -335,7 +336,8 @@ static void give_back(void *data, void *hint)
 	if (!loan->frame)
 		free(data);
 	atomic_fetch_sub_explicit(&loan->account->bytes, loan->bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&loan->account->returned, 1, memory_order_relaxed);
+	if (loan->output)
+		atomic_fetch_add_explicit(&loan->account->returned, 1, memory_order_relaxed);
 	wall_frame_unref(loan->frame);
 	free(loan);
 }
@@ -349,14 +351,15 @@ static int frame_copy(zmq_msg_t *message, const void *data, size_t size)
 	return 0;
 }
 
-static int frame_lend(struct channels *channels, zmq_msg_t *message, struct wall_frame *frame,
-		      struct iovec part, long bytes)
+static int frame_lend(struct channels *channels, enum wall_channel channel, zmq_msg_t *message,
+		      struct wall_frame *frame, struct iovec part, long bytes)
 {
 	struct loan *loan = malloc(sizeof(*loan));
 
 	if (!loan)
 		return -ENOMEM;
-	*loan = (struct loan){wall_frame_ref(frame), &channels->account, bytes};
+	*loan = (struct loan){wall_frame_ref(frame), &channels->account, bytes,
+			      channel == WALL_IOPUB};
 	if (zmq_msg_init_data(message, part.iov_base, part.iov_len, give_back, loan) < 0) {
 		wall_frame_unref(frame);
 		free(loan);
@@ -398,7 +401,7 @@ static int send_frame(struct channels *channels, enum wall_channel channel,
 		if (i == signature_part) {
 			code = frame_copy(&message, signature, strlen(signature));
 		} else if (part.iov_len > COPY_MAX || (last && bytes)) {
-			code = frame_lend(channels, &message, frame, part, bytes);
+			code = frame_lend(channels, channel, &message, frame, part, bytes);
 			bytes = 0;
 		} else {
 			code = frame_copy(&message, part.iov_base, part.iov_len);
@@ -474,7 +477,8 @@ int channels_send(struct channels *channels, enum wall_channel channel, struct w
 }
 
 /* A copy that is counted like a loan: what we say ourselves waits for slow clients too. */
-static int frame_own(struct channels *channels, zmq_msg_t *message, struct iovec part, long bytes)
+static int frame_own(struct channels *channels, enum wall_channel channel, zmq_msg_t *message,
+		     struct iovec part, long bytes)
 {
 	struct loan *loan = malloc(sizeof(*loan));
 	void *copy = malloc(part.iov_len ? part.iov_len : 1);
@@ -485,7 +489,7 @@ static int frame_own(struct channels *channels, zmq_msg_t *message, struct iovec
 		return -ENOMEM;
 	}
 	memcpy(copy, part.iov_base, part.iov_len);
-	*loan = (struct loan){NULL, &channels->account, bytes};
+	*loan = (struct loan){NULL, &channels->account, bytes, channel == WALL_IOPUB};
 	if (zmq_msg_init_data(message, copy, part.iov_len, give_back, loan) < 0) {
 		free(loan);
 		free(copy);
@@ -506,7 +510,7 @@ int channels_send_own(struct channels *channels, enum wall_channel channel,
 	for (size_t i = 0; i < count; i++) {
 		const bool last = i + 1 == count;
 		zmq_msg_t message;
-		int code = last ? frame_own(channels, &message, parts[i],
+		int code = last ? frame_own(channels, channel, &message, parts[i],
 					    cost_of(channels, bytes, count))
 				: frame_copy(&message, parts[i].iov_base, parts[i].iov_len);
 

@@ -86,7 +86,8 @@ bool channels_waiting(const struct channels *channels); /* something is in the r
 
 /* Bytes lent to libzmq or waiting in the retry queue: everything that is on its way to clients. */
 long channels_outstanding(const struct channels *channels);
-/* How many bodies came back so far: a number that stands still while clients take nothing. */
+/* How many bodies of iopub came back so far: a number that stands still while clients take nothing.
+ */
 unsigned long channels_progress(const struct channels *channels);
 /*
  * Cuts the connections that hold unsent data in the operating system's send queue (SIOCOUTQ,

@@ -51,7 +51,8 @@ static void take_wall(struct session *session, struct status *status)
 	session->wall = status->fds[0];
 	fcntl(session->wall, F_SETFL, O_NONBLOCK);
 	session->stderr_log = stderr_log_new(status->fds[1]);
-	status->fds[0] = status->fds[1] = -1;
+	session->changes = status->fds[2];
+	status->fds[0] = status->fds[1] = status->fds[2] = -1;
 	if (session->phase == STARTING)
 		session->phase = RUNNING;
 }
@@ -102,6 +103,8 @@ static void collection_over(struct session *session, const struct status *status
 	if (status->fields > 0 && parse_u64(status->field[0], UINT64_MAX, &sequence) == 0 &&
 	    sequence > session->collected)
 		session->collected = sequence;
+	session->up_to_date = status->fields > 4 && strcmp(status->field[3], "0") == 0 &&
+			      strcmp(status->field[4], "1") == 0;
 	if (session->phase == RUNNING)
 		session_collect(session); /* for cells that ended meanwhile */
 }

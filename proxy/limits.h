@@ -13,6 +13,10 @@
  * or half of a 100 MB one. */
 #define OUTPUT_HIGH (64L * 1024 * 1024)
 #define OUTPUT_LOW  (16L * 1024 * 1024)
+/* So long it may be past HIGH first, while it stays below AT_ONCE: one 100 MB output takes a client
+ * some 100 ms. */
+#define PAUSE_AFTER_MS 250
+#define OUTPUT_AT_ONCE (128L * 1024 * 1024)
 /* A hostile kernel can undo a pause: past HARD the wall is not read any more, the relay then drops
  * with a count. One message of WALL_TOTAL_MAX may come on top. */
 #define OUTPUT_HARD (256L * 1024 * 1024)

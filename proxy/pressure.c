@@ -9,8 +9,14 @@ enum pressure_action pressure_step(struct pressure *pressure, long outstanding,
 		pressure->progress = progress;
 		pressure->moved = now;
 	}
+	if (outstanding <= OUTPUT_HIGH)
+		pressure->over = 0;
+	else if (!pressure->over)
+		pressure->over = now;
 	if (!pressure->paused) {
 		if (outstanding <= OUTPUT_HIGH || now < pressure->exempt)
+			return PRESSURE_NONE;
+		if (outstanding <= OUTPUT_AT_ONCE && now - pressure->over < PAUSE_AFTER_MS)
 			return PRESSURE_NONE;
 		pressure->paused = true;
 		pressure->moved = now;

@@ -432,6 +432,7 @@ static void close_session(struct session *session)
 	wall_reader_free(session->reader);
 	wall_writer_free(session->writer);
 	close_fd(&session->wall);
+	close_fd(&session->changes);
 	if (session->launch.pid > 0)
 		launch_done(&session->launch, COLLECT_MS + 1000);
 	if (session->lost)
@@ -446,7 +447,7 @@ static void close_session(struct session *session)
 int session_run(const struct session_plan *plan)
 {
 	struct session session = {
-		.plan = plan, .wall = -1, .signals = -1, .server = -1, .exit_code = EXIT_LAUNCH};
+		.plan = plan, .wall = -1, .changes = -1, .signals = -1, .server = -1, .exit_code = EXIT_LAUNCH};
 	zmq_pollitem_t items[ITEMS];
 	struct err err;
 

@@ -53,6 +53,7 @@ struct session {
 	struct wall_reader *reader;
 	struct wall_writer *writer;
 	int wall, signals;
+	int changes; /* where /work tells of them (sandbox/changes.h), or -1 */
 	int server; /* pidfd of the notebook server that started us, or -1 */
 	struct stderr_log *stderr_log;
 
@@ -66,6 +67,7 @@ struct session {
 	struct holding holding;
 	uint64_t asked;	    /* sequence of the last collection asked for: one at a time */
 	uint64_t collected; /* and of the last finished one */
+	bool up_to_date;    /* after which nothing was left, and what changes is seen */
 	unsigned refused_names;
 	char *cell; /* header of the newest request to run code, raw JSON: the parent of our notices
 		     */

@@ -7,6 +7,7 @@
 
 #include "proxy/channel.h"
 #include "proxy/limits.h"
+#include "sandbox/changes.h"
 #include "sandbox/log.h"
 
 /* Messages taken from one socket before the others get their turn. */
@@ -122,6 +123,13 @@ void traffic_subscriptions(struct session *session)
 
 /* ---- from the kernel ---- */
 
+/* Whether all that the kernel wrote is in staging/out already: most cells write nothing. */
+static bool nothing_to_collect(const struct session *session)
+{
+	return session->up_to_date && session->asked == session->collected &&
+	       session->changes >= 0 && changes_none(session->changes);
+}
+
 /* The end of a cell waits for its files. Returns true when the frame was kept. */
 static bool hold_result(struct session *session, const struct passage *passage,
 			struct wall_frame *frame)
@@ -138,6 +146,8 @@ static bool hold_result(struct session *session, const struct passage *passage,
 	if (passage->verdict == GUARD_STATUS &&
 	    (strcmp(parent.msg_type, "execute_request") != 0 || content.iov_len > 256 ||
 	     !memmem(content.iov_base, content.iov_len, "\"idle\"", 6)))
+		return false;
+	if (nothing_to_collect(session))
 		return false;
 	hold = holding_enter(&session->holding, parent.msg_id, parent_raw.iov_base,
 			     parent_raw.iov_len, now_ms(), &fresh);

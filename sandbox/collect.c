@@ -186,6 +186,8 @@ static void visit_directory(struct collector *c)
 	r = walk_enter(walk);
 	switch (r) {
 	case 0:
+		changes_watch(&c->staging->changes, walk_here(walk)->fd);
+		return;
 	case -ENOENT:
 		return;
 	case -EACCES:
@@ -254,6 +256,8 @@ static int walk_work(struct collector *c)
 	/* the kernel owns it, and may have taken every permission away */
 	if (r == -EACCES && !c->survey && fchmod(c->staging->work_fd, 0700) == 0)
 		r = walk_start(walk, c->staging->work_fd);
+	if (r >= 0)
+		changes_watch(&c->staging->changes, c->staging->work_fd);
 	c->looked = 0;
 	while (r >= 0 && !c->stop && (r = walk_next(walk)) != 0) {
 		if (r < 0) {
@@ -299,6 +303,7 @@ int staging_collect(struct staging *staging, int64_t deadline, staging_refused_f
 	c.refused = refused;
 	c.arg = arg;
 	c.err = err;
+	changes_forget(&staging->changes);
 	r = walk_work(&c);
 	if (r == 0 && c.large_seen && !c.stop) {
 		c.large = true;
@@ -308,6 +313,7 @@ int staging_collect(struct staging *staging, int64_t deadline, staging_refused_f
 		staging->swept = true;
 	close_fd(&c.out);
 	*ret_report = c.report;
+	ret_report->watched = !staging->changes.blind;
 	if (r < 0)
 		return err_set(err, r, "%s: %s", staging->work, strerrordesc_np(-r));
 	return c.failure;

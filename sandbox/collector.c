@@ -42,13 +42,13 @@ static void say(const struct collector *collector, const char *word, const char 
 		const struct staging_report *report)
 {
 	char files[24], bytes[24], left[24];
-	const char *const fields[] = {sequence, files, bytes, left};
+	const char *const fields[] = {sequence, files, bytes, left, report->watched ? "1" : "0"};
 
 	(void)snprintf(files, sizeof(files), "%" PRIu64, report->files);
 	(void)snprintf(bytes, sizeof(bytes), "%" PRIu64, report->bytes);
 	(void)snprintf(left, sizeof(left), "%" PRIu64, report->left);
 	if (sequence)
-		send_words(collector, word, fields, 4);
+		send_words(collector, word, fields, 5);
 	else
 		send_words(collector, word, &fields[1], 3);
 }
@@ -83,6 +83,7 @@ static int slice(struct collector *collector, int64_t deadline, struct staging_r
 	total->files += report.files;
 	total->bytes += report.bytes;
 	total->left = report.left;
+	total->watched = report.watched;
 	if (r < 0)
 		return r;
 	return report.left > 0 && now_ms() >= deadline;

@@ -175,7 +175,7 @@ static void remember_socket(struct supervisor *supervisor, const struct status *
 /* One that finds no room is answered by us: the proxy holds a reply back until the answer. */
 static void collect(struct supervisor *supervisor, const struct status *said)
 {
-	const char *const none[] = {said->field[0], "0", "0", "1"};
+	const char *const none[] = {said->field[0], "0", "0", "1", "0"};
 	char packet[STATUS_MAX];
 	size_t size;
 
@@ -186,7 +186,7 @@ static void collect(struct supervisor *supervisor, const struct status *said)
 	    status_post(supervisor->fd[FD_COLLECTOR], packet, size) == 0)
 		return;
 	if (supervisor->phase == PHASE_RUNNING)
-		supervisor_say(supervisor, false, "collected", none, 4);
+		supervisor_say(supervisor, false, "collected", none, 5);
 }
 
 static void obey(struct supervisor *supervisor, const struct status *said)

@@ -130,6 +130,8 @@ int spawn_collector(struct supervisor *supervisor, struct err *err)
 		collector_main(socket, lifeline, staging);
 	if (pid < 0)
 		(void)staging_remove(staging, NULL);
+	else if (staging_changes(staging) >= 0)
+		supervisor->fd[FD_CHANGES] = fcntl(staging_changes(staging), F_DUPFD_CLOEXEC, 0);
 	/* Our copy goes; the directory's lock stays with the collector. */
 	return pid < 0 ? pid : 0;
 }
@@ -154,14 +156,18 @@ int spawn_recoverer(struct supervisor *supervisor, struct err *err)
 static int make_wall(struct supervisor *supervisor, struct build *build, struct err *err)
 {
 	cleanup(close_fd) int wall = -1, output = -1;
-	int fds[2];
+	int fds[3];
+	int r;
 
 	if (make_pair(SOCK_STREAM, &wall, &build->wall, err) < 0 ||
 	    make_pipe(&output, &build->output, err) < 0)
 		return err->code;
 	fds[0] = wall;
 	fds[1] = output;
-	return status_send_fds(supervisor->fd[FD_STATUS], fds, 2, err, "wall", NULL);
+	fds[2] = supervisor->fd[FD_CHANGES];
+	r = status_send_fds(supervisor->fd[FD_STATUS], fds, fds[2] >= 0 ? 3 : 2, err, "wall", NULL);
+	close_fd(&supervisor->fd[FD_CHANGES]);
+	return r;
 }
 
 static int connect_builder(struct supervisor *supervisor, struct build *build, struct err *err)

@@ -110,6 +110,16 @@ int spec_add_stage(struct spec *spec, const char *source, const char *target, bo
 	return add_bind(&spec->stages, &spec->stage_count, source, target, required);
 }
 
+int spec_add_overlay(struct spec *spec, const char *source, const char *target, bool required)
+{
+	return add_bind(&spec->overlays, &spec->overlay_count, source, target, required);
+}
+
+int spec_add_out_name(struct spec *spec, const char *name)
+{
+	return add_text(&spec->out_names, &spec->out_name_count, name);
+}
+
 /* With the NUL. Errors stay in the stream and are asked for once, at its end. */
 static void put_text(FILE *out, const char *text)
 {
@@ -193,6 +203,8 @@ static const struct record records[] = {
 	{"env", 1, put_list, get_list, AT(env), AT(envc), false},
 	{"bind", 3, put_binds, get_binds, AT(binds), AT(bind_count), false},
 	{"stage", 3, put_binds, get_binds, AT(stages), AT(stage_count), false},
+	{"overlay", 3, put_binds, get_binds, AT(overlays), AT(overlay_count), false},
+	{"out_name", 1, put_list, get_list, AT(out_names), AT(out_name_count), false},
 	{"relay", 1, put_string, get_string, AT(relay), 0, true},
 	{"connection", 1, put_string, get_string, AT(connection), 0, true},
 	{"state", 1, put_string, get_string, AT(state), 0, true},
@@ -268,6 +280,8 @@ static int check(const struct spec *spec, struct err *err)
 				       "spec: environment entry %zu is not NAME=VALUE", i);
 	}
 	r = check_binds(spec->binds, spec->bind_count, "/", err);
+	if (r == 0)
+		r = check_binds(spec->overlays, spec->overlay_count, "/", err);
 	if (r < 0)
 		return r;
 	return check_binds(spec->stages, spec->stage_count, INSIDE_WORK "/", err);
@@ -438,16 +452,17 @@ int spec_write(const struct spec *spec, struct err *err)
 
 void spec_done(struct spec *spec)
 {
-	struct spec_bind *lists[] = {spec->binds, spec->stages};
-	const size_t counts[] = {spec->bind_count, spec->stage_count};
+	struct spec_bind *lists[] = {spec->binds, spec->stages, spec->overlays};
+	const size_t counts[] = {spec->bind_count, spec->stage_count, spec->overlay_count};
+	char **texts[] = {spec->argv, spec->env, spec->out_names};
+	const size_t text_counts[] = {spec->argc, spec->envc, spec->out_name_count};
 
-	for (size_t i = 0; i < spec->argc; i++)
-		free(spec->argv[i]);
-	free(spec->argv);
-	for (size_t i = 0; i < spec->envc; i++)
-		free(spec->env[i]);
-	free(spec->env);
-	for (size_t list = 0; list < 2; list++) {
+	for (size_t list = 0; list < sizeof(texts) / sizeof(texts[0]); list++) {
+		for (size_t i = 0; i < text_counts[list]; i++)
+			free(texts[list][i]);
+		free(texts[list]);
+	}
+	for (size_t list = 0; list < sizeof(lists) / sizeof(lists[0]); list++) {
 		for (size_t i = 0; i < counts[list]; i++) {
 			free(lists[list][i].source);
 			free(lists[list][i].target);

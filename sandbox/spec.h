@@ -19,6 +19,7 @@
 #define INSIDE_CONNECTION INSIDE_SOCKETS "/kernel.json" /* the inner connection file */
 #define INSIDE_IPC_NAME	  "k" /* sockets are k-1 shell, k-2 iopub, k-3 stdin, k-4 control, k-5 hb */
 #define INSIDE_WORK	  "/work"
+#define INSIDE_OUT	  INSIDE_WORK "/staging/out" /* its own place inside, see staging.h */
 #define INSIDE_HOME	  "/home/user"
 #define INSIDE_USER	  "user"
 #define INSIDE_UID	  1000
@@ -41,6 +42,14 @@ struct spec {
 	size_t bind_count;
 	struct spec_bind *stages; /* staged things, targets below /work; in order */
 	size_t stage_count;
+	/* Host directories that the kernel may change in its own eyes: what it writes goes to a
+	 * copy (overlayfs, or a bounded copy made at the start), the host's files stay as they are.
+	 * At INSIDE_OUT the copy is in the private directory, elsewhere in a tmpfs of the sandbox.
+	 */
+	struct spec_bind *overlays;
+	size_t overlay_count;
+	char **out_names; /* names that names.h keeps inside, but the policy lets out */
+	size_t out_name_count;
 	char *relay;	     /* host path of cellwall-relay */
 	char *connection;    /* text of the inner connection file */
 	char *state;	     /* host directory for private directories (0700, made when missing) */
@@ -68,5 +77,7 @@ int spec_add_argv(struct spec *spec, const char *text);
 int spec_add_env(struct spec *spec, const char *text);
 int spec_add_bind(struct spec *spec, const char *source, const char *target, bool required);
 int spec_add_stage(struct spec *spec, const char *source, const char *target, bool required);
+int spec_add_overlay(struct spec *spec, const char *source, const char *target, bool required);
+int spec_add_out_name(struct spec *spec, const char *name);
 
 #endif

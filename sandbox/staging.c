@@ -57,6 +57,7 @@ struct staging *staging_free(struct staging *staging)
 	free(staging->directory);
 	free(staging->work);
 	free(staging->out);
+	close_fd(&staging->changes.fd);
 	close_fd(&staging->work_fd);
 	close_fd(&staging->lock);
 	close_fd(&staging->fd);
@@ -80,6 +81,11 @@ const char *staging_out(const struct staging *staging)
 	return staging->out;
 }
 
+int staging_changes(const struct staging *staging)
+{
+	return staging->changes.fd;
+}
+
 /* Files made now get these bits taken away; others on the host never write to results. */
 static mode_t result_mask(void)
 {
@@ -96,6 +102,7 @@ static struct staging *staging_new(const char *directory, const char *out)
 	if (!staging)
 		return NULL;
 	staging->fd = staging->lock = staging->work_fd = -1;
+	staging->changes = (struct changes){.fd = -1, .blind = true};
 	staging->seen.journal = -1;
 	copy_init(&staging->partial.copy);
 	walk_init(&staging->walk);
@@ -243,6 +250,7 @@ int staging_create(const char *state, const char *out, uid_t owner, uint64_t max
 		(void)err_wrap(err, "%s", state);
 		return r;
 	}
+	changes_open(&staging->changes);
 	*ret_staging = steal_ptr(&staging);
 	return 0;
 }

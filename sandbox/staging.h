@@ -32,6 +32,7 @@ struct staging_report {
 	uint64_t files; /* brought out by this call */
 	uint64_t bytes;
 	uint64_t left; /* seen but not brought out: out of time, or still changing */
+	bool watched;  /* all that was seen is: see staging_changes */
 };
 
 /* Called once per refused path (raw bytes, relative to /work, NUL-terminated) with a reason in
@@ -78,6 +79,12 @@ int staging_place(struct staging *staging, const char *relative, bool directory,
  */
 int staging_collect(struct staging *staging, int64_t deadline, staging_refused_fn *refused,
 		    void *arg, struct staging_report *ret_report, struct err *err);
+
+/*
+ * The descriptor that changes_none() is asked with (lent), or -1. It speaks from a staging_collect
+ * on that left nothing and watched everything.
+ */
+int staging_changes(const struct staging *staging);
 
 /* Removes the private directory: only after everything in it was collected or refused. */
 int staging_remove(struct staging *staging, struct err *err);

@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "sandbox/changes.h"
 #include "sandbox/copy.h"
 #include "sandbox/seen.h"
 #include "sandbox/staging.h"
@@ -35,6 +36,7 @@ struct staging {
 	struct seen seen;
 	struct walk walk;
 	struct partial partial;
+	struct changes changes;
 	bool leases;	/* tell whether a file is open for writing */
 	bool swept;	/* of what a killed collector left in OUT */
 	bool said_many; /* that more names are refused than are said */

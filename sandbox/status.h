@@ -9,12 +9,14 @@
  * with "wall", only towards the proxy.
  *
  * supervisor -> proxy
- *   wall                     with two descriptors: the wall socket, the kernel's stdout and stderr
+ *   wall                     with two descriptors: the wall socket, the kernel's stdout and stderr;
+ *                            and a third where the host gives one: see changes.h
  *   error STAGE ERRNO TEXT   the launch failed at STAGE; the supervisor ends after it
  *   started                  the kernel's execve succeeded
  *   paused 0|1               answer to pause: 1 when every process was seen stopped
  *   resumed                  answer to resume
- *   collected SEQ FILES BYTES LEFT   answer to collect; LEFT: files that wait for a later turn
+ *   collected SEQ FILES BYTES LEFT WATCHED   answer to collect; LEFT: files that wait for a later
+ *                            turn; WATCHED 1: what changes from now on shows in the third descriptor
  *   refused PATH REASON      the collector left PATH (relative to /work, raw bytes) out, once each
  *   notice TEXT              anything else the user should read
  *   gone CODE SIGNAL         the kernel ended (one of the two is 0); the final collection begins
@@ -39,7 +41,7 @@
 
 #define STATUS_MAX    8192
 #define STATUS_FIELDS 6
-#define STATUS_FDS    2
+#define STATUS_FDS    3
 
 struct status {
 	char text[STATUS_MAX];		  /* unescaped in place */

@@ -356,7 +356,7 @@ static void turn(struct supervisor *supervisor)
 	for (size_t i = 0; i < FD_COLLECTOR_LIFE; i++)
 		watch[i] = (struct pollfd){.fd = supervisor->fd[i],
 					   .events = i == FD_LIFELINE ? 0 : POLLIN};
-	watch[FD_SPEC].fd = -1;
+	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = -1;
 	if (outbox_waits(&supervisor->outbox))
 		watch[FD_STATUS].events |= POLLOUT;
 	if (supervisor->last_order)

@@ -32,6 +32,7 @@ enum supervisor_fd {
 	FD_RELAY_ERROR,	   /* the relay's reason when it cannot start */
 	FD_COLLECTOR,	   /* see collector.h */
 	FD_RECOVERER,	   /* the same words, from the short-lived one */
+	FD_CHANGES,	   /* see changes.h; until the proxy has it */
 	FD_COLLECTOR_LIFE, /* write ends: closing one ends that child */
 	FD_RECOVERER_LIFE,
 	FD_BUILDER_LIFE,

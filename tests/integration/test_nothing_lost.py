@@ -1,5 +1,6 @@
 """Output is never dropped in silence: slow readers, large floods, readers that never come back."""
 
+import threading
 import time
 
 import harness
@@ -27,6 +28,13 @@ def start_reader(kernel, hwm=None):
     socket = raw.socket("iopub", **({} if hwm is None else {"rcvhwm": hwm, "rcvbuf": 4096}))
     assert receive(socket, 5) is not None
     return raw, socket
+
+
+def heartbeats(kernel, over):
+    """As every client sends them: they are answered while one does not read, and are no sign that it does."""
+    with Raw(kernel.connection_file) as raw:
+        while not over.wait(1):
+            raw.ping()
 
 
 def read_until_idle(socket, msg_id, seconds):
@@ -193,6 +201,9 @@ def test_reader_that_never_returns(start):
     kernel = start(ISOLATED)
     stuck, _stuck_socket = start_reader(kernel, hwm=10)
     raw, socket = start_reader(kernel)
+    over = threading.Event()
+    pings = threading.Thread(target=heartbeats, args=(kernel, over))
+    pings.start()
     try:
         begin = time.monotonic()
         _, msg_id = begin_flood(kernel, raw, 3000)
@@ -213,6 +224,8 @@ def test_reader_that_never_returns(start):
         assert kernel.alive()
         assert any(character.isdigit() for character in kernel.log)
     finally:
+        over.set()
+        pings.join()
         stuck.close()
         raw.close()
 
