@@ -446,8 +446,12 @@ static void close_session(struct session *session)
 
 int session_run(const struct session_plan *plan)
 {
-	struct session session = {
-		.plan = plan, .wall = -1, .changes = -1, .signals = -1, .server = -1, .exit_code = EXIT_LAUNCH};
+	struct session session = {.plan = plan,
+				  .wall = -1,
+				  .changes = -1,
+				  .signals = -1,
+				  .server = -1,
+				  .exit_code = EXIT_LAUNCH};
 	zmq_pollitem_t items[ITEMS];
 	struct err err;
 

@@ -54,7 +54,7 @@ struct session {
 	struct wall_writer *writer;
 	int wall, signals;
 	int changes; /* where /work tells of them (sandbox/changes.h), or -1 */
-	int server; /* pidfd of the notebook server that started us, or -1 */
+	int server;  /* pidfd of the notebook server that started us, or -1 */
 	struct stderr_log *stderr_log;
 
 	struct pressure pressure;

@@ -184,7 +184,8 @@ static void test_descriptors(void **state)
 	assert_int_equal(status_send_fds(ends[0], pipes, 0, &err, "wall", NULL), 0);
 	assert_int_equal(status_receive(ends[1], &status, &err), 1);
 	assert_int_equal(status.fds[0], -1);
-	assert_int_equal(status_send_fds(ends[0], pipes, 3, &err, "wall", NULL), -EINVAL);
+	assert_int_equal(status_send_fds(ends[0], pipes, STATUS_FDS + 1, &err, "wall", NULL),
+			 -EINVAL);
 	assert_int_equal(count_fds(), before);
 
 	/* A packet that does not parse leaves no descriptor behind. */
@@ -225,7 +226,7 @@ static void test_surplus(void **state)
 	int before = count_fds();
 
 	(void)state;
-	for (size_t count = 3; count <= 32; count++) {
+	for (size_t count = STATUS_FDS + 1; count <= 32; count++) {
 		send_surplus("wall", 4, count);
 		assert_int_equal(status_receive(ends[1], &status, &err), -EPROTO);
 		assert_int_equal(count_fds(), before);
