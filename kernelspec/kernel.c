@@ -425,6 +425,7 @@ int verb_kernel(int argc, char **argv)
 				     .spec = &parts.spec,
 				     .sandbox = parts.sandbox,
 				     .inner_key = parts.inner_key,
+				     .folder = parts.folder,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);

@@ -24,6 +24,7 @@ struct session_plan {
 	const struct spec *spec;	     /* borrowed */
 	const char *sandbox;		     /* path of cellwall-sandbox */
 	const char *inner_key;		     /* hex; in the inner connection file too */
+	const char *folder;		     /* the notebook's, absolute; NULL: not known */
 	char **notices;			     /* NULL-terminated, for the log */
 	const char *failure; /* not NULL: nothing is started, clients are told this */
 };

@@ -169,6 +169,8 @@ static void put_string(FILE *out, const struct record *record, const struct spec
 {
 	char *const *value = at_const(spec, record->offset);
 
+	if (!*value)
+		return;
 	put_text(out, record->key);
 	put_text(out, *value);
 }
@@ -205,6 +207,7 @@ static const struct record records[] = {
 	{"stage", 3, put_binds, get_binds, AT(stages), AT(stage_count), false},
 	{"overlay", 3, put_binds, get_binds, AT(overlays), AT(overlay_count), false},
 	{"out_name", 1, put_list, get_list, AT(out_names), AT(out_name_count), false},
+	{"history", 1, put_string, get_string, AT(history), 0, false},
 	{"relay", 1, put_string, get_string, AT(relay), 0, true},
 	{"connection", 1, put_string, get_string, AT(connection), 0, true},
 	{"state", 1, put_string, get_string, AT(state), 0, true},
@@ -469,6 +472,7 @@ void spec_done(struct spec *spec)
 		}
 		free(lists[list]);
 	}
+	free(spec->history);
 	free(spec->relay);
 	free(spec->connection);
 	free(spec->state);

@@ -20,6 +20,7 @@
 #define INSIDE_IPC_NAME	  "k" /* sockets are k-1 shell, k-2 iopub, k-3 stdin, k-4 control, k-5 hb */
 #define INSIDE_WORK	  "/work"
 #define INSIDE_OUT	  INSIDE_WORK "/staging/out" /* its own place inside, see staging.h */
+#define INSIDE_HISTORY	  INSIDE_WORK "/.cellwall-history.sqlite" /* hidden: no result */
 #define INSIDE_HOME	  "/home/user"
 #define INSIDE_USER	  "user"
 #define INSIDE_UID	  1000
@@ -50,6 +51,8 @@ struct spec {
 	size_t overlay_count;
 	char **out_names; /* names that names.h keeps inside, but the policy lets out */
 	size_t out_name_count;
+	/* Host file that the input history of this folder's kernels is kept in; NULL: none is. */
+	char *history;
 	char *relay;	     /* host path of cellwall-relay */
 	char *connection;    /* text of the inner connection file */
 	char *state;	     /* host directory for private directories (0700, made when missing) */
