@@ -42,7 +42,8 @@ NR = {
     "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426, "open_tree": 428,
     "move_mount": 429, "fsopen": 430, "fsmount": 432, "fspick": 433, "clone3": 435, "openat2": 437,
     "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "memfd_secret": 447, "statmount": 457,
-    "listmount": 458,
+    "listmount": 458, "io_setup": 206, "vmsplice": 278, "remap_file_pages": 216, "landlock_create_ruleset": 444, "seccomp": 317,
+    "prctl": 157,
 }
 
 
@@ -249,7 +250,7 @@ def pseudo_terminals(targets):
         ctypes.set_errno(0)
         result = LIBC.syscall(ctypes.c_long(NR["ioctl"]), ctypes.c_long(slave), request, byte)
         code = ctypes.get_errno() if result == -1 else 0
-        yield "tiocsti:%#x" % bits, code == errno.EPERM, name_of(code)
+        yield "tiocsti:%#x" % bits, code == errno.ENOTTY, name_of(code)
     os.close(master)
     os.close(slave)
 
@@ -529,10 +530,22 @@ def closed_calls(targets):
         "reboot": ((0, 0, 0, none), eperm), "syslog": ((10, none, 0), eperm),
         "clock_settime": ((9999, none), eperm), "iopl": ((7,), eperm), "modify_ldt": ((99, none, 0), eperm),
         "move_pages": ((0, 0, none, none, none, 0), eperm), "ptrace": ((99, 0, 0, 0), eperm),
+        "io_setup": ((0, none), enosys), "vmsplice": ((-1, none, 0, 0), enosys),
+        "remap_file_pages": ((0, 0, 1, 0, 0), enosys), "landlock_create_ruleset": ((none, 0, 1), enosys),
+        "seccomp": ((99, 0, none), errno.EINVAL),
     }
     for name, (arguments, expected) in calls.items():
         code = call(NR[name], *arguments)
         yield "call:" + name, code == expected, name_of(code)
+    for name, request in {"NS_GET_USERNS": 0xB701, "FS_IOC_SETFLAGS": 0x40086602, "TIOCLINUX": 0x541C, "TIOCSETD": 0x5423,
+                          "FITRIM": 0xC0185879, "SIOCSIFADDR": 0x8916}.items():
+        code = call(NR["ioctl"], -1, request, none)
+        yield "ioctl:" + name, code == errno.ENOTTY, name_of(code)
+    for name, option in {"PR_SET_MM": 35, "PR_MCE_KILL": 33, "PR_SET_MEMORY_MERGE": 67, "PR_SET_SYSCALL_USER_DISPATCH": 59}.items():
+        code = in_child(lambda option=option: call(NR["prctl"], option, 0, 0, 0, 0))
+        yield "prctl:" + name, code == errno.EINVAL, name_of(code)
+    code = call(NR["mknod"], ctypes.c_char_p(b"whiteout"), 0o020600, 0)
+    yield "mknod:whiteout", code == eperm, name_of(code)
     code = in_child(lambda: call(NR["personality"], 0x0040000))
     yield "call:personality", code == eperm, name_of(code)
     yield "useful:personality", call(NR["personality"], 0xFFFFFFFF) == 0, "asked"

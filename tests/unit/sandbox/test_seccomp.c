@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/nsfs.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -10,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,7 +21,9 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <seccomp.h>
 
+#include "sandbox/arguments.h"
 #include "sandbox/build.h"
 
 #define HIGH_BIT (1L << 32)
@@ -65,7 +70,7 @@ static int under_filter(const struct call *calls, size_t count,
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-#define CHECK(calls)                                                                               \
+#define UNDER(calls)                                                                               \
 	assert_int_equal(                                                                          \
 		under_filter(calls, sizeof(calls) / sizeof((calls)[0]), seccomp_load_kernel), 0)
 
@@ -94,7 +99,7 @@ static void test_sockets(void **state)
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 static void test_namespaces(void **state)
@@ -118,7 +123,7 @@ static void test_namespaces(void **state)
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 static void test_modes(void **state)
@@ -141,16 +146,25 @@ static void test_modes(void **state)
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 static void test_others(void **state)
 {
-	static const struct call calls[] = {
-		{SYS_ioctl, {-1, TIOCSTI, 0}, EPERM},
-		{SYS_ioctl, {-1, TIOCSTI | HIGH_BIT, 0}, EPERM},
-		{SYS_ioctl, {-1, TIOCLINUX, 0}, EPERM},
+	const struct call calls[] = {
+		{SYS_ioctl, {-1, TIOCSTI, 0}, ENOTTY},
+		{SYS_ioctl, {-1, TIOCSTI | HIGH_BIT, 0}, ENOTTY},
+		{SYS_ioctl, {-1, TIOCLINUX, 0}, ENOTTY},
+		{SYS_ioctl, {-1, NS_GET_USERNS, 0}, ENOTTY},
+		{SYS_ioctl, {-1, FS_IOC_SETFLAGS, 0}, ENOTTY},
 		{SYS_ioctl, {-1, TCGETS, 0}, EBADF},
+		{SYS_ioctl, {-1, FIONREAD, 0}, EBADF},
+		{SYS_prctl, {PR_SET_MM, 0, 0, 0, 0}, EINVAL},
+		{SYS_prctl, {PR_SET_SECCOMP, 1, 0, 0, 0}, EINVAL},
+		{SYS_prctl, {67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0}, EINVAL},
+		{SYS_prctl, {PR_GET_DUMPABLE, 0, 0, 0, 0}, 0},
+		{SYS_seccomp, {0, 0, 0}, EINVAL},
+		{SYS_mknodat, {AT_FDCWD, (long)(uintptr_t) "x", S_IFCHR, 0}, EPERM},
 		{SYS_personality, {PER_LINUX}, 0},
 		{SYS_personality, {0xffffffff}, 0},
 		{SYS_personality, {ADDR_NO_RANDOMIZE}, EPERM},
@@ -158,12 +172,16 @@ static void test_others(void **state)
 		{SYS_ptrace, {99, 0, 0, 0}, EPERM},
 		{SYS_bpf, {0, 0, 0}, EPERM},
 		{425 /* io_uring_setup */, {0, 0}, ENOSYS},
+		{SYS_userfaultfd, {0}, ENOSYS},
+		{SYS_vmsplice, {-1, 0, 0, 0}, ENOSYS},
+		{SYS_io_setup, {0, 0}, ENOSYS},
+		{999 /* one to come */, {0}, ENOSYS},
 		{SYS_keyctl, {0, -3, 0}, EPERM},
 		{SYS_getpid, {0}, 0},
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 /* Leases and notifications on the host's files; what else fcntl does stays. */
@@ -180,7 +198,7 @@ static void test_fcntl(void **state)
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 /* pid 1 of this machine stands for the sandbox': the filter knows the number alone. */
@@ -208,7 +226,7 @@ static void test_tuning(void **state)
 	};
 
 	(void)state;
-	CHECK(calls);
+	UNDER(calls);
 }
 
 #if defined(__x86_64__)
@@ -236,6 +254,28 @@ static void test_init(void **state)
 }
 #endif
 
+/* The list says CHECK where there is a check, and nowhere else. */
+static void test_list_and_checks_agree(void **state)
+{
+	(void)state;
+#define GROUP(why)
+#define AGREE(name, number, checked)                                                               \
+	do {                                                                                       \
+		int known_ = seccomp_syscall_resolve_name(#name);                                  \
+		if (known_ < 0)                                                                    \
+			known_ = number;                                                           \
+		if (known_ >= 0 && arguments_checks(known_) != checked)                            \
+			fail_msg("%s", #name);                                                     \
+	} while (0);
+#define ALLOW(name)		       AGREE(name, -1, false)
+#define ALLOW_NEW(name, number)	       AGREE(name, number, false)
+#define ANSWER(name, code)	       AGREE(name, -1, false)
+#define ANSWER_NEW(name, number, code) AGREE(name, number, false)
+#define CHECK(name)		       AGREE(name, -1, true)
+#define CHECK_NEW(name, number)	       AGREE(name, number, true)
+#include "sandbox/syscalls.def"
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_others),
 		cmocka_unit_test(test_fcntl),
 		cmocka_unit_test(test_tuning),
+		cmocka_unit_test(test_list_and_checks_agree),
 #if defined(__x86_64__)
 		cmocka_unit_test(test_x32),
 #endif

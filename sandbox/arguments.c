@@ -1,0 +1,323 @@
+#include "sandbox/arguments.h"
+
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* Offsets of the halves: the structure is in the machine's byte order. */
+#define BIG (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
+#define HALF(n, offset)                                                                            \
+	(uint32_t)(offsetof(struct seccomp_data, args) + (n) * sizeof(uint64_t) + (offset))
+#define LOW(n)	       HALF(n, BIG ? 4 : 0)
+#define HIGH(n)	       HALF(n, BIG ? 0 : 4)
+#define LOAD(offset)   BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offset))
+#define MASK(bits)     BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t)(bits))
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
+#define FAIL(code)     RETURN(SECCOMP_RET_ERRNO | (code))
+#define PASS	       RETURN(SECCOMP_RET_ALLOW)
+/* Skip as many instructions as said. */
+#define IF_EQUAL(value, skip)	  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), (skip), 0)
+#define UNLESS_EQUAL(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, (skip))
+#define UNLESS_ANY(bits, skip)	  BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), 0, (skip))
+/* One of a list: passes. */
+#define PASS_IF(value) UNLESS_EQUAL(value, 1), PASS
+
+/*
+ * Types and protocols of internet sockets: the others load modules (DCCP, SCTP), go past the rules
+ * for TCP (MPTCP) or build packets by hand. libzmq aborts on any other answer for AF_NETLINK.
+ */
+static const struct sock_filter socket_check[] = {
+	LOAD(LOW(0)),
+	PASS_IF(AF_UNIX),
+	UNLESS_EQUAL(AF_NETLINK, 1),
+	FAIL(EOPNOTSUPP),
+	IF_EQUAL(AF_INET, 2),
+	IF_EQUAL(AF_INET6, 1),
+	FAIL(EAFNOSUPPORT),
+	LOAD(LOW(1)),
+	MASK(0xf), /* SOCK_TYPE_MASK of the kernel; the rest is SOCK_CLOEXEC and SOCK_NONBLOCK */
+	IF_EQUAL(SOCK_STREAM, 2),
+	IF_EQUAL(SOCK_DGRAM, 1),
+	FAIL(ESOCKTNOSUPPORT),
+	LOAD(LOW(2)),
+	PASS_IF(0),
+	PASS_IF(IPPROTO_TCP),
+	PASS_IF(IPPROTO_UDP),
+	FAIL(EPROTONOSUPPORT),
+};
+
+static const struct sock_filter socketpair_check[] = {
+	LOAD(LOW(0)),
+	PASS_IF(AF_UNIX),
+	FAIL(EAFNOSUPPORT),
+};
+
+/* The ordinary one, and the question which it is: others switch off address randomisation or run
+ * old binaries. */
+static const struct sock_filter personality_check[] = {
+	LOAD(LOW(0)),
+	PASS_IF(PER_LINUX),
+	PASS_IF(0xffffffffu),
+	FAIL(EPERM),
+};
+
+/* Each namespace gives capabilities over parts of the system that root alone used to reach. 0x80 is
+ * CLONE_NEWTIME; for clone(2) it belongs to the exit signal, where it is no valid one. */
+#define NEW_NAMESPACES                                                                             \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
+	 CLONE_NEWPID | CLONE_NEWNET | 0x80)
+
+static const struct sock_filter namespaces_check[] = {
+	LOAD(LOW(0)),
+	UNLESS_ANY(NEW_NAMESPACES, 1),
+	FAIL(EPERM),
+	PASS,
+};
+
+/* A file that would run as another user. */
+#define NO_SETUID(n) LOAD(LOW(n)), UNLESS_ANY(S_ISUID | S_ISGID, 1), FAIL(EPERM), PASS
+
+static const struct sock_filter mode_second[] = {NO_SETUID(1)};
+static const struct sock_filter mode_third[] = {NO_SETUID(2)};
+
+/* The mode counts only when a file may be made; O_TMPFILE is two bits, one of them O_DIRECTORY. */
+#define NO_SETUID_IF_MADE(flags, mode)                                                             \
+	LOAD(LOW(flags)), MASK(O_CREAT | (O_TMPFILE & ~O_DIRECTORY)), PASS_IF(0), NO_SETUID(mode)
+
+static const struct sock_filter open_check[] = {NO_SETUID_IF_MADE(1, 2)};
+static const struct sock_filter openat_check[] = {NO_SETUID_IF_MADE(2, 3)};
+
+/* No devices, nor the one that everybody may make: overlayfs takes it for a deletion. */
+#define NO_DEVICE(n)                                                                               \
+	LOAD(LOW(n)), UNLESS_ANY(S_ISUID | S_ISGID, 1), FAIL(EPERM), MASK(S_IFMT), PASS_IF(0),     \
+		PASS_IF(S_IFREG), PASS_IF(S_IFIFO), PASS_IF(S_IFSOCK), FAIL(EPERM)
+
+static const struct sock_filter mknod_check[] = {NO_DEVICE(1)};
+static const struct sock_filter mknodat_check[] = {NO_DEVICE(2)};
+
+/*
+ * Terminals, the number of waiting bytes, lo's addresses, clones and flags of files. Not among
+ * them: TIOCSTI types into the terminal it is asked on (CVE-2017-5226), TIOCLINUX pastes into it
+ * (CVE-2023-28100), TIOCSETD loads modules, NS_GET_* opens namespaces, FS_IOC_SETFLAGS makes files
+ * that nobody can remove.
+ */
+static const struct sock_filter ioctl_check[] = {
+	LOAD(LOW(1)),
+	PASS_IF(TCGETS),
+	PASS_IF(TCSETS),
+	PASS_IF(TCSETSW),
+	PASS_IF(TCSETSF),
+	PASS_IF(TCGETS2),
+	PASS_IF(TCSETS2),
+	PASS_IF(TCSETSW2),
+	PASS_IF(TCSETSF2),
+	PASS_IF(TCGETA),
+	PASS_IF(TCSETA),
+	PASS_IF(TCSETAW),
+	PASS_IF(TCSETAF),
+	PASS_IF(TCSBRK),
+	PASS_IF(TCSBRKP),
+	PASS_IF(TCXONC),
+	PASS_IF(TCFLSH),
+	PASS_IF(TIOCGWINSZ),
+	PASS_IF(TIOCSWINSZ),
+	PASS_IF(TIOCGPGRP),
+	PASS_IF(TIOCSPGRP),
+	PASS_IF(TIOCGSID),
+	PASS_IF(TIOCSCTTY),
+	PASS_IF(TIOCNOTTY),
+	PASS_IF(TIOCEXCL),
+	PASS_IF(TIOCNXCL),
+	PASS_IF(TIOCOUTQ),
+	PASS_IF(TIOCPKT),
+	PASS_IF(TIOCGPTN),
+	PASS_IF(TIOCSPTLCK),
+	PASS_IF(TIOCGPTPEER),
+	PASS_IF(FIONREAD),
+	PASS_IF(FIONBIO),
+	PASS_IF(FIOASYNC),
+	PASS_IF(FIOCLEX),
+	PASS_IF(FIONCLEX),
+	PASS_IF(FIOQSIZE),
+	PASS_IF(SIOCGIFCONF),
+	PASS_IF(SIOCGIFNAME),
+	PASS_IF(SIOCGIFINDEX),
+	PASS_IF(SIOCGIFFLAGS),
+	PASS_IF(SIOCGIFADDR),
+	PASS_IF(SIOCGIFNETMASK),
+	PASS_IF(SIOCGIFBRDADDR),
+	PASS_IF(SIOCGIFDSTADDR),
+	PASS_IF(SIOCGIFHWADDR),
+	PASS_IF(SIOCGIFMTU),
+	PASS_IF(SIOCATMARK),
+	PASS_IF(FIGETBSZ),
+	PASS_IF(FICLONE),
+	PASS_IF(FICLONERANGE),
+	PASS_IF(FS_IOC_GETFLAGS),
+	PASS_IF(FS_IOC_FIEMAP),
+	UNLESS_EQUAL(SIOCETHTOOL, 1),
+	FAIL(EOPNOTSUPP), /* what lo answers; psutil takes no other */
+	FAIL(ENOTTY),
+};
+
+/* A lease holds the host's writers up for a minute, a notification is a signal about what they do;
+ * neither asks for more than a descriptor that reads. The command is an unsigned int. */
+static const struct sock_filter fcntl_check[] = {
+	LOAD(LOW(1)), IF_EQUAL(F_SETLEASE, 2), IF_EQUAL(F_NOTIFY, 1), PASS, FAIL(EINVAL),
+};
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#endif
+#ifndef PR_GET_AUXV
+#define PR_GET_AUXV 0x41555856
+#endif
+
+/* Names of threads, what a process asks about itself, and giving things up. */
+static const struct sock_filter prctl_check[] = {
+	LOAD(LOW(0)),
+	PASS_IF(PR_SET_NAME),
+	PASS_IF(PR_GET_NAME),
+	PASS_IF(PR_SET_PDEATHSIG),
+	PASS_IF(PR_GET_PDEATHSIG),
+	PASS_IF(PR_SET_DUMPABLE),
+	PASS_IF(PR_GET_DUMPABLE),
+	PASS_IF(PR_SET_CHILD_SUBREAPER),
+	PASS_IF(PR_GET_CHILD_SUBREAPER),
+	PASS_IF(PR_SET_NO_NEW_PRIVS),
+	PASS_IF(PR_GET_NO_NEW_PRIVS),
+	PASS_IF(PR_GET_SECCOMP),
+	PASS_IF(PR_CAPBSET_READ),
+	PASS_IF(PR_CAPBSET_DROP),
+	PASS_IF(PR_CAP_AMBIENT),
+	PASS_IF(PR_GET_KEEPCAPS),
+	PASS_IF(PR_SET_KEEPCAPS),
+	PASS_IF(PR_GET_SECUREBITS),
+	PASS_IF(PR_SET_TIMERSLACK),
+	PASS_IF(PR_GET_TIMERSLACK),
+	PASS_IF(PR_SET_THP_DISABLE),
+	PASS_IF(PR_GET_THP_DISABLE),
+	PASS_IF(PR_GET_TIMING),
+	PASS_IF(PR_GET_SPECULATION_CTRL),
+	PASS_IF(PR_SET_VMA),
+	PASS_IF(PR_GET_AUXV),
+	FAIL(EINVAL),
+};
+
+/*
+ * pid 1 has the kernel's uid, which is all that these ask for. What only asks passes: Python reads
+ * limits by prlimit64 too. PRIO_USER would reach pid 1 along with all others.
+ */
+static const struct sock_filter not_init_check[] = {
+	LOAD(LOW(0)),
+	UNLESS_EQUAL(1, 1),
+	FAIL(EPERM),
+	PASS,
+};
+
+static const struct sock_filter setpriority_check[] = {
+	LOAD(LOW(0)),
+	UNLESS_EQUAL(PRIO_USER, 1),
+	FAIL(EPERM),
+	IF_EQUAL(PRIO_PROCESS, 1),
+	PASS,
+	LOAD(LOW(1)),
+	UNLESS_EQUAL(1, 1),
+	FAIL(EPERM),
+	PASS,
+};
+
+static const struct sock_filter prlimit_check[] = {
+	LOAD(LOW(0)),	    IF_EQUAL(1, 1), PASS,	LOAD(LOW(2)), /* the new limit, or NULL */
+	UNLESS_EQUAL(0, 3), LOAD(HIGH(2)),  PASS_IF(0), FAIL(EPERM),
+};
+
+#define BODY(body) (body), sizeof(body) / sizeof((body)[0])
+
+/* Old calls first: some architectures have the newer ones alone. */
+static const struct check {
+	uint32_t number;
+	const struct sock_filter *body;
+	size_t size;
+} checks[] = {
+#ifdef SYS_open
+	{SYS_open, BODY(open_check)},
+	{SYS_creat, BODY(mode_second)},
+	{SYS_mkdir, BODY(mode_second)},
+	{SYS_mknod, BODY(mknod_check)},
+	{SYS_chmod, BODY(mode_second)},
+#endif
+	{SYS_openat, BODY(openat_check)},
+	{SYS_mkdirat, BODY(mode_third)},
+	{SYS_mknodat, BODY(mknodat_check)},
+	{SYS_fchmod, BODY(mode_second)},
+	{SYS_fchmodat, BODY(mode_third)},
+	{452 /* fchmodat2 */, BODY(mode_third)},
+	{SYS_ioctl, BODY(ioctl_check)},
+	{SYS_fcntl, BODY(fcntl_check)},
+	{SYS_clone, BODY(namespaces_check)},
+	{SYS_unshare, BODY(namespaces_check)},
+	{SYS_socket, BODY(socket_check)},
+	{SYS_socketpair, BODY(socketpair_check)},
+	{SYS_prctl, BODY(prctl_check)},
+	{SYS_personality, BODY(personality_check)},
+	{SYS_prlimit64, BODY(prlimit_check)},
+	{SYS_setpriority, BODY(setpriority_check)},
+	{SYS_sched_setaffinity, BODY(not_init_check)},
+	{SYS_sched_setscheduler, BODY(not_init_check)},
+	{SYS_sched_setparam, BODY(not_init_check)},
+	{SYS_sched_setattr, BODY(not_init_check)},
+};
+
+#define CHECKS (sizeof(checks) / sizeof(checks[0]))
+
+bool arguments_checks(int number)
+{
+	for (size_t i = 0; i < CHECKS; i++) {
+		if ((uint32_t)number == checks[i].number)
+			return true;
+	}
+	return false;
+}
+
+/* Each body behind "when it is this call". */
+int arguments_compile(struct sock_fprog *ret_program, struct err *err)
+{
+	const struct sock_filter load = LOAD(offsetof(struct seccomp_data, nr)), pass = PASS;
+	size_t size = 2, at = 0;
+	struct sock_filter *code;
+
+	for (size_t i = 0; i < CHECKS; i++)
+		size += 1 + checks[i].size;
+	code = calloc(size, sizeof(*code));
+	if (!code)
+		return err_set(err, -ENOMEM, "out of memory");
+	code[at++] = load;
+	for (size_t i = 0; i < CHECKS; i++) {
+		/* A body ends in a return: what follows still has the number loaded. */
+		const struct sock_filter test =
+			UNLESS_EQUAL(checks[i].number, (unsigned char)checks[i].size);
+
+		code[at++] = test;
+		memcpy(&code[at], checks[i].body, checks[i].size * sizeof(*code));
+		at += checks[i].size;
+	}
+	code[at] = pass;
+	ret_program->filter = code;
+	ret_program->len = (unsigned short)size;
+	return 0;
+}
