@@ -13,6 +13,7 @@
 #include "sandbox/caps.h"
 #include "sandbox/init.h"
 #include "sandbox/kernel.h"
+#include "sandbox/landlock.h"
 #include "sandbox/log.h"
 #include "sandbox/mounts.h"
 #include "sandbox/network.h"
@@ -76,6 +77,7 @@ static const struct stage {
 	{BUILD_KERNEL, "capabilities", drop_capabilities},
 	{BUILD_KERNEL, "kernel", kernel_prepare},
 	{BUILD_KERNEL, "rlimits", rlimit_kernel},
+	{BUILD_KERNEL, "landlock", landlock_kernel},
 	{BUILD_KERNEL, "seccomp", seccomp_load_kernel},
 	{BUILD_KERNEL, "kernel", kernel_execute},
 };
