@@ -13,6 +13,11 @@ _cellwall_kernelspecs() {
 	done
 }
 
+_cellwall_staged() {
+	# What was added for this folder: the first word of each line.
+	cellwall stage list 2>/dev/null | sed -n 's/^\([^ ]*\)\(  .*\)\{0,1\}$/\1/p'
+}
+
 _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
@@ -20,7 +25,7 @@ _cellwall() {
 		words="kernel install list remove stage policy doctor version help --help --version"
 	else
 		case $previous in
-		--prefix | --stage | --show)
+		--prefix | --stage | --show | --output | -o)
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")
 			return
 			;;
@@ -32,7 +37,7 @@ _cellwall() {
 			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current")
 			return
 			;;
-		--name | --display-name | --setenv) return ;;
+		--name | --display-name | --setenv | --kernel | -k) return ;;
 		esac
 		case $verb in
 		install)
@@ -42,7 +47,28 @@ _cellwall() {
 		list) words="--prefix --json --help" ;;
 		remove) words="--prefix --help $(_cellwall_kernelspecs)" ;;
 		doctor) words="--json --help" ;;
-		stage) words="status recover --all --dry-run --help" ;;
+		stage)
+			if [ "$COMP_CWORD" = 2 ]; then
+				words="add list drop ls diff get put status recover --help"
+			elif [[ $current != -* ]]; then
+				case ${COMP_WORDS[2]} in
+				add | put) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+				drop) mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_staged)" -- "$current") ;;
+				esac
+				return
+			else
+				case ${COMP_WORDS[2]} in
+				list) words="--all --json" ;;
+				drop) words="--all --gone" ;;
+				ls | diff) words="--all --json --kernel" ;;
+				get) words="--kernel --output" ;;
+				put) words="--kernel" ;;
+				status) words="--json" ;;
+				recover) words="--all --dry-run" ;;
+				esac
+				words="$words --help"
+			fi
+			;;
 		policy)
 			if [ "$COMP_CWORD" = 2 ]; then
 				words="check show --help"

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "kernelspec/files.h"
+#include "kernelspec/habits.h"
 #include "kernelspec/prefix.h"
+#include "kernelspec/staged.h"
+#include "kernelspec/variables.h"
 #include "proxy/connection.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -18,7 +21,6 @@
 #define TOKEN	    "{inner_connection_file}"
 #define NOTICES_MAX 32
 #define SHOW_MAX    64
-#define SYSTEM_PATH "/usr/local/bin:/usr/bin:/bin"
 
 struct options {
 	const char *connection_file;
@@ -38,11 +40,13 @@ struct parts {
 	struct policy policy;
 	struct prefix prefix;
 	struct spec spec;
+	struct staged_places places;
 	char inner_key[65];
 	char *sandbox;
 	char *folder; /* the notebook's */
 	char *notices[NOTICES_MAX + 1];
 	size_t notice_count;
+	size_t notices_lost;
 };
 
 /* ---- options ---- */
@@ -128,12 +132,25 @@ static const struct argp parser = {
 
 /* ---- the plan ---- */
 
+/* Takes over `text`. The last of very many says that there are more. */
 static void add_notice(struct parts *parts, char *text)
 {
-	if (text && parts->notice_count < NOTICES_MAX)
+	if (text && parts->notice_count < NOTICES_MAX) {
 		parts->notices[parts->notice_count++] = text;
-	else
-		free(text);
+		return;
+	}
+	free(text);
+	if (parts->notices_lost++ == 0 && parts->notice_count == NOTICES_MAX) {
+		free(parts->notices[NOTICES_MAX - 1]);
+		parts->notices[NOTICES_MAX - 1] = strdup("and more that is not listed here");
+		parts->notice_count =
+			parts->notices[NOTICES_MAX - 1] ? NOTICES_MAX : NOTICES_MAX - 1;
+	}
+}
+
+static void take_notice(void *arg, char *text)
+{
+	add_notice(arg, text);
 }
 
 /* `text` with the token exchanged for the inner path; caller frees. */
@@ -168,66 +185,13 @@ static int fill_argv(struct parts *parts, char **argv, struct err *err)
 	return 0;
 }
 
-/* A later setting replaces an earlier one of the same name: which of two counts differs by program.
- */
-static int set_variable(struct spec *spec, const char *assignment)
-{
-	size_t name = (size_t)(strchr(assignment, '=') - assignment) + 1;
-
-	for (size_t i = 0; i < spec->envc; i++) {
-		if (strncmp(spec->env[i], assignment, name) == 0) {
-			char *copy = strdup(assignment);
-
-			if (!copy)
-				return -ENOMEM;
-			free(spec->env[i]);
-			spec->env[i] = copy;
-			return 0;
-		}
-	}
-	return spec_add_env(spec, assignment);
-}
-
-static int add_variable(struct spec *spec, const char *name, const char *value)
-{
-	cleanup(free_ptr) char *text = format_string("%s=%s", name, value);
-
-	return text ? set_variable(spec, text) : -ENOMEM;
-}
-
-/* An allow list: nothing of the server's environment comes in but what the policy names. */
 static int fill_environment(struct parts *parts, const struct options *options, struct err *err)
 {
 	struct spec *spec = &parts->spec;
-	const char *slash = strrchr(parts->prefix.executable, '/');
-	cleanup(free_ptr) char *directory =
-		strndup(parts->prefix.executable, (size_t)(slash - parts->prefix.executable));
-	cleanup(free_ptr) char *path =
-		directory ? format_string("%s:" SYSTEM_PATH, directory) : NULL;
-	int code = path ? 0 : -ENOMEM;
-	const char *const fixed[][2] = {
-		{"PATH", path},
-		{"HOME", INSIDE_HOME},
-		{"USER", INSIDE_USER},
-		{"LOGNAME", INSIDE_USER},
-		{"SHELL", "/bin/sh"},
-		{"CELLWALL", CELLWALL_VERSION},
-		{"PYTHONNOUSERSITE", "1"},
-	};
+	int code = variables_fill(spec, &parts->policy, parts->prefix.executable);
 
-	for (char **name = parts->policy.env_keep; code == 0 && name && *name; name++) {
-		const char *value = getenv(*name);
-
-		/* ipykernel ends at once when its parent's number means nothing to it. */
-		if (value && strcmp(*name, "JPY_PARENT_PID") != 0)
-			code = add_variable(spec, *name, value);
-	}
-	for (size_t i = 0; code == 0 && i < sizeof(fixed) / sizeof(fixed[0]); i++)
-		code = add_variable(spec, fixed[i][0], fixed[i][1]);
-	for (char **set = parts->policy.env_set; code == 0 && set && *set; set++)
-		code = set_variable(spec, *set);
 	for (size_t i = 0; code == 0 && i < options->setenvs; i++)
-		code = set_variable(spec, options->setenv[i]);
+		code = variables_set(spec, options->setenv[i]);
 	return code < 0 ? err_set(err, code, "out of memory") : 0;
 }
 
@@ -264,70 +228,34 @@ static int fill_binds(struct parts *parts, const struct options *options, struct
 	return code;
 }
 
-/* One input at `source`, to appear as /work/`name`. What is not there is a notice, not a failure.
- */
-static int stage_one(struct parts *parts, const char *source, const char *name, bool expected,
-		     struct err *err)
-{
-	cleanup(free_ptr) char *real = realpath(source, NULL);
-	cleanup(free_ptr) char *target = path_join(INSIDE_WORK, name);
-	int code;
-
-	if (!real && errno == ENOENT) {
-		if (expected)
-			add_notice(parts, format_string("the policy stages %s, which is not there",
-							source));
-		return 0;
-	}
-	if (!real)
-		return err_errno(err, "cannot stage %s", source);
-	code = prefix_may_stage(real, err);
-	if (code < 0)
-		return err_wrap(err, "cannot stage %s", source);
-	code = staging_check_input(real, STAGE_ENTRIES_MAX, err);
-	if (code < 0)
-		return code;
-	if (!target || spec_add_stage(&parts->spec, real, target, true) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	return 0;
-}
-
-static int fill_stages(struct parts *parts, const char *stage, struct err *err)
-{
-	cleanup(free_ptr) char *in = path_join(stage, "in");
-	int code = in ? stage_one(parts, in, "staging/in", false, err) : -ENOMEM;
-
-	for (char **entry = parts->policy.stage_in; code == 0 && entry && *entry; entry++) {
-		const bool absolute = (*entry)[0] == '/';
-		cleanup(free_ptr) char *source =
-			absolute ? strdup(*entry) : path_join(parts->folder, *entry);
-		const char *base = strrchr(*entry, '/');
-
-		if (!source)
-			return err_set(err, -ENOMEM, "out of memory");
-		code = stage_one(parts, source, absolute && base ? base + 1 : *entry, true, err);
-	}
-	return code;
-}
-
 static int fill_places(struct parts *parts, const struct options *options, struct err *err)
 {
 	struct spec *spec = &parts->spec;
-	cleanup(free_ptr) char *stage = NULL;
+	struct staged staged;
 	int code;
 
 	parts->folder = getcwd(NULL, 0);
 	if (!parts->folder)
 		return err_errno(err, "cannot tell the notebook's folder");
-	stage = options->stage && options->stage[0] == '/'
-			? strdup(options->stage)
-			: path_join(parts->folder, options->stage ? options->stage : "staging");
-	spec->out = stage ? path_join(stage, "out") : NULL;
+	code = staged_find(parts->folder, options->stage, &parts->places, err);
+	if (code < 0)
+		return code;
+	spec->out = strdup(parts->places.out);
 	if (!spec->out)
 		return err_set(err, -ENOMEM, "out of memory");
 	code = staging_state_directory(&spec->state, err);
+	staged = (struct staged){.spec = spec,
+				 .policy = &parts->policy,
+				 .folder = parts->folder,
+				 .places = &parts->places,
+				 .notice = take_notice,
+				 .arg = parts};
 	if (code == 0)
-		code = fill_stages(parts, stage, err);
+		code = staged_inputs(&staged, err);
+	if (code == 0)
+		code = staged_results(&staged, err);
+	if (code == 0)
+		code = habits_fill(&staged, err);
 	return code;
 }
 
@@ -381,11 +309,11 @@ static int make_plan(struct parts *parts, const struct options *options, struct 
 	if (code == 0)
 		code = fill_argv(parts, options->argv, err);
 	if (code == 0)
-		code = fill_environment(parts, options, err);
-	if (code == 0)
 		code = fill_binds(parts, options, err);
 	if (code == 0)
 		code = fill_places(parts, options, err);
+	if (code == 0)
+		code = fill_environment(parts, options, err);
 	if (code == 0)
 		code = fill_limits(parts, err);
 	return code;
@@ -397,6 +325,7 @@ static void parts_done(struct parts *parts)
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);
 	spec_done(&parts->spec);
+	staged_places_done(&parts->places);
 	free(parts->sandbox);
 	free(parts->folder);
 	for (size_t i = 0; i < parts->notice_count; i++)
@@ -426,6 +355,7 @@ int verb_kernel(int argc, char **argv)
 				     .sandbox = parts.sandbox,
 				     .inner_key = parts.inner_key,
 				     .folder = parts.folder,
+				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);

@@ -1,209 +1,188 @@
 /*
- * stage_verb: `cellwall stage status` and `cellwall stage recover`, for results that a killed run
- * left behind.
+ * stage_verb: the words and options of `cellwall stage`; what each does is in stage_*.c.
  */
 #include <argp.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "kernelspec/stage.h"
 #include "kernelspec/verbs.h"
 #include "sandbox/staging.h"
 
-enum stage_action { STAGE_NONE, STAGE_STATUS, STAGE_RECOVER };
-
-struct stage_options {
-	enum stage_action action;
-	bool all;
-	bool dry_run;
+static const struct action {
+	const char *name;
+	int (*run)(const struct stage *stage);
+	size_t least, most; /* words after it */
+	unsigned options;
+	unsigned instead; /* of the least: one of these options */
+} actions[] = {
+	{"add", stage_add, 1, 10000, 0, 0},
+	{"list", stage_list, 0, 0, STAGE_ALL | STAGE_JSON, 0},
+	{"drop", stage_drop, 1, 10000, STAGE_ALL | STAGE_GONE, STAGE_ALL | STAGE_GONE},
+	{"ls", stage_ls, 0, 0, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
+	{"diff", stage_diff, 0, 10000, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
+	{"get", stage_get, 1, 10000, STAGE_KERNEL | STAGE_OUTPUT, 0},
+	{"put", stage_put, 1, 2, STAGE_KERNEL, 0},
+	{"status", stage_status, 0, 0, STAGE_JSON, 0},
+	{"recover", stage_recover, 0, 0, STAGE_ALL | STAGE_DRY_RUN, 0},
 };
+enum { ACTIONS = sizeof(actions) / sizeof(actions[0]) };
 
-static const char doc[] = "Results that a kernel wrote are copied to staging/out after every cell "
-			  "and at its end. When everything "
-			  "was killed in between, the rest waits in a private directory; the next "
-			  "kernel in that folder brings it in, "
-			  "and so does this.\v"
-			  "status   shows what is waiting, and for which folder\n"
-			  "recover  brings in what belongs to staging/out of the present folder";
+static const char words[] = "add PATH...|NAME=/ABS/PATH|.\n"
+			    "list\n"
+			    "drop NAME...\n"
+			    "ls\n"
+			    "diff [PATH...]\n"
+			    "get PATH...\n"
+			    "put FILE [PATH]\n"
+			    "status\n"
+			    "recover";
+
+static const char doc[] =
+	"What the kernels of the present folder see, what they made, and results that a killed run "
+	"left behind.\v"
+	"add      let the kernels of this folder see a file or folder, read-only, under the name "
+	"it "
+	"has beside the notebook (\".\": all that is not hidden; NAME=/abs/path: under another "
+	"name)\n"
+	"list     show what was added\n"
+	"drop     take it back\n"
+	"ls       sizes and origin of what is staged, and what each running kernel made\n"
+	"diff     what running kernels have that is not in staging/out as it is\n"
+	"get      copy a file out of a running kernel's /work, to here or to --output\n"
+	"put      copy a file into a running kernel's /work; nothing is replaced\n"
+	"status   show results that are waiting, and for which folder\n"
+	"recover  bring in what belongs to staging/out of the present folder (the next kernel in "
+	"that folder does so too)\n\n"
+	"Kernels see what was added from their next start on. It is recorded in your state "
+	"directory, never in the folder, and bounded by the policy's stage.may_add.\n\n"
+	"Exit codes: 0 done (diff: whether something differs or not), 1 it could not be done, 2 "
+	"wrong usage.";
 
 static const struct argp_option options[] = {
-	{"all", 'a', NULL, 0, "recover: for every folder, not only the present one", 0},
+	{"all", 'a', NULL, 0, "of every folder, not only the present one; drop: all that was added",
+	 0},
 	{"dry-run", 'n', NULL, 0, "recover: say what would be brought in, touch nothing", 0},
+	{"gone", 'g', NULL, 0, "drop: what was added for folders that are not there any more", 0},
+	{"json", 'j', NULL, 0, "list, ls, diff, status: as JSON", 0},
+	{"kernel", 'k', "ID", 0, "ls, diff, get, put: the kernel whose name (see ls) begins so", 0},
+	{"output", 'o', "DIR", 0, "get: copy to this directory", 0},
 	{0},
 };
 
+struct parsed {
+	struct stage stage;
+	const struct action *action;
+};
+
+static const struct action *find_action(const char *name)
+{
+	for (size_t i = 0; i < ACTIONS; i++)
+		if (strcmp(actions[i].name, name) == 0)
+			return &actions[i];
+	return NULL;
+}
+
+/* Does what was given go together? argp_error(3) does not return. */
+static void check(const struct parsed *parsed, struct argp_state *state)
+{
+	const struct stage *stage = &parsed->stage;
+	const struct action *action = parsed->action;
+	bool spared = action && (stage->options & action->instead);
+
+	if (!action)
+		argp_error(state, "one of add, list, drop, ls, diff, get, put, status, recover is "
+				  "expected");
+	else if (stage->options & ~action->options)
+		argp_error(state, "%s does not take one of the options given", action->name);
+	else if (stage->count < action->least && !spared)
+		argp_error(state, "%s needs %s", action->name,
+			   strcmp(action->name, "put") == 0    ? "a FILE"
+			   : strcmp(action->name, "drop") == 0 ? "a NAME, --all or --gone"
+							       : "a PATH");
+	else if (stage->count > action->most)
+		argp_error(state, "too many words for %s", action->name);
+	else if (stage->count > 0 && spared)
+		argp_error(state, "drop: names, --all or --gone");
+}
+
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
-	struct stage_options *chosen = state->input;
+	struct parsed *parsed = state->input;
+	struct stage *stage = &parsed->stage;
 
 	switch (key) {
 	case 'a':
-		chosen->all = true;
+		stage->options |= STAGE_ALL;
 		return 0;
 	case 'n':
-		chosen->dry_run = true;
+		stage->options |= STAGE_DRY_RUN;
+		return 0;
+	case 'g':
+		stage->options |= STAGE_GONE;
+		return 0;
+	case 'j':
+		stage->options |= STAGE_JSON;
+		return 0;
+	case 'k':
+		stage->options |= STAGE_KERNEL;
+		stage->kernel = argument;
+		return 0;
+	case 'o':
+		stage->options |= STAGE_OUTPUT;
+		stage->output = argument;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (chosen->action != STAGE_NONE)
-			argp_error(state, "one word is enough: status or recover");
-		else if (strcmp(argument, "status") == 0)
-			chosen->action = STAGE_STATUS;
-		else if (strcmp(argument, "recover") == 0)
-			chosen->action = STAGE_RECOVER;
-		else
-			argp_error(state, "unknown word; status or recover is expected");
+		if (!parsed->action) {
+			parsed->action = find_action(argument);
+			if (!parsed->action)
+				argp_error(state, "unknown word; see --help");
+			return 0;
+		}
+		stage->words[stage->count++] = argument;
 		return 0;
 	case ARGP_KEY_END:
-		if (chosen->action == STAGE_NONE)
-			argp_error(state, "status or recover is expected");
-		if (chosen->action == STAGE_STATUS && (chosen->all || chosen->dry_run))
-			argp_error(state, "status takes no options");
+		check(parsed, state);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 }
 
-static const struct argp parser = {options, parse_option, "status|recover", doc, NULL, NULL, NULL};
+static const struct argp parser = {options, parse_option, words, doc, NULL, NULL, NULL};
 
-/* What the callbacks need to know, and count. */
-struct stage_run {
-	const char *state; /* where private directories are */
-	const char *out;   /* NULL: any */
-	uint64_t shown;
-	uint64_t refused;
-	bool only_abandoned;
-};
-
-static void print_bytes(char *out, size_t size, uint64_t bytes)
-{
-	static const char *const unit[] = {"B", "kB", "MB", "GB", "TB"};
-	double value = (double)bytes;
-	size_t i = 0;
-
-	for (; value >= 1000 && i + 1 < sizeof(unit) / sizeof(unit[0]); i++)
-		value /= 1000;
-	snprintf(out, size, i == 0 ? "%.0f %s" : "%.1f %s", value, unit[i]);
-}
-
-/* Is `place` the directory `out`? */
-static bool is_same(const char *out, const char *place)
-{
-	char one[PATH_MAX], other[PATH_MAX];
-
-	return strcmp(out, place) == 0 ||
-	       (realpath(out, one) && realpath(place, other) && strcmp(one, other) == 0);
-}
-
-static void show_waiting(void *arg, const struct staging_info *info)
-{
-	struct stage_run *run = arg;
-	char place[PATH_MAX], size[32];
-
-	if (run->only_abandoned && (info->held || (run->out && !is_same(run->out, info->out))))
-		return;
-	if (!info->held && info->files == 0 && info->others == 0)
-		return; /* removed by the next recovery */
-	run->shown++;
-	print_bytes(size, sizeof(size), info->bytes);
-	printf("%-9s %6" PRIu64 " %-5s %10s  %s", info->held ? "running" : "left over", info->files,
-	       info->files == 1 ? "file" : "files", size,
-	       escape_string(place, sizeof(place), info->out));
-	if (info->others > 0)
-		printf("  (%" PRIu64 " more that stay inside: links, hidden names and the like)",
-		       info->others);
-	putchar('\n');
-}
-
-static int stage_status(struct stage_run *run)
+static int find_places(struct stage *stage)
 {
 	struct err err;
-	int r = staging_survey(run->state, show_waiting, run, &err);
 
-	if (r < 0) {
-		fprintf(stderr, "cellwall stage: %s\n", err.text);
-		return 1;
-	}
-	if (run->shown == 0)
-		printf("nothing is waiting\n");
-	return 0;
-}
-
-static void say_refused(void *arg, const char *path, const char *reason)
-{
-	struct stage_run *run = arg;
-	char escaped[PATH_MAX];
-
-	run->refused++;
-	fprintf(stderr, "cellwall stage: %s: %s\n", escape_string(escaped, sizeof(escaped), path),
-		reason);
-}
-
-static void say_found(void *arg, const char *directory, const char *out,
-		      const struct staging_report *report)
-{
-	struct stage_run *run = arg;
-	char place[PATH_MAX], size[32];
-
-	(void)directory;
-	run->shown++;
-	print_bytes(size, sizeof(size), report->bytes);
-	printf("brought in %" PRIu64 " %s (%s) to %s\n", report->files,
-	       report->files == 1 ? "file" : "files", size,
-	       escape_string(place, sizeof(place), out));
-}
-
-static int stage_recover(struct stage_run *run)
-{
-	struct err err;
-	/* 0: the limits that the run itself had */
-	int r = staging_recover(run->state, run->out, 0, 0, say_refused, say_found, run, &err);
-
-	if (r < 0) {
-		fprintf(stderr, "cellwall stage: %s\n", err.text);
-		fprintf(stderr,
-			"cellwall stage: what could not be brought in is kept; try again when "
-			"that is mended\n");
-		return 1;
-	}
-	if (run->shown == 0)
-		printf("nothing was left over%s\n", run->out ? " for this folder" : "");
+	if (staging_state_directory(&stage->state, &err) < 0)
+		return stage_fail("%s", err.text);
+	stage->folder = getcwd(NULL, 0);
+	stage->out = stage->folder ? path_join(stage->folder, "staging/out") : NULL;
+	if (!stage->out)
+		return stage_fail("the present folder is not there: %s", strerrordesc_np(errno));
 	return 0;
 }
 
 int verb_stage(int argc, char **argv)
 {
-	struct stage_options chosen = {.action = STAGE_NONE};
-	cleanup(free_ptr) char *state = NULL;
-	cleanup(free_ptr) char *folder = NULL;
-	cleanup(free_ptr) char *out = NULL;
-	struct stage_run run = {0};
-	struct err err;
+	struct parsed parsed = {0};
+	int code;
 
-	argp_err_exit_status = 2;
-	if (argp_parse(&parser, argc, argv, 0, NULL, &chosen) != 0)
-		return 2;
-	if (staging_state_directory(&state, &err) < 0) {
-		fprintf(stderr, "cellwall stage: %s\n", err.text);
-		return 1;
-	}
-	run.state = state;
-	if (chosen.action == STAGE_STATUS)
-		return stage_status(&run);
-	if (!chosen.all) {
-		folder = getcwd(NULL, 0);
-		out = folder ? path_join(folder, "staging/out") : NULL;
-		if (!out) {
-			fprintf(stderr, "cellwall stage: the present folder is not there: %s\n",
-				strerrordesc_np(errno));
-			return 1;
-		}
-		run.out = out;
-	}
-	if (!chosen.dry_run)
-		return stage_recover(&run);
-	run.only_abandoned = true;
-	return stage_status(&run);
+	argp_err_exit_status = EXIT_USAGE;
+	parsed.stage.words = calloc((size_t)argc, sizeof(char *));
+	if (!parsed.stage.words)
+		return stage_fail("out of memory");
+	if (argp_parse(&parser, argc, argv, 0, NULL, &parsed) != 0 || !parsed.action)
+		code = EXIT_USAGE;
+	else
+		code = find_places(&parsed.stage);
+	if (code == 0)
+		code = parsed.action->run(&parsed.stage);
+	free(parsed.stage.words);
+	free(parsed.stage.folder);
+	free(parsed.stage.out);
+	free(parsed.stage.state);
+	return code;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -68,6 +69,26 @@ static const char *parent_of_notice(const struct session *session)
 	return session->cell;
 }
 
+void events_say(struct session *session, const char *text)
+{
+	const char *parent = parent_of_notice(session);
+
+	if (parent)
+		notice_say(&session->notice, parent, text);
+	else if (session->early_count < EARLY_NOTICES_MAX &&
+		 (session->early[session->early_count] = strdup(text)))
+		session->early_count++;
+}
+
+void events_say_early(struct session *session)
+{
+	for (size_t i = 0; i < session->early_count; i++) {
+		notice_say(&session->notice, session->cell, session->early[i]);
+		free(session->early[i]);
+	}
+	session->early_count = 0;
+}
+
 static void say_refused(struct session *session, const struct status *status)
 {
 	char name[512];
@@ -82,10 +103,47 @@ static void say_refused(struct session *session, const struct status *status)
 	log_warning("%s", text);
 	session->refused_names++;
 	if (session->refused_names <= NOTICE_NAMES_MAX)
-		notice_say(&session->notice, parent_of_notice(session), text);
+		events_say(session, text);
 	else if (session->refused_names == NOTICE_NAMES_MAX + 1)
-		notice_say(&session->notice, parent_of_notice(session),
+		events_say(session,
 			   "more files were not brought to staging/out; the log names them");
+}
+
+/* Results that act when they are opened: remembered here, said in one line with their collection.
+ */
+static void remember_flagged(struct session *session, const struct status *status)
+{
+	char name[512];
+	char *names;
+
+	if (status->fields < 1 || ++session->flagged_names > NOTICE_NAMES_MAX)
+		return;
+	escape_string(name, sizeof(name), status->field[0]);
+	names = session->flagged ? format_string("%s, %s", session->flagged, name)
+				 : format_string("%s", name);
+	if (!names)
+		return;
+	free(session->flagged);
+	session->flagged = names;
+}
+
+static void say_flagged(struct session *session)
+{
+	cleanup(free_ptr) char *text = NULL;
+	cleanup(free_ptr) char *more = NULL;
+	const unsigned named = session->flagged_names;
+
+	if (session->flagged && named > NOTICE_NAMES_MAX)
+		more = format_string(" and %u more", named - NOTICE_NAMES_MAX);
+	if (session->flagged)
+		text = format_string("results that can run code when opened: %s%s",
+				     session->flagged, more ? more : "");
+	free_ptr(&session->flagged);
+	session->flagged_names = 0;
+	if (!text)
+		return;
+	log_info("%s", text);
+	events_say(session, text);
 }
 
 static void say_notice(struct session *session, const char *text)
@@ -93,7 +151,7 @@ static void say_notice(struct session *session, const char *text)
 	char escaped[2048];
 
 	log_warning("%s", escape_string(escaped, sizeof(escaped), text));
-	notice_say(&session->notice, parent_of_notice(session), escaped);
+	events_say(session, escaped);
 }
 
 static void collection_over(struct session *session, const struct status *status)
@@ -103,6 +161,7 @@ static void collection_over(struct session *session, const struct status *status
 	if (status->fields > 0 && parse_u64(status->field[0], UINT64_MAX, &sequence) == 0 &&
 	    sequence > session->collected)
 		session->collected = sequence;
+	say_flagged(session);
 	session->up_to_date = status->fields > 4 && strcmp(status->field[3], "0") == 0 &&
 			      strcmp(status->field[4], "1") == 0;
 	if (session->phase == RUNNING)
@@ -116,6 +175,7 @@ static void results_done(struct session *session, const struct status *status)
 			    "brings them "
 			    "to staging/out",
 			    status->field[2]);
+	say_flagged(session);
 	session->phase = OVER;
 }
 
@@ -134,6 +194,8 @@ static void take_status_packet(struct session *session, struct status *status)
 		collection_over(session, status);
 	} else if (strcmp(word, "refused") == 0) {
 		say_refused(session, status);
+	} else if (strcmp(word, "flagged") == 0) {
+		remember_flagged(session, status);
 	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
 		say_notice(session, status->field[0]);
 	} else if (strcmp(word, "gone") == 0) {

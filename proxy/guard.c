@@ -19,6 +19,7 @@ static const struct rule {
 	{GUARD_OUTWARD, WALL_SHELL,   "execute_reply",     GUARD_RESULT},
 	{GUARD_OUTWARD, WALL_CONTROL, "execute_reply",     GUARD_RESULT},
 	{GUARD_OUTWARD, WALL_IOPUB,   "status",            GUARD_STATUS},
+	{GUARD_OUTWARD, WALL_IOPUB,   "error",             GUARD_ERROR},
 	{GUARD_OUTWARD, WALL_IOPUB,   "iopub_welcome",     GUARD_DROP},   /* meant for the relay; the proxy welcomes each subscriber itself */
 };
 /* clang-format on */

@@ -18,6 +18,7 @@ enum guard_verdict {
 	GUARD_URGENT, /* must find the kernel running: a paused one is continued first */
 	GUARD_RESULT, /* ends a cell: held until its files are in staging/out */
 	GUARD_STATUS, /* ends a cell when it says idle */
+	GUARD_ERROR,  /* a cell's error: it may name what was not staged, see hint.h */
 };
 
 enum guard_verdict guard_judge(enum guard_direction direction, enum wall_channel channel,

@@ -46,6 +46,9 @@
 /* Refused names that one cell's notice lists; the log has all of them. */
 #define NOTICE_NAMES_MAX 10
 
+/* Lines that wait for the first cell of a kernel; the log has all of them. */
+#define EARLY_NOTICES_MAX 16
+
 /* How often bind is tried again on EADDRINUSE: a restarted kernel finds its predecessor's port in
  * use. */
 #define BIND_RETRY_MS 5000

@@ -21,7 +21,7 @@ static const struct verb {
 	{"install", verb_install, "make a kernelspec for an isolated kernel"},
 	{"list", verb_list, "show the isolated kernelspecs"},
 	{"remove", verb_remove, "remove an isolated kernelspec"},
-	{"stage", verb_stage, "look at results that wait, bring them in"},
+	{"stage", verb_stage, "what kernels see of a folder, and what they made"},
 	{"policy", verb_policy, "check a policy file, show the effective one"},
 	{"doctor", verb_doctor, "what this host can give, and how to get what is missing"},
 	{"version", verb_version, "print the version"},

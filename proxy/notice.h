@@ -24,6 +24,11 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
 /* A line of text in the notebook: `stream` stderr "cellwall: TEXT\n". Foreign text in it was
  * escaped by the caller. */
 int notice_say(const struct notice *notice, const char *parent, const char *text);
+/*
+ * The same line as a frame like those of the kernel, for its place among held output: send it with
+ * SIZE_MAX for its signature's part. The caller owns one reference. NULL: out of memory.
+ */
+struct wall_frame *notice_frame(const struct notice *notice, const char *parent, const char *text);
 /* iopub_welcome for one subscription (JEP 65); none for a topic that is not UTF-8. */
 int notice_welcome(const struct notice *notice, const void *topic, size_t size);
 

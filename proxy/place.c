@@ -106,7 +106,13 @@ static void locate(const struct place *at, bool at_key, size_t *ret_line, size_t
 		found = at_key ? key : value;
 	}
 	if (at->in_list)
-		found = enter_list(value, end, at->index);
+		found = value = enter_list(value, end, at->index);
+	if (at->in_list && at->item) {
+		const char *key = enter_object(value, end, at->item, &value);
+
+		if (key)
+			found = at_key ? key : value;
+	}
 	*ret_line = 1;
 	*ret_column = 1;
 	for (const char *p = at->text; p < found && p < end; p++) {

@@ -22,6 +22,7 @@ struct place {
 	size_t depth;		       /* how many of them count; 0: the whole text */
 	bool in_list;		       /* the path leads to a list, and this is its entry `index` */
 	size_t index;
+	const char *item; /* a key of that entry, which is an object then; NULL: the entry itself */
 	struct err *err;
 };
 

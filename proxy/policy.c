@@ -2,9 +2,9 @@
  * Theory of operation
  *
  * jansson decides what is valid JSON, one table (settings) decides what the keys mean: each is a
- * section, a key, a parser from setting.c and its bounds. A path of keys goes along (struct place),
- * so that an error can say where in the text it is. Everything is read into a fresh policy that
- * replaces the caller's only when all of it is right.
+ * section, a key, a parser (setting.c, stage_setting.c) and its bounds. A path of keys goes along
+ * (struct place), so that an error can say where in the text it is. Everything is read into a fresh
+ * policy that replaces the caller's only when all of it is right.
  */
 #include "proxy/policy.h"
 
@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "proxy/setting.h"
+#include "proxy/stage_setting.h"
 
 #define MIB (1ULL << 20)
 #define GIB (1ULL << 30)
@@ -47,17 +48,27 @@ static const char *const default_keep[] = {
 	NULL,
 };
 
+static const char *const default_may_add[] = {".", NULL};
+
+const char *const policy_caches[] = {"huggingface", "nltk", "sklearn", "torch", NULL};
+
 /*
  * The bounds keep out what cannot be meant: a kernel with less than these does not start, and above
  * them the host's own limits come first (PID_MAX_LIMIT, proc(5); fs.nr_open). A tmpfs of size 0
  * would have no limit, tmpfs(5).
  */
 static const struct setting settings[] = {
-	{"stage", "in", setting_paths, offsetof(struct policy, stage_in), 0, 0, false},
+	{"stage", "in", stage_setting_inputs, offsetof(struct policy, stage_in), 0, 0, false},
+	{"stage", "may_add", stage_setting_trees, offsetof(struct policy, may_add), 0, 0, false},
 	{"stage", "out_limit", setting_size, offsetof(struct policy, out_limit), MIB, 16 * TIB,
 	 false},
 	{"stage", "out_files", setting_count, offsetof(struct policy, out_files), 1, 1000000,
 	 false},
+	{"stage", "out_names", stage_setting_names, offsetof(struct policy, out_names), 0, 0,
+	 false},
+	{"stage", "caches", stage_setting_caches, offsetof(struct policy, caches), 0, 0, false},
+	{"stage", "history", stage_setting_history, offsetof(struct policy, history), 0, 0, false},
+	{"stage", "startup", stage_setting_startup, offsetof(struct policy, startup), 0, 0, false},
 	{NULL, "python", setting_directory, offsetof(struct policy, python), 0, 0, false},
 	{"env", "keep", setting_names, offsetof(struct policy, env_keep), 0, 0, false},
 	{"env", "set", setting_assignments, offsetof(struct policy, env_set), 0, 0, false},
@@ -251,12 +262,17 @@ int policy_default(struct policy *ret_policy)
 		.pids = 4096,
 		.open_files = 4096,
 		.tmp = GIB,
-		.stage_in = setting_list_new(0),
+		.stage_in = stage_setting_inputs_new(0),
+		.may_add = copy_list(default_may_add),
+		.out_names = setting_list_new(0),
+		.caches = setting_list_new(0),
+		.startup = setting_list_new(0),
 		.env_keep = copy_list(default_keep),
 		.env_set = setting_list_new(0),
 	};
 
-	if (!policy.stage_in || !policy.env_keep || !policy.env_set) {
+	if (!policy.stage_in || !policy.may_add || !policy.out_names || !policy.caches ||
+	    !policy.startup || !policy.env_keep || !policy.env_set) {
 		policy_done(&policy);
 		return -ENOMEM;
 	}
@@ -266,7 +282,11 @@ int policy_default(struct policy *ret_policy)
 
 void policy_done(struct policy *policy)
 {
-	setting_list_free(policy->stage_in);
+	stage_setting_inputs_free(policy->stage_in);
+	setting_list_free(policy->may_add);
+	setting_list_free(policy->out_names);
+	setting_list_free(policy->caches);
+	setting_list_free(policy->startup);
 	setting_list_free(policy->env_keep);
 	setting_list_free(policy->env_set);
 	free(policy->python);
@@ -369,6 +389,35 @@ static json_t *show_list(char **list)
 	return array;
 }
 
+/* As short as it can be written. */
+static json_t *show_input(const struct policy_input *input)
+{
+	const bool absolute = input->path[0] == '/';
+	const char *usual = absolute ? strrchr(input->path, '/') + 1 : input->path;
+
+	/* A relative path with "=/" in it would read as a name and a path. */
+	if (!input->required && strcmp(usual, input->name) == 0 &&
+	    (absolute || !strstr(input->path, "=/")))
+		return json_string(input->path);
+	if (input->required)
+		return json_pack("{s:s, s:s, s:b}", "path", input->path, "name", input->name,
+				 "required", 1);
+	return json_pack("{s:s, s:s}", "path", input->path, "name", input->name);
+}
+
+static json_t *show_inputs(const struct policy_input *inputs)
+{
+	json_t *array = json_array();
+
+	for (; array && inputs->path; inputs++) {
+		if (json_array_append_new(array, show_input(inputs)) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	}
+	return array;
+}
+
 static json_t *show_assignments(char **list)
 {
 	json_t *object = json_object();
@@ -404,9 +453,12 @@ char *policy_show(const struct policy *policy)
 
 	/* json_pack(3) takes every "o" over and gives NULL when one of them is NULL. */
 	object = json_pack(
-		"{s:{s:o,s:o,s:I}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}}", "stage", "in",
-		show_list(policy->stage_in), "out_limit", show_size(policy->out_limit), "out_files",
-		(json_int_t)policy->out_files, "python", policy->python, "env", "keep",
+		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}}",
+		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
+		"out_limit", show_size(policy->out_limit), "out_files",
+		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
+		show_list(policy->caches), "history", policy->history ? "folder" : "off", "startup",
+		show_list(policy->startup), "python", policy->python, "env", "keep",
 		show_list(policy->env_keep), "set", show_assignments(policy->env_set), "resources",
 		"memory", show_size(policy->memory), "pids", (json_int_t)policy->pids, "open_files",
 		(json_int_t)policy->open_files, "tmp", show_size(policy->tmp));

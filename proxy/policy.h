@@ -7,7 +7,10 @@
  * digits with K, M, G or T. The table of keys, with their bounds, is in policy.c; the user's page
  * is kernelspec/share/doc/policy.md. Never logs.
  *
- *   { "stage":     { "in": ["data", "/abs/path"], "out_limit": "2G", "out_files": 10000 },
+ *   { "stage":     { "in": ["data", "big=/abs/path", { "path": "keys.csv", "required": true }],
+ *                    "may_add": ["."], "out_limit": "2G", "out_files": 10000,
+ *                    "out_names": ["conftest.py"], "caches": ["huggingface"],
+ *                    "history": "folder", "startup": ["startup.py"] },
  *     "python":    "/opt/venvs/course",
  *     "env":       { "keep": ["LANG", "TZ"], "set": { "OMP_NUM_THREADS": "2" } },
  *     "resources": { "memory": "4G", "pids": 1024, "open_files": 1024, "tmp": "1G" } }
@@ -21,12 +24,27 @@
 
 #define POLICY_FILE_MAX (256 * 1024)
 
+struct policy_input {
+	char *path; /* absolute, or relative to the notebook's folder */
+	char *name; /* below /work */
+	bool required;
+};
+
 struct policy {
-	/* NULL-terminated; each absolute, or relative to the notebook's folder and without "..".
-	 * Empty and "." steps are removed, and no two have the same place in /work. */
-	char **stage_in;
+	/* Ended by one without a path. Both texts are without "..", empty and "." steps are
+	 * removed, and no two have the same name. */
+	struct policy_input *stage_in;
+	/* NULL-terminated: what `cellwall stage add` may add, "." (the notebook's folder) or
+	 * absolute trees. */
+	char **may_add;
 	uint64_t out_limit;
 	uint64_t out_files;
+	char **out_names; /* NULL-terminated names that are brought out although tools run them */
+	char **caches;	  /* NULL-terminated, of policy_caches */
+	bool history;	  /* kept by folder */
+	/* NULL-terminated files that IPython runs at its start, absolute or relative to the folder,
+	 * ending with .py or .ipy */
+	char **startup;
 	/* An interpreter's prefix to show read-only besides the kernel's own, or NULL. */
 	char *python;
 	char **env_keep; /* NULL-terminated names taken from the server's environment */
@@ -36,6 +54,9 @@ struct policy {
 	uint64_t open_files;
 	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */
 };
+
+/* The words of stage.caches, NULL-terminated. */
+extern const char *const policy_caches[];
 
 /* The defaults. Returns 0 or -ENOMEM. */
 int policy_default(struct policy *ret_policy);

@@ -439,6 +439,9 @@ static void close_session(struct session *session)
 		recover_results(session);
 	corridor_done(&session->corridor);
 	free(session->failure);
+	free(session->flagged);
+	for (size_t i = 0; i < session->early_count; i++)
+		free(session->early[i]);
 	close_fd(&session->server);
 	close_fd(&session->signals);
 	free(session->cell);
@@ -464,8 +467,10 @@ int session_run(const struct session_plan *plan)
 	}
 	if (plan->failure)
 		session_fail(&session, plan->failure);
-	for (char **notice = plan->notices; notice && *notice; notice++)
+	for (char **notice = plan->notices; notice && *notice; notice++) {
 		log_warning("%s", *notice);
+		events_say(&session, *notice);
+	}
 	while (session.phase != OVER) {
 		size_t count = poll_items(&session, items);
 		int code = channels_poll(session.channels, items, count, poll_timeout(&session));

@@ -13,8 +13,10 @@
 
 #include "proxy/connection.h"
 #include "proxy/corridor.h"
+#include "proxy/hint.h"
 #include "proxy/holding.h"
 #include "proxy/launch.h"
+#include "proxy/limits.h"
 #include "proxy/notice.h"
 #include "proxy/pressure.h"
 #include "sandbox/spec.h"
@@ -25,7 +27,8 @@ struct session_plan {
 	const char *sandbox;		     /* path of cellwall-sandbox */
 	const char *inner_key;		     /* hex; in the inner connection file too */
 	const char *folder;		     /* the notebook's, absolute; NULL: not known */
-	char **notices;			     /* NULL-terminated, for the log */
+	bool closed;	     /* the policy lets nobody add inputs: nobody is told how */
+	char **notices;	     /* NULL-terminated, for the log */
 	const char *failure; /* not NULL: nothing is started, clients are told this */
 };
 
@@ -70,8 +73,13 @@ struct session {
 	uint64_t collected; /* and of the last finished one */
 	bool up_to_date;    /* after which nothing was left, and what changes is seen */
 	unsigned refused_names;
+	struct hint_cells cells; /* for which no missing name was looked up yet */
+	char *flagged; /* names for one notice per collection: results that act when opened */
+	unsigned flagged_names;
 	char *cell; /* header of the newest request to run code, raw JSON: the parent of our notices
 		     */
+	char *early[EARLY_NOTICES_MAX]; /* what is to be said when there is a cell to say it in */
+	size_t early_count;
 	char *failure; /* why the launch failed: what requests are answered with */
 };
 

@@ -4,19 +4,15 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "sandbox/staging.h"
-
-#define LIST_MAX      1024 /* entries of one list: each is a mount or a string on the kernel's stack */
-#define ENV_NAME_MAX  255	   /* a name is a word; longer ones are a slip */
-#define ENV_TEXT_MAX  (128 * 1024) /* NAME=VALUE and its NUL: MAX_ARG_STRLEN, execve(2) */
-#define HOST_PATH_MAX 4095	   /* PATH_MAX without its NUL */
+#define ENV_NAME_MAX 255	  /* a name is a word; longer ones are a slip */
+#define ENV_TEXT_MAX (128 * 1024) /* NAME=VALUE and its NUL: MAX_ARG_STRLEN, execve(2) */
 
 #define TIB (1ULL << 40)
 #define GIB (1ULL << 30)
 #define MIB (1ULL << 20)
 #define KIB (1ULL << 10)
 
-static int out_of_memory(const struct place *at)
+int setting_no_memory(const struct place *at)
 {
 	return err_set(at->err, -ENOMEM, "out of memory");
 }
@@ -33,7 +29,7 @@ char **setting_list_new(size_t count)
 	return calloc(count + 1, sizeof(char *));
 }
 
-static bool list_has(char **list, const char *text)
+bool setting_list_has(char **list, const char *text)
 {
 	for (size_t i = 0; list[i]; i++)
 		if (strcmp(list[i], text) == 0)
@@ -41,7 +37,7 @@ static bool list_has(char **list, const char *text)
 	return false;
 }
 
-static void list_replace(void *target, char ***list)
+void setting_list_replace(void *target, char ***list)
 {
 	char ***place = target;
 
@@ -172,8 +168,7 @@ int setting_size(const struct setting *setting, json_t *value, struct place *at,
 	return r;
 }
 
-/* Copies a path without its empty and "." steps; nothing may be left of it then. */
-static int clean_path(const char *text, size_t max, const struct place *at, char **ret_path)
+int setting_path(const char *text, size_t max, const struct place *at, char **ret_path)
 {
 	cleanup(free_ptr) char *path = NULL;
 	size_t length = 0;
@@ -182,7 +177,7 @@ static int clean_path(const char *text, size_t max, const struct place *at, char
 	escape_string(shown, sizeof(shown), text);
 	path = calloc(1, strlen(text) + 1);
 	if (!path)
-		return out_of_memory(at);
+		return setting_no_memory(at);
 	for (const char *p = text; *p;) {
 		size_t step = strcspn(p, "/");
 
@@ -208,47 +203,8 @@ static int clean_path(const char *text, size_t max, const struct place *at, char
 	return 0;
 }
 
-/* Where an entry of stage.in appears below /work: a relative one where it is, an absolute one under
- * its last name. */
-static const char *place_in_work(const char *path)
-{
-	return path[0] == '/' ? strrchr(path, '/') + 1 : path;
-}
-
-/* One entry of stage.in. */
-static int clean_stage(const char *text, const struct place *at, char **ret_path)
-{
-	cleanup(free_ptr) char *path = NULL;
-	const char *work;
-	int r;
-
-	if (text[0] == '\0')
-		return place_complain(at, false,
-				      "an empty path: name a folder or file, such as \"data\"");
-	r = clean_path(text, text[0] == '/' ? HOST_PATH_MAX : STAGING_PATH_MAX, at, &path);
-	if (r < 0)
-		return r;
-	if (path[0] == '\0' && text[0] == '/')
-		return place_complain(
-			at, false, "\"/\" would show the whole host: name what the kernel needs");
-	if (path[0] == '\0')
-		return place_complain(at, false,
-				      "\".\" would show everything beside the notebook, secrets "
-				      "included: name what the kernel needs, such as \"data\"");
-	work = place_in_work(path);
-	if (strcmp(work, "staging/in") == 0)
-		return place_complain(at, false, "staging/in is always staged: leave it out");
-	if (strcmp(work, "staging") == 0 || strcmp(work, "staging/out") == 0 ||
-	    strncmp(work, "staging/out/", 12) == 0)
-		return place_complain(at, false,
-				      "staging/out is where results go and cannot be staged");
-	*ret_path = steal_ptr(&path);
-	return 0;
-}
-
-/* The string at `index`, or NULL with `err` filled; moves `at` there. */
-static const char *list_string(const struct setting *setting, json_t *list, size_t index,
-			       struct place *at)
+const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
+				struct place *at)
 {
 	const json_t *value = json_array_get(list, index);
 
@@ -261,58 +217,15 @@ static const char *list_string(const struct setting *setting, json_t *list, size
 	return NULL;
 }
 
-static int check_list(const struct setting *setting, const json_t *value, const struct place *at,
-		      const char *sample)
+int setting_list(const struct setting *setting, const json_t *value, const struct place *at,
+		 const char *sample)
 {
 	if (!json_is_array(value))
 		return place_complain(at, false, "\"%s\" must be a list such as %s, not %s",
 				      setting->key, sample, setting_type_name(value));
-	if (json_array_size(value) > LIST_MAX)
+	if (json_array_size(value) > SETTING_LIST_MAX)
 		return place_complain(at, false, "\"%s\" has %zu entries, at most %d", setting->key,
-				      json_array_size(value), LIST_MAX);
-	return 0;
-}
-
-static int check_place(char **list, const char *path, const struct place *at)
-{
-	char shown[120];
-
-	for (size_t i = 0; list[i]; i++) {
-		if (strcmp(place_in_work(list[i]), place_in_work(path)) == 0) {
-			escape_string(shown, sizeof(shown), list[i]);
-			return place_complain(at, false,
-					      "it would take the place of \"%s\" in /work", shown);
-		}
-	}
-	return 0;
-}
-
-int setting_paths(const struct setting *setting, json_t *value, struct place *at, void *target)
-{
-	cleanup(setting_list_free_p) char **list = NULL;
-	int r;
-
-	r = check_list(setting, value, at, "[\"data\"]");
-	if (r < 0)
-		return r;
-	list = setting_list_new(json_array_size(value));
-	if (!list)
-		return out_of_memory(at);
-	for (size_t i = 0; i < json_array_size(value); i++) {
-		cleanup(free_ptr) char *path = NULL;
-		const char *text = list_string(setting, value, i, at);
-
-		if (!text)
-			return -EINVAL;
-		r = clean_stage(text, at, &path);
-		if (r < 0)
-			return r;
-		r = check_place(list, path, at);
-		if (r < 0)
-			return r;
-		list[i] = steal_ptr(&path);
-	}
-	list_replace(target, &list);
+				      json_array_size(value), SETTING_LIST_MAX);
 	return 0;
 }
 
@@ -329,7 +242,7 @@ int setting_directory(const struct setting *setting, json_t *value, struct place
 				"\"%s\" must be the absolute path of an interpreter's "
 				"folder, such as \"/opt/venvs/course\"",
 				setting->key);
-		r = clean_path(json_string_value(value), HOST_PATH_MAX, at, &path);
+		r = setting_path(json_string_value(value), SETTING_PATH_MAX, at, &path);
 		if (r < 0)
 			return r;
 		if (path[0] == '\0')
@@ -366,26 +279,26 @@ int setting_names(const struct setting *setting, json_t *value, struct place *at
 	cleanup(setting_list_free_p) char **list = NULL;
 	int r;
 
-	r = check_list(setting, value, at, "[\"LANG\", \"TZ\"]");
+	r = setting_list(setting, value, at, "[\"LANG\", \"TZ\"]");
 	if (r < 0)
 		return r;
 	list = setting_list_new(json_array_size(value));
 	if (!list)
-		return out_of_memory(at);
+		return setting_no_memory(at);
 	for (size_t i = 0; i < json_array_size(value); i++) {
-		const char *name = list_string(setting, value, i, at);
+		const char *name = setting_list_string(setting, value, i, at);
 
 		if (!name)
 			return -EINVAL;
 		if (!is_name(name))
 			return bad_name(at, false, name);
-		if (list_has(list, name))
+		if (setting_list_has(list, name))
 			return place_complain(at, false, "\"%s\" is listed twice", name);
 		list[i] = strdup(name);
 		if (!list[i])
-			return out_of_memory(at);
+			return setting_no_memory(at);
 	}
-	list_replace(target, &list);
+	setting_list_replace(target, &list);
 	return 0;
 }
 
@@ -403,7 +316,7 @@ int setting_assignments(const struct setting *setting, json_t *value, struct pla
 				      setting->key, setting_type_name(value));
 	list = setting_list_new(json_object_size(value));
 	if (!list)
-		return out_of_memory(at);
+		return setting_no_memory(at);
 	json_object_foreach(value, name, text)
 	{
 		at->path[2] = name;
@@ -421,8 +334,8 @@ int setting_assignments(const struct setting *setting, json_t *value, struct pla
 				"the value of \"%s\" is longer than a process may be given", name);
 		list[used] = format_string("%s=%s", name, json_string_value(text));
 		if (!list[used++])
-			return out_of_memory(at);
+			return setting_no_memory(at);
 	}
-	list_replace(target, &list);
+	setting_list_replace(target, &list);
 	return 0;
 }

@@ -27,8 +27,6 @@ int setting_count(const struct setting *setting, json_t *value, struct place *at
 /* A number of bytes, or "512M": digits and one of K, M, G, T, powers of 1024. The target is a
  * uint64_t. */
 int setting_size(const struct setting *setting, json_t *value, struct place *at, void *target);
-/* Things to stage: relative or absolute, without "..". The target is a char **, NULL-terminated. */
-int setting_paths(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* An absolute directory, or null for none. The target is a char *. */
 int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* Names of variables. The target is a char **, NULL-terminated. */
@@ -36,6 +34,23 @@ int setting_names(const struct setting *setting, json_t *value, struct place *at
 /* Names with their values. The target is a char ** of "NAME=VALUE", NULL-terminated. */
 int setting_assignments(const struct setting *setting, json_t *value, struct place *at,
 			void *target);
+
+/*
+ * For parsers elsewhere (stage_setting.c). A value that is a list of at most SETTING_LIST_MAX
+ * entries; `sample` is one, for the message. 0 or -EINVAL.
+ */
+#define SETTING_LIST_MAX 1024 /* each entry is a mount or a string on the kernel's stack */
+int setting_list(const struct setting *setting, const json_t *value, const struct place *at,
+		 const char *sample);
+/* Its string at `index` (lent), or NULL with the error filled; moves `at` there. */
+const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
+				struct place *at);
+/* Copies a path without its empty and "." steps (caller frees): "" is "." or "/". No "..", no "~"
+ * at the start, at most `max` bytes. 0, -EINVAL or -ENOMEM. */
+int setting_path(const char *text, size_t max, const struct place *at, char **ret_path);
+#define SETTING_PATH_MAX 4095 /* of a host path: PATH_MAX without its NUL */
+/* -ENOMEM with words. */
+int setting_no_memory(const struct place *at);
 
 /* A type for messages: "a string", "a list […]". */
 const char *setting_type_name(const json_t *value);
@@ -45,6 +60,9 @@ void setting_format_size(uint64_t bytes, char out[32]);
 /* A NULL-terminated list with room for `count` strings (caller frees with setting_list_free). NULL:
  * no memory. */
 char **setting_list_new(size_t count);
+bool setting_list_has(char **list, const char *text);
+/* Frees what `target` (a char ***) points to and puts the list there, which becomes NULL. */
+void setting_list_replace(void *target, char ***list);
 void setting_list_free(char **list); /* accepts NULL */
 DEFINE_CLEANUP(char **, setting_list_free)
 

@@ -5,7 +5,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "proxy/beside.h"
 #include "proxy/channel.h"
+#include "proxy/events.h"
+#include "proxy/hint.h"
 #include "proxy/limits.h"
 #include "sandbox/changes.h"
 #include "sandbox/log.h"
@@ -23,14 +26,17 @@ static void message_sent(void *arg)
 	message_free(arg);
 }
 
-static void remember_cell(struct session *session, struct iovec header)
+static void remember_cell(struct session *session, const struct passage *passage)
 {
+	const struct iovec header = passage->wire.signed_part[WIRE_HEADER];
 	char *copy = strndup(header.iov_base, header.iov_len);
 
+	hint_cells_add(&session->cells, passage->header.msg_id);
 	if (!copy)
 		return;
 	free(session->cell);
 	session->cell = copy;
+	events_say_early(session);
 }
 
 static void relay_inward(struct session *session, enum wall_channel channel,
@@ -46,7 +52,7 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 		return;
 	}
 	if (passage.verdict == GUARD_CELL)
-		remember_cell(session, passage.wire.signed_part[WIRE_HEADER]);
+		remember_cell(session, &passage);
 	if (passage.verdict == GUARD_URGENT)
 		session_resume(session);
 	if (strcmp(passage.header.msg_type, "shutdown_request") == 0)
@@ -162,8 +168,77 @@ static bool hold_result(struct session *session, const struct passage *passage,
 			    passage->signature);
 }
 
+/* Whether the results of earlier runs are seen inside. */
+static bool sees_results(const struct spec *spec)
+{
+	for (size_t i = 0; i < spec->overlay_count; i++)
+		if (strcmp(spec->overlays[i].target, INSIDE_OUT) == 0)
+			return true;
+	return false;
+}
+
+/* What there is to say of one place, or NULL. Caller frees. */
+static char *line_for(const struct session_plan *plan, struct hint_place *place)
+{
+	const bool whole = place->named == strlen(place->path);
+	size_t length = 0;
+	enum beside kind;
+
+	if (hint_is_known(plan->spec, plan->folder, place->path))
+		return NULL;
+	kind = beside_look(plan->folder, place->path, &length);
+	if (kind == BESIDE_NOTHING) {
+		if (whole && sees_results(plan->spec) &&
+		    beside_look(plan->spec->out, place->path, &length) == BESIDE_FILE)
+			return hint_result_line(place->path);
+		return NULL;
+	}
+	if (length > place->named) { /* a package is staged whole */
+		length = place->named;
+		kind = BESIDE_DIRECTORY;
+	}
+	place->path[length] = '\0';
+	if (plan->closed || hint_is_known(plan->spec, plan->folder, place->path))
+		return NULL;
+	return hint_line(place->path, kind);
+}
+
+/*
+ * The line that follows a cell's first error, or NULL: of what it names as missing, the first that
+ * is beside the notebook and was not staged. It goes to the clients alone.
+ */
+static struct wall_frame *make_hint(struct session *session, const struct passage *passage)
+{
+	const struct session_plan *plan = session->plan;
+	const struct iovec parent_raw = passage->wire.signed_part[WIRE_PARENT];
+	cleanup(free_ptr) char *line = NULL, *above = NULL;
+	struct header parent;
+	struct hint hint;
+	struct err err;
+
+	if (!plan->folder || !session->notice.channels ||
+	    header_parse(parent_raw, &parent, &err) < 0 ||
+	    !hint_cells_take(&session->cells, parent.msg_id) ||
+	    !hint_read(passage->wire.signed_part[WIRE_CONTENT], plan->folder, &hint))
+		return NULL;
+	for (size_t i = 0; i < hint.count && !line; i++)
+		line = line_for(plan, &hint.place[i]);
+	above = line ? strndup(parent_raw.iov_base, parent_raw.iov_len) : NULL;
+	return above ? notice_frame(&session->notice, above, line) : NULL;
+}
+
+/* Output goes out in order: behind what waits, or at once. */
+static int send_output(struct session *session, struct wall_frame *frame, size_t signature_part,
+		       const char *signature)
+{
+	if (holding_output(&session->holding, NULL, frame, signature_part, signature))
+		return 0;
+	return channels_send(session->channels, WALL_IOPUB, frame, signature_part, signature);
+}
+
 static void relay_outward(struct session *session, struct wall_frame *frame)
 {
+	struct wall_frame *hint = NULL;
 	struct passage passage = {.direction = GUARD_OUTWARD,
 				  .channel = (enum wall_channel)frame->channel,
 				  .parts = frame->parts,
@@ -186,12 +261,15 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 	if ((passage.verdict == GUARD_RESULT || passage.verdict == GUARD_STATUS) &&
 	    hold_result(session, &passage, frame))
 		return;
-	if (passage.channel == WALL_IOPUB &&
-	    holding_output(&session->holding, NULL, frame, passage.signature_part,
-			   passage.signature))
-		return;
-	code = channels_send(session->channels, passage.channel, frame, passage.signature_part,
-			     passage.signature);
+	if (passage.verdict == GUARD_ERROR)
+		hint = make_hint(session, &passage); /* before the frame is given away */
+	if (passage.channel == WALL_IOPUB)
+		code = send_output(session, frame, passage.signature_part, passage.signature);
+	else
+		code = channels_send(session->channels, passage.channel, frame,
+				     passage.signature_part, passage.signature);
+	if (hint)
+		(void)send_output(session, hint, SIZE_MAX, "");
 	if (code < 0 && (++session->lost_replies <= 10 || session->lost_replies % 1000 == 0))
 		log_warning("a reply was lost: %s (%u so far)",
 			    code == -ENOBUFS ? "its client is away and too many wait"

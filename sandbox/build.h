@@ -20,6 +20,7 @@ struct source;
 struct build {
 	const struct spec *spec; /* borrowed */
 	const char *work;	 /* host path of the directory behind /work; borrowed */
+	const char *directory;	 /* host path of the private directory, which holds it */
 	struct identity identity;
 
 	/* Made by the supervisor before the builder is forked. */
@@ -36,6 +37,10 @@ struct build {
 	int relay_program;	/* cellwall-relay, opened in the host's mount namespace */
 	struct source *sources; /* everything of the host that will be visible, in mount order */
 	size_t source_count;
+	bool overlays_out;  /* an overlay at INSIDE_OUT is to be tried, see overlay.h */
+	int upper, scratch; /* its layers in the private directory */
+	int copier;	    /* socket to the process that copies where there is no overlayfs */
+	pid_t copier_pid;
 	int root;    /* the new root: a tmpfs */
 	int sockets; /* a detached copy of the socket tmpfs, for the relay */
 	int proc;    /* the fresh /proc, whole */

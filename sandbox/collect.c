@@ -106,7 +106,7 @@ static bool out_of_time(const struct collector *c)
 bool collect_within_limits(struct collector *c, const struct seen_file *file, off_t size)
 {
 	const struct staging *staging = c->staging;
-	const bool known = file && file->brought;
+	const bool known = file && file->brought && !file->earlier;
 	const char *path = staging->walk.path;
 	uint64_t others = staging->seen.bytes - (known ? file->target.size : 0);
 
@@ -128,16 +128,6 @@ bool collect_within_limits(struct collector *c, const struct seen_file *file, of
 	return true;
 }
 
-static bool is_stub(const struct staging *staging, const struct stat *status)
-{
-	if (status->st_size != 0)
-		return false;
-	for (size_t i = 0; i < staging->stub_count; i++)
-		if (staging->stubs[i] == status->st_ino)
-			return true;
-	return false;
-}
-
 static void visit_file(struct collector *c)
 {
 	struct staging *staging = c->staging;
@@ -150,18 +140,23 @@ static void visit_file(struct collector *c)
 			       STAGING_PATH_MAX);
 		return;
 	}
-	if (walk_stat(&staging->walk, &status) < 0 || is_stub(staging, &status))
+	if (walk_stat(&staging->walk, &status) < 0 || places_has(staging, &status))
 		return;
 	file = seen_find(&staging->seen, staging->walk.path);
 	seen_source_of(&status, &source);
 	if (file && file->brought && seen_same_source(&source, &file->source) && !file->unsettled)
 		return;
-	if (c->survey) {
+	if (c->survey && !marks_is_given(staging, &status)) {
 		c->report.files++;
 		c->report.bytes += source.size;
-		return;
 	}
-	if (!collect_within_limits(c, file, status.st_size))
+	if (c->survey)
+		return;
+	if (!(file && file->brought) && marks_is_given(staging, &status))
+		return;
+	/* one that the host may have already is compared first: it counts only when it is new */
+	if (!collect_is_inner(staging->walk.path) &&
+	    !collect_within_limits(c, file, status.st_size))
 		return;
 	if (status.st_size > SMALL && !c->large) {
 		c->large_seen = true;
@@ -175,76 +170,139 @@ static void visit_file(struct collector *c)
 	result_bring(c, file);
 }
 
-static void visit_directory(struct collector *c)
+bool collect_is_inner(const char *path)
 {
-	struct walk *walk = &c->staging->walk;
-	int r;
+	return strncmp(path, COLLECT_INNER "/", strlen(COLLECT_INNER "/")) == 0;
+}
 
-	/* made again by whoever imports from it */
-	if (strcmp(walk->name, "__pycache__") == 0)
-		return;
-	r = walk_enter(walk);
-	switch (r) {
-	case 0:
-		changes_watch(&c->staging->changes, walk_here(walk)->fd);
-		return;
-	case -ENOENT:
-		return;
+#define IN_WORDS(number)    IN_WORDS_OF(number)
+#define IN_WORDS_OF(number) #number
+
+const char *collect_enter_refusal(int error)
+{
+	switch (error) {
 	case -EACCES:
-		collect_refuse(c, walk->path, "it cannot be read");
-		return;
+		return "it cannot be read";
 	case -EXDEV:
-		collect_refuse(c, walk->path, "another file system is mounted there");
-		return;
+		return "another file system is mounted there";
 	case -E2BIG:
-		collect_refuse(c, walk->path, "it is more than %d directories deep",
-			       STAGING_DEPTH_MAX);
-		return;
+		return "it is more than " IN_WORDS(STAGING_DEPTH_MAX) " directories deep";
 	case -ENAMETOOLONG:
-		collect_refuse(c, walk->path, "its path is longer than %d bytes", STAGING_PATH_MAX);
-		return;
-	case -ELOOP:
-	case -ENOTDIR:
-		c->report.left++; /* it became something else just now */
-		return;
+		return "its path is longer than " IN_WORDS(STAGING_PATH_MAX) " bytes";
 	default:
-		collect_fail(c, r, walk->path);
+		return NULL;
 	}
 }
 
-static void visit(struct collector *c)
+static void visit_directory(struct collector *c)
 {
 	struct walk *walk = &c->staging->walk;
-	const char *reason = name_refusal(walk->name);
+	const int r = walk_enter(walk);
+	const char *reason = r < 0 ? collect_enter_refusal(r) : NULL;
+
+	if (r == 0)
+		changes_watch(&c->staging->changes, walk_here(walk)->fd);
+	else if (reason)
+		collect_refuse(c, walk->path, "%s", reason);
+	else if (r == -ELOOP || r == -ENOTDIR)
+		c->report.left++; /* it became something else just now */
+	else if (r != -ENOENT)
+		collect_fail(c, r, walk->path);
+}
+
+/* overlayfs marks in its upper directory what was deleted of the lower one, see
+ * Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories". */
+static bool is_whiteout(struct walk *walk)
+{
 	struct stat status;
 
-	if (reason) {
-		collect_refuse(c, walk->path, "%s", reason);
-		return;
-	}
+	return walk->type == DT_CHR && collect_is_inner(walk->path) &&
+	       walk_stat(walk, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == 0;
+}
+
+/* By its type; what cannot be looked at is gone. */
+static enum collect_kind kind_of_type(struct walk *walk, const char **ret_reason)
+{
+	struct stat status;
+
 	if (walk->type == DT_UNKNOWN) {
 		if (walk_stat(walk, &status) < 0)
-			return;
+			return COLLECT_NOTHING;
 		walk->type = (unsigned char)IFTODT(status.st_mode);
 	}
 	switch (walk->type) {
 	case DT_REG:
+		return COLLECT_FILE;
+	case DT_DIR:
+		return COLLECT_DIRECTORY;
+	case DT_LNK:
+		*ret_reason = "it is a symbolic link";
+		return COLLECT_REFUSED;
+	case DT_FIFO:
+		*ret_reason = "it is a fifo";
+		return COLLECT_REFUSED;
+	case DT_SOCK:
+		*ret_reason = "it is a socket";
+		return COLLECT_REFUSED;
+	default:
+		*ret_reason = "it is a device";
+		return is_whiteout(walk) ? COLLECT_DELETED : COLLECT_REFUSED;
+	}
+}
+
+enum collect_kind collect_kind(struct staging *staging, const char **ret_reason)
+{
+	struct walk *walk = &staging->walk;
+	enum collect_kind kind;
+	const char *reason;
+
+	if (walk->depth == 1 && strncmp(walk->name, HISTORY_NAME, strlen(HISTORY_NAME)) == 0)
+		return COLLECT_NOTHING;
+	kind = kind_of_type(walk, ret_reason);
+	if (kind == COLLECT_DELETED || kind == COLLECT_NOTHING)
+		return kind;
+	if (name_is_cache(walk->name, staging->let_out) && kind == COLLECT_DIRECTORY)
+		return COLLECT_NOTHING;
+	reason = name_refusal(walk->name, staging->let_out);
+	if (!reason)
+		return kind;
+	*ret_reason = reason;
+	return COLLECT_REFUSED;
+}
+
+/* Once in a run: whoever deletes one result is told what that means for all. */
+static void say_deleted(struct collector *c)
+{
+	if (c->survey || c->staging->said_deleted || !c->refused)
+		return;
+	c->staging->said_deleted = true;
+	c->refused(c->arg, c->staging->walk.path,
+		   "it was deleted inside: nothing is ever deleted on the host");
+}
+
+static void visit(struct collector *c)
+{
+	const char *reason = NULL;
+
+	switch (collect_kind(c->staging, &reason)) {
+	case COLLECT_FILE:
+		/* overlayfs writes to the upper file without an event for who watches it */
+		if (collect_is_inner(c->staging->walk.path))
+			c->unseen = true;
 		visit_file(c);
 		return;
-	case DT_DIR:
+	case COLLECT_DIRECTORY:
 		visit_directory(c);
 		return;
-	case DT_LNK:
-		collect_refuse(c, walk->path, "it is a symbolic link");
+	case COLLECT_REFUSED:
+		collect_refuse(c, c->staging->walk.path, "%s", reason);
 		return;
-	case DT_FIFO:
-		collect_refuse(c, walk->path, "it is a fifo");
+	case COLLECT_DELETED:
+		say_deleted(c);
 		return;
-	case DT_SOCK:
-		collect_refuse(c, walk->path, "it is a socket");
-		return;
+	case COLLECT_NOTHING:
 	default:
-		collect_refuse(c, walk->path, "it is a device");
+		return;
 	}
 }
 
@@ -288,8 +346,7 @@ static void collector_init(struct collector *c, struct staging *staging)
 	memset(c, 0, sizeof(*c));
 	c->staging = staging;
 	c->out = -1;
-	c->look_max =
-		staging->max_files < UINT64_MAX / 8 ? staging->max_files * 4 + 4096 : UINT64_MAX;
+	c->look_max = staging_names_max(staging);
 }
 
 int staging_collect(struct staging *staging, int64_t deadline, staging_refused_fn *refused,
@@ -303,6 +360,7 @@ int staging_collect(struct staging *staging, int64_t deadline, staging_refused_f
 	c.refused = refused;
 	c.arg = arg;
 	c.err = err;
+	marks_read_given(staging);
 	changes_forget(&staging->changes);
 	r = walk_work(&c);
 	if (r == 0 && c.large_seen && !c.stop) {
@@ -313,7 +371,7 @@ int staging_collect(struct staging *staging, int64_t deadline, staging_refused_f
 		staging->swept = true;
 	close_fd(&c.out);
 	*ret_report = c.report;
-	ret_report->watched = !staging->changes.blind;
+	ret_report->watched = !staging->changes.blind && !c.unseen;
 	if (r < 0)
 		return err_set(err, r, "%s: %s", staging->work, strerrordesc_np(-r));
 	return c.failure;
@@ -326,6 +384,7 @@ int collect_survey(struct staging *staging, struct staging_report *ret_report, u
 
 	collector_init(&c, staging);
 	c.survey = true;
+	marks_read_given(staging);
 	r = walk_work(&c);
 	*ret_report = c.report;
 	*ret_other = c.others;

@@ -28,6 +28,7 @@ struct collector {
 	bool large_seen;
 	bool waited; /* for the tick */
 	bool survey;
+	bool unseen; /* a file is there that may change without an event */
 	uint64_t looked, look_max;
 	uint64_t others; /* refused names, said or not */
 };
@@ -50,6 +51,21 @@ struct result {
 	const char *moved;	  /* as why, when that is new */
 };
 
+/* What the present entry of the walk is to the collector. */
+enum collect_kind {
+	COLLECT_FILE,
+	COLLECT_DIRECTORY,
+	COLLECT_REFUSED, /* for a reason */
+	COLLECT_DELETED, /* a result of earlier that was deleted inside (overlayfs whiteout) */
+	COLLECT_NOTHING, /* no result, and nothing to say */
+};
+/* collect.c. `ret_reason` is set for COLLECT_REFUSED. */
+enum collect_kind collect_kind(struct staging *staging, const char **ret_reason);
+/* Why walk_enter failed with this, or NULL: it went or became something else just now, or an error.
+ */
+const char *collect_enter_refusal(int error);
+/* Is this path, relative to work/, below staging/out? */
+bool collect_is_inner(const char *path);
 /* collect.c: says that `path` stays inside, and why; once. */
 void collect_refuse(struct collector *c, const char *path, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

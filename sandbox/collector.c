@@ -65,6 +65,13 @@ static void refused(void *arg, const char *path, const char *reason)
 	send_words(arg, "refused", fields, 2);
 }
 
+static void flagged(void *arg, const char *path, const char *reason)
+{
+	const char *const fields[] = {path, reason};
+
+	send_words(arg, "flagged", fields, 2);
+}
+
 static bool word_waits(const struct collector *collector)
 {
 	struct pollfd watch = {.fd = collector->socket, .events = POLLIN};
@@ -110,8 +117,11 @@ static void finish(struct collector *collector)
 	struct staging_report total = {0};
 	struct err err = {0};
 	char text[1024];
-	int r = slice(collector, now_ms() + COLLECT_MS, &total, &err);
+	int r;
 
+	if (staging_history_back(collector->staging, &err) < 0)
+		notice(collector, err.text);
+	r = slice(collector, now_ms() + COLLECT_MS, &total, &err);
 	if (r < 0) {
 		(void)snprintf(text, sizeof(text), "results stay in %s: %s", directory, err.text);
 		notice(collector, text);
@@ -177,6 +187,7 @@ _Noreturn void collector_main(int socket, int lifeline, struct staging *staging)
 	struct collector collector = {.socket = socket, .lifeline = lifeline, .staging = staging};
 
 	prepare(lifeline);
+	staging_on_flagged(staging, flagged, &collector);
 	for (;;) {
 		struct pollfd watch[] = {{.fd = lifeline}, {.fd = socket, .events = POLLIN}};
 
@@ -199,8 +210,10 @@ static void found(void *arg, const char *directory, const char *out,
 	if (report->files == 0)
 		return;
 	(void)snprintf(text, sizeof(text),
-		       "%" PRIu64 " files of an earlier kernel that ended abruptly are now in %s",
-		       report->files, out);
+		       "%" PRIu64
+		       " files that an earlier kernel could not bring out are now in %s%s",
+		       report->files, out,
+		       report->flagged ? ", some of them of types that run code when opened" : "");
 	notice(collector, text);
 }
 

@@ -4,8 +4,8 @@
  * runs foreign code; what it reads it reads through staging.h.
  *
  * Words on its socket (packets of status.h): to it "collect SEQ", "final" and "discard"; from it
- * "collected SEQ FILES BYTES LEFT WATCHED", "refused PATH REASON", "notice TEXT", "done FILES BYTES
- * LEFT" (answer to final) and "discarded".
+ * "collected SEQ FILES BYTES LEFT WATCHED", "refused PATH REASON", "flagged PATH REASON", "notice
+ * TEXT", "done FILES BYTES LEFT" (answer to final) and "discarded".
  */
 #ifndef SANDBOX_COLLECTOR_H
 #define SANDBOX_COLLECTOR_H

@@ -319,28 +319,28 @@ void copy_sweep(int directory, const struct timespec *before)
 	closedir(entries);
 }
 
-int copy_compare(int a, int b, off_t size, int64_t deadline)
+int copy_compare(int a, int b, off_t size, off_t *at, int64_t deadline)
 {
 	cleanup(free_ptr) char *buffer = malloc(2 * BUFFER_SIZE);
 
 	if (!buffer)
 		return -ENOMEM;
-	for (off_t at = 0; at < size;) {
-		ssize_t got = pread(a, buffer, BUFFER_SIZE, at);
+	while (*at < size) {
+		ssize_t got = pread(a, buffer, BUFFER_SIZE, *at);
 		ssize_t other;
 
-		if (deadline && now_ms() >= deadline)
-			return -ETIME;
 		if (got < 0)
 			return -errno;
 		if (got == 0)
 			return 0;
-		other = pread(b, buffer + BUFFER_SIZE, (size_t)got, at);
+		other = pread(b, buffer + BUFFER_SIZE, (size_t)got, *at);
 		if (other < 0)
 			return -errno;
 		if (other != got || memcmp(buffer, buffer + BUFFER_SIZE, (size_t)got) != 0)
 			return 0;
-		at += got;
+		*at += got;
+		if (deadline && *at < size && now_ms() >= deadline)
+			return -ETIME;
 	}
 	return 1;
 }

@@ -68,8 +68,11 @@ int copy_commit(struct copy *copy, int directory, const char *name, bool replace
  */
 void copy_sweep(int directory, const struct timespec *before);
 
-/* Are the first `size` bytes of both the same? 1, 0, -ETIME or a negative errno. */
-int copy_compare(int a, int b, off_t size, int64_t deadline);
+/*
+ * Are the bytes from `at` to `size` of both the same? 1, 0, or -ETIME with `at` set to go on from,
+ * or another negative errno.
+ */
+int copy_compare(int a, int b, off_t size, off_t *at, int64_t deadline);
 
 /* Has somebody got this file, opened by us read-only, open for writing or mapped shared and
  * writable? */

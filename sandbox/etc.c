@@ -51,6 +51,14 @@ static const struct etc_entry entries[] = {
 	 "_cellwall()\n"
 	 "del _cellwall\n"},
 
+	/* Where the input history is kept: by itself in the home, which ends with the kernel. */
+	{"/etc/ipython/ipython_config.py",
+	 "import os\n"
+	 "\n"
+	 "c = get_config()\n"
+	 "if os.environ.get(\"CELLWALL_HISTORY\"):\n"
+	 "    c.HistoryManager.hist_file = os.environ[\"CELLWALL_HISTORY\"]\n"},
+
 	/* The dynamic linker: libraries outside its built-in path (Debian's BLAS, CUDA,
 	   /usr/local). */
 	{"/etc/ld.so.cache", NULL},

@@ -146,8 +146,9 @@ void hear_collector(struct supervisor *supervisor, enum supervisor_fd which)
 			(void)parse_u64(said.field[i], UINT64_MAX, &supervisor->results[i]);
 	} else {
 		/* As many of these as the kernel makes files: the answers alone must arrive. */
-		bool droppable =
-			strcmp(said.word, "refused") == 0 || strcmp(said.word, "notice") == 0;
+		bool droppable = strcmp(said.word, "refused") == 0 ||
+				 strcmp(said.word, "flagged") == 0 ||
+				 strcmp(said.word, "notice") == 0;
 
 		supervisor_say(supervisor, droppable, said.word, said.field, said.fields);
 	}

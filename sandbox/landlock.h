@@ -1,5 +1,5 @@
 /*
- * landlock: a second lock on the files that the mount namespace shows (landlock(7)).
+ * landlock: a second lock on the files that the mount namespace shows.
  *
  * What the kernel may read and write is said once more, by hierarchy: should a mount be wrong, a
  * directory of the host be reachable through a descriptor or a link, or the mount namespace have a
@@ -13,12 +13,6 @@
 #include "sandbox/base.h"
 
 struct build;
-
-/* The least ABI that is used: with 1 no file could be moved between directories (Linux 5.19). */
-#define LANDLOCK_LEAST 2
-
-/* The system's ABI version, 0 when it has none (or none that is used). */
-int landlock_abi(void);
 
 /* Stage of the kernel, after all mounts. Returns 0, also where there is no Landlock. */
 int landlock_kernel(struct build *build, struct err *err);

@@ -17,6 +17,7 @@
 #include "sandbox/log.h"
 #include "sandbox/mounts.h"
 #include "sandbox/network.h"
+#include "sandbox/overlay.h"
 #include "sandbox/proc.h"
 #include "sandbox/rlimit.h"
 #include "sandbox/sources.h"
@@ -43,12 +44,15 @@ static const struct stage {
 } stages[] = {
 	/* While the host's files are still the host's. */
 	{BUILD_BUILDER, "mounts", sources_open},
+	{BUILD_BUILDER, "overlay", overlay_prepare},
 	{BUILD_BUILDER, "namespaces", userns_enter},
 	{BUILD_BUILDER, "mounts", mounts_private},
 	{BUILD_BUILDER, "mounts", sources_enter},
+	{BUILD_BUILDER, "overlay", overlay_open},
 	/* Not before: root without CAP_SYS_ADMIN reads its own directories as their owner only. */
 	{BUILD_BUILDER, "namespaces", userns_become},
 	{BUILD_BUILDER, "mounts", mounts_build},
+	{BUILD_BUILDER, "overlay", overlay_build},
 	{BUILD_BUILDER, "network", network_up},
 	{BUILD_BUILDER, "network", network_name},
 	{BUILD_BUILDER, "keyring", builder_keyring},

@@ -260,9 +260,7 @@ static int make_place(int parent, const char *name, bool directory)
 	return 0;
 }
 
-/* Opens `target` below the new root, making what is missing. Returns an O_PATH descriptor or a
- * negative errno. */
-static int open_place(int root, const char *target, bool directory)
+int mounts_place(int root, const char *target, bool directory)
 {
 	char path[PATH_MAX];
 	size_t length = strlen(target);
@@ -340,7 +338,7 @@ static int attach_new(struct build *build, const struct place *place, struct err
 
 	if (mount < 0)
 		return mount;
-	at = open_place(build->root, place->target, true);
+	at = mounts_place(build->root, place->target, true);
 	if (at < 0)
 		return err_set(err, at, "cannot make it: %s", strerrordesc_np(-at));
 	if (mounts_attach(mount, at, err) < 0)
@@ -409,7 +407,7 @@ static int make_etc_links(struct build *build, struct err *err)
 		parent = strndup(entry->path, (size_t)(strrchr(entry->path, '/') - entry->path));
 		if (!parent)
 			return err_set(err, -ENOMEM, "out of memory");
-		made = open_place(build->root, parent, true);
+		made = mounts_place(build->root, parent, true);
 		r = made < 0 ? made : make_link(build->root, text, entry->path);
 		if (r < 0)
 			return err_set(err, r, "cannot make %s: %s", entry->path,
@@ -440,7 +438,7 @@ static int attach_source(struct build *build, struct source *source, struct err 
 	if (source->kind == SOURCE_GIVEN && reserved(source->target))
 		return err_set(err, -EINVAL, "cannot bind %s at %s: that place is taken",
 			       source->path, source->target);
-	at = open_place(build->root, source->target, source->directory);
+	at = mounts_place(build->root, source->target, source->directory);
 	if (at == -EROFS)
 		return err_set(err, at,
 			       "cannot bind %s at %s: it does not exist in the read-only tree that "
@@ -489,7 +487,10 @@ int mounts_build(struct build *build, struct err *err)
 	    etc_build(build->root, err) < 0 || make_etc_links(build, err) < 0)
 		return err->code;
 	for (size_t i = 0; i < build->source_count; i++) {
-		if (build->sources[i].fd >= 0 && attach_source(build, &build->sources[i], err) < 0)
+		struct source *source = &build->sources[i];
+
+		if (source->fd >= 0 && source->kind < SOURCE_LOWER &&
+		    attach_source(build, source, err) < 0)
 			return err->code;
 	}
 	return write_connection(build, err);

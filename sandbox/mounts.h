@@ -33,6 +33,9 @@ int mounts_open(int root, const char *path, int flags);
  * `attributes` of fsmount(2). Returns a descriptor or a negative errno.
  */
 int mounts_new(const char *type, const char *const *options, unsigned attributes, struct err *err);
+/* Opens `target` below the new root `root`, making what is missing in our own tmpfs mounts. Returns
+ * an O_PATH descriptor or a negative errno; -EROFS: it would have to be made in a bind. */
+int mounts_place(int root, const char *target, bool directory);
 /* Attaches a detached mount to what `place` (O_PATH) is open on. */
 int mounts_attach(int mount, int place, struct err *err);
 

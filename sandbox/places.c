@@ -12,11 +12,11 @@
 
 #include "sandbox/staging_parts.h"
 
+#define ORIGINS_MAX ((size_t)8 * 1024 * 1024) /* more than a spec has */
 /* More than a mount namespace takes mounts (fs.mount-max is 100,000). */
 #define STUBS_MAX 131072
 
-/* Makes or opens one level of a place in work/. */
-static int place_directory(const struct staging *staging, int parent, const char *name, gid_t group)
+int places_directory(const struct staging *staging, int parent, const char *name, gid_t group)
 {
 	cleanup(close_fd) int fd = -1;
 	bool fresh = mkdirat(parent, name, 0755) == 0;
@@ -103,7 +103,7 @@ int staging_place(struct staging *staging, const char *relative, bool directory,
 			r = place_file(staging, parent, name, status.st_gid);
 			break;
 		}
-		next = place_directory(staging, parent, name, status.st_gid);
+		next = places_directory(staging, parent, name, status.st_gid);
 		if (next < 0) {
 			r = next;
 			break;
@@ -128,4 +128,36 @@ int places_read(struct staging *staging, struct err *err)
 		if (add_stub(staging, inode) < 0)
 			return err_set(err, -ENOMEM, "places: too many");
 	return 0;
+}
+
+bool places_has(const struct staging *staging, const struct stat *status)
+{
+	if (status->st_size != 0)
+		return false;
+	for (size_t i = 0; i < staging->stub_count; i++)
+		if (staging->stubs[i] == status->st_ino)
+			return true;
+	return false;
+}
+
+int staging_note(struct staging *staging, const char *relative, const char *source)
+{
+	cleanup(close_fd) int fd =
+		openat(staging->fd, "origins",
+		       O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = write_full(fd, relative, strlen(relative) + 1);
+	return r < 0 ? r : write_full(fd, source, strlen(source) + 1);
+}
+
+int places_origins(const struct staging *staging, char **ret_text, size_t *ret_size)
+{
+	*ret_text = NULL;
+	*ret_size = 0;
+	if (faccessat(staging->fd, "origins", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		return 0;
+	return read_file(staging->fd, "origins", ORIGINS_MAX, ret_text, ret_size, NULL);
 }

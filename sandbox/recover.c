@@ -43,7 +43,7 @@ static void note(struct recovery *recovery, int error, const struct err *err)
 		*recovery->err = *err;
 }
 
-static bool is_id(const char *name)
+bool recover_is_id(const char *name)
 {
 	return strlen(name) == STAGING_ID && strspn(name, "0123456789abcdef") == STAGING_ID;
 }
@@ -72,10 +72,10 @@ static void remove_remains(struct recovery *recovery, const char *name)
 	if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
 		return;
 	/* one in the making may not have its lock yet; one with its final name has lost it again */
-	if (lock < 0 && !is_id(name) && time(NULL) - status.st_mtim.tv_sec < UNFINISHED_AGE)
+	if (lock < 0 && !recover_is_id(name) && time(NULL) - status.st_mtim.tv_sec < UNFINISHED_AGE)
 		return;
 	/* it may have been finished since the look that brought us here */
-	if (is_id(name) && faccessat(fd, "out", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (recover_is_id(name) && faccessat(fd, "out", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
 	if (tree_empty(fd) == 0)
 		unlinkat(recovery->state_fd, name, AT_REMOVEDIR);
@@ -113,6 +113,7 @@ static int bring_in(struct recovery *recovery, struct staging *staging)
 		r = staging_collect(staging, 0, count_refusal, recovery, &report, &err);
 		all.files += report.files;
 		all.bytes += report.bytes;
+		all.flagged += report.flagged;
 		all.left = report.left;
 		if (r < 0 || report.left == 0)
 			break;
@@ -140,18 +141,19 @@ static void recover_one(struct recovery *recovery, const char *name)
 		return;
 	}
 	r = staging_open(path, recovery->max_bytes, recovery->max_files, &staging, &err);
+	if (r == 0 && recovery->out && !same_place(recovery->out, staging_out(staging)) &&
+	    !is_empty(staging))
+		return;
 	if (r == -ENOENT)
 		remove_remains(recovery, name);
 	else if (r < 0 && r != -EBUSY)
 		note(recovery, r, &err);
 	if (r < 0)
 		return;
-	if (!is_empty(staging)) {
-		if (recovery->out && !same_place(recovery->out, staging_out(staging)))
-			return;
-		if (bring_in(recovery, staging) < 0)
-			return;
-	}
+	/* what another kernel kept since is newer: that is no failure */
+	(void)staging_history_back(staging, NULL);
+	if (!is_empty(staging) && bring_in(recovery, staging) < 0)
+		return;
 	r = staging_remove(staging, &err);
 	if (r < 0)
 		note(recovery, r, &err);
@@ -186,7 +188,7 @@ int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint
 		return r;
 	recovery.state_fd = dirfd(entries);
 	while ((entry = readdir(entries))) {
-		if (is_id(entry->d_name))
+		if (recover_is_id(entry->d_name))
 			recover_one(&recovery, entry->d_name);
 		else if (strncmp(entry->d_name, STAGING_NEW, strlen(STAGING_NEW)) == 0)
 			remove_remains(&recovery, entry->d_name);
@@ -195,7 +197,7 @@ int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint
 	return recovery.first;
 }
 
-static bool is_held(int state, const char *name)
+bool recover_is_held(int state, const char *name)
 {
 	cleanup(close_fd) int fd = tree_step(state, name, O_RDONLY | O_DIRECTORY);
 	cleanup(close_fd) int lock =
@@ -218,7 +220,7 @@ int staging_survey(const char *state, staging_info_fn *info, void *arg, struct e
 		struct staging_info one = {0};
 		struct staging_report report = {0};
 
-		if (!is_id(entry->d_name))
+		if (!recover_is_id(entry->d_name))
 			continue;
 		path = path_join(state, entry->d_name);
 		r = path ? staging_peek(path, &staging, first ? NULL : err) : -ENOMEM;
@@ -230,7 +232,7 @@ int staging_survey(const char *state, staging_info_fn *info, void *arg, struct e
 			continue;
 		one.directory = staging_directory(staging);
 		one.out = staging_out(staging);
-		one.held = is_held(dirfd(entries), entry->d_name);
+		one.held = recover_is_held(dirfd(entries), entry->d_name);
 		one.files = report.files;
 		one.bytes = report.bytes;
 		info(arg, &one);

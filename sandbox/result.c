@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "sandbox/collect.h"
+#include "sandbox/names.h"
 
 void partial_drop(struct partial *partial)
 {
@@ -112,7 +113,8 @@ static int open_result(struct collector *c, struct result *result)
 		collect_refuse(c, path, "it belongs to somebody else");
 		return 1;
 	}
-	if (!collect_within_limits(c, result->file, result->status.st_size))
+	if (!collect_is_inner(path) &&
+	    !collect_within_limits(c, result->file, result->status.st_size))
 		return 1;
 	seen_source_of(&result->status, &result->source);
 	result->again = result->file && result->file->brought &&
@@ -158,14 +160,33 @@ static int remember(struct collector *c, struct result *result, const struct see
 	if (!file)
 		return -ENOMEM;
 	/* a record that could not be written costs a comparison after a crash */
-	(void)seen_store(&c->staging->seen, file, &result->source, target, result->beside,
-			 result->unsettled);
+	if (result->equal)
+		(void)seen_store_earlier(&c->staging->seen, file, &result->source, target,
+					 result->beside, result->unsettled);
+	else
+		(void)seen_store(&c->staging->seen, file, &result->source, target, result->beside,
+				 result->unsettled);
 	if (result->moved && !result->equal && c->refused) {
 		snprintf(reason, sizeof(reason), "it is beside as \"%s\": %s",
 			 escape_string(name, sizeof(name), result->target), result->moved);
 		c->refused(c->arg, c->staging->walk.path, reason);
 	}
 	return 0;
+}
+
+/* Once per path; result->file is known by now. */
+static void flag(struct collector *c, struct result *result)
+{
+	const char *reason = name_flag(result->target, result->status.st_mode);
+
+	if (!reason)
+		return;
+	c->report.flagged++;
+	if (result->file->flagged)
+		return;
+	result->file->flagged = true;
+	if (c->staging->flagged)
+		c->staging->flagged(c->staging->flagged_arg, c->staging->walk.path, reason);
 }
 
 /*
@@ -223,7 +244,9 @@ static int commit(struct collector *c, struct result *result, struct copy *copy)
 		return r;
 	c->report.files++;
 	c->report.bytes += (uint64_t)status.st_size;
-	return remember(c, result, &target);
+	r = remember(c, result, &target);
+	flag(c, result);
+	return r;
 }
 
 /* Copies an opened result. Returns 0, 1 when it waits for a later turn or was refused, or a
@@ -293,7 +316,7 @@ void result_bring(struct collector *c, struct seen_file *file)
 		r = target_choose(c, &result, c->staging->walk.name);
 	if (r == 0 && result.equal)
 		r = remember(c, &result, &result.found);
-	else if (r == 0)
+	else if (r == 0 && collect_within_limits(c, file, result.status.st_size))
 		r = copy_result(c, &result);
 	close_fd(&result.in);
 	reason = r < 0 ? refusal_of(r) : NULL;

@@ -17,9 +17,12 @@ struct journal_record {
 	struct seen_source source;
 	struct seen_target target, before;
 	uint32_t beside;
-	uint32_t unsettled;
+	uint32_t flags;
 	uint64_t check; /* SipHash of all before: a torn record is no record */
 };
+
+#define FLAG_UNSETTLED 1u
+#define FLAG_EARLIER   2u
 
 static uint64_t rotate(uint64_t word, unsigned int by)
 {
@@ -184,6 +187,22 @@ static uint64_t record_check(const struct seen *seen, const struct journal_recor
 	return sip_hash(seen->key, record, offsetof(struct journal_record, check));
 }
 
+static void count(struct seen *seen, const struct seen_file *file)
+{
+	if (file->earlier)
+		return;
+	seen->files++;
+	seen->bytes += file->target.size;
+}
+
+static void discount(struct seen *seen, const struct seen_file *file)
+{
+	if (file->earlier)
+		return;
+	seen->files--;
+	seen->bytes -= file->target.size;
+}
+
 static int restore(struct seen *seen, const struct journal_record *record)
 {
 	struct seen_file *file = add(seen, NULL, record->hash);
@@ -194,11 +213,11 @@ static int restore(struct seen *seen, const struct journal_record *record)
 	file->target = record->target;
 	file->before = record->before;
 	file->beside = record->beside;
-	file->unsettled = record->unsettled != 0;
+	file->unsettled = (record->flags & FLAG_UNSETTLED) != 0;
+	file->earlier = (record->flags & FLAG_EARLIER) != 0;
 	file->brought = true;
 	file->slot = seen->slots;
-	seen->files++;
-	seen->bytes += record->target.size;
+	count(seen, file);
 	return 0;
 }
 
@@ -270,7 +289,7 @@ static int write_record(struct seen *seen, const struct seen_file *file)
 	record.target = file->target;
 	record.before = file->before;
 	record.beside = file->beside;
-	record.unsettled = file->unsettled;
+	record.flags = (file->unsettled ? FLAG_UNSETTLED : 0) | (file->earlier ? FLAG_EARLIER : 0);
 	record.check = record_check(seen, &record);
 	wrote = pwrite(seen->journal, &record, sizeof(record), record_offset(file->slot));
 	if (wrote < 0)
@@ -278,24 +297,43 @@ static int write_record(struct seen *seen, const struct seen_file *file)
 	return wrote == (ssize_t)sizeof(record) ? 0 : -ENOSPC;
 }
 
-int seen_intend(struct seen *seen, struct seen_file *file, const struct seen_target *target,
-		uint32_t beside, const struct seen_target *replaced)
+/* What seen_intend does, but for writing it. */
+static void set_target(struct seen *seen, struct seen_file *file, const struct seen_target *target,
+		       uint32_t beside, bool earlier)
 {
-	if (!file->brought) {
+	if (file->brought) {
+		discount(seen, file);
+		/* what is left of it under another name stays, and stays counted */
+		if (!file->earlier && file->beside != beside)
+			seen->bytes += file->target.size;
+	} else {
 		file->brought = true;
 		file->slot = seen->slots++;
-		seen->files++;
 		seen->refused--;
-	} else if (file->beside == beside) {
-		seen->bytes -= file->target.size;
 	}
-	seen->bytes += target->size;
 	memset(&file->before, 0, sizeof(file->before));
-	if (replaced)
-		file->before = *replaced;
 	memset(&file->source, 0, sizeof(file->source));
 	file->target = *target;
 	file->beside = beside;
+	file->earlier = earlier;
+	count(seen, file);
+}
+
+int seen_intend(struct seen *seen, struct seen_file *file, const struct seen_target *target,
+		uint32_t beside, const struct seen_target *replaced)
+{
+	set_target(seen, file, target, beside, false);
+	if (replaced)
+		file->before = *replaced;
+	return write_record(seen, file);
+}
+
+static int store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
+		 bool unsettled)
+{
+	memset(&file->before, 0, sizeof(file->before));
+	file->source = *source;
+	file->unsettled = unsettled;
 	return write_record(seen, file);
 }
 
@@ -303,11 +341,18 @@ int seen_store(struct seen *seen, struct seen_file *file, const struct seen_sour
 	       const struct seen_target *target, uint32_t beside, bool unsettled)
 {
 	if (!file->brought || file->beside != beside || !seen_same_target(&file->target, target))
-		(void)seen_intend(seen, file, target, beside, NULL);
-	memset(&file->before, 0, sizeof(file->before));
-	file->source = *source;
-	file->unsettled = unsettled;
-	return write_record(seen, file);
+		set_target(seen, file, target, beside, false);
+	return store(seen, file, source, unsettled);
+}
+
+int seen_store_earlier(struct seen *seen, struct seen_file *file, const struct seen_source *source,
+		       const struct seen_target *target, uint32_t beside, bool unsettled)
+{
+	if (!file->brought)
+		set_target(seen, file, target, beside, true);
+	else if (file->beside != beside || !seen_same_target(&file->target, target))
+		set_target(seen, file, target, beside, file->earlier);
+	return store(seen, file, source, unsettled);
 }
 
 bool seen_is_ours(const struct seen_file *file, const struct seen_target *there)

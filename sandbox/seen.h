@@ -48,6 +48,8 @@ struct seen_file {
 	bool unsettled;	 /* the time stamp cannot tell it from a later version: compare */
 	bool reported;	 /* refused is said once per path */
 	bool announced;	 /* and so is that it is still open */
+	bool flagged;	 /* and so is that it may run code */
+	bool earlier;	 /* brought, but by somebody else: the host had this content before */
 };
 
 struct seen {
@@ -56,7 +58,8 @@ struct seen {
 	uint64_t key[2];
 	int journal; /* -1: in memory only */
 	uint32_t slots;
-	uint64_t files, bytes; /* brought out in this run, and how large they are together */
+	uint64_t files, bytes; /* brought out in this run, and how large they are together; without
+				* what was there earlier */
 	uint64_t refused;      /* entries that were never brought */
 };
 
@@ -83,6 +86,9 @@ int seen_intend(struct seen *seen, struct seen_file *file, const struct seen_tar
 /* Records that `file` was brought out. Returns as seen_intend. */
 int seen_store(struct seen *seen, struct seen_file *file, const struct seen_source *source,
 	       const struct seen_target *target, uint32_t beside, bool unsettled);
+/* Records that the host had this content already: ours to replace later, but no result. */
+int seen_store_earlier(struct seen *seen, struct seen_file *file, const struct seen_source *source,
+		       const struct seen_target *target, uint32_t beside, bool unsettled);
 /* Is this file of the host the one we left there? */
 bool seen_is_ours(const struct seen_file *file, const struct seen_target *there);
 

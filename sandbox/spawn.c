@@ -83,7 +83,30 @@ static int place_stages(struct staging *staging, const struct spec *spec, struct
 				  S_ISDIR(status.st_mode), err);
 		if (r < 0)
 			return err_wrap(err, "%s", stage->target);
+		r = staging_note(staging, stage->target + sizeof(INSIDE_WORK), stage->source);
+		if (r < 0)
+			return err_set(err, r, "%s: %s", stage->target, strerrordesc_np(-r));
 	}
+	return 0;
+}
+
+/* Everything that is in the private directory before the kernel runs. */
+static int fill(struct supervisor *supervisor, struct staging *staging, struct err *err)
+{
+	const struct spec *spec = &supervisor->spec;
+	struct err problem = {0};
+	char text[sizeof(problem.text) + 64];
+	int r = place_stages(staging, spec, err);
+
+	if (r < 0)
+		return r;
+	r = staging_let_out(staging, spec->out_names);
+	if (r < 0)
+		return err_set(err, r, "names that are let out: %s", strerrordesc_np(-r));
+	if (!spec->history || staging_history(staging, spec->history, &problem) == 0)
+		return 0;
+	(void)snprintf(text, sizeof(text), "this kernel keeps no input history: %s", problem.text);
+	supervisor_tell(supervisor, "notice", text, NULL);
 	return 0;
 }
 
@@ -99,7 +122,7 @@ static int make_private_directory(struct supervisor *supervisor, struct staging 
 
 	if (r < 0)
 		return r;
-	r = place_stages(staging, spec, err);
+	r = fill(supervisor, staging, err);
 	supervisor->work = strdup(staging_work(staging));
 	if (r == 0 && !supervisor->work)
 		r = err_set(err, -ENOMEM, "out of memory");
@@ -202,6 +225,9 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 		.control = -1,
 		.output = -1,
 		.relay_program = -1,
+		.upper = -1,
+		.scratch = -1,
+		.copier = -1,
 		.root = -1,
 		.sockets = -1,
 		.proc = -1,

@@ -5,7 +5,8 @@
  * renamed), and it goes in an order that leaves no doubt either: its file "out" first, so that one
  * without it holds nothing that anybody waits for. Besides lock, out and work/ it holds "limits"
  * (what the run allowed, for a recovery that is told no other), "places" (the inodes of empty files
- * that mounts cover) and "written" (see seen.h).
+ * that mounts cover), "origins" (what is staged where), "let_out" and "given" (see marks.c),
+ * "history" (see history.c) and "written" (see seen.h).
  */
 #include "sandbox/staging.h"
 
@@ -51,6 +52,9 @@ struct staging *staging_free(struct staging *staging)
 	if (!staging)
 		return NULL;
 	partial_drop(&staging->partial);
+	comparison_drop(&staging->comparison);
+	marks_done(staging);
+	free(staging->history);
 	walk_done(&staging->walk);
 	seen_done(&staging->seen);
 	free(staging->stubs);
@@ -79,6 +83,12 @@ const char *staging_work(const struct staging *staging)
 const char *staging_out(const struct staging *staging)
 {
 	return staging->out;
+}
+
+void staging_on_flagged(struct staging *staging, staging_refused_fn *flagged, void *arg)
+{
+	staging->flagged = flagged;
+	staging->flagged_arg = arg;
 }
 
 int staging_changes(const struct staging *staging)
@@ -198,7 +208,7 @@ static int open_journal(struct staging *staging, struct err *err)
 	if (fd < 0)
 		return err_errno(err, "written");
 	staging->leases = has_leases(staging);
-	r = seen_journal(&staging->seen, fd, staging->max_files);
+	r = seen_journal(&staging->seen, fd, staging_names_max(staging));
 	return r < 0 ? err_set(err, r, "written: %s", strerrordesc_np(-r)) : 0;
 }
 
@@ -360,13 +370,17 @@ static int load(struct staging *staging, bool locked, struct err *err)
 	if (r == 0)
 		r = places_read(staging, err);
 	if (r == 0)
+		r = marks_read_let_out(staging, err);
+	if (r == 0)
+		r = history_read(staging, err);
+	if (r == 0)
 		r = open_work(staging, err);
 	if (r < 0)
 		return r;
 	if (locked)
 		return open_journal(staging, err);
 	fd = openat(staging->fd, "written", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? 0 : seen_peek(&staging->seen, fd, staging->max_files);
+	return fd < 0 ? 0 : seen_peek(&staging->seen, fd, staging_names_max(staging));
 }
 
 static int open_any(const char *directory, bool locked, uint64_t max_bytes, uint64_t max_files,

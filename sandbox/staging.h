@@ -6,7 +6,7 @@
  *   lock    an empty file, flock(2)ed for as long as somebody works with the directory
  *   out     one line: the absolute path of the staging/out directory its results belong to
  *   work/   what the kernel sees as /work (owned by the kernel's uid), with staging/out in it
- * and limits, places and written, for a later recovery (see staging.c).
+ * and limits, places, written and others, for a later recovery (see staging.c).
  *
  * The collector runs on the trusted side, outside the sandbox, over a tree that a hostile kernel
  * changes while it is read. It opens every step with openat2(2)
@@ -19,20 +19,23 @@
 #define SANDBOX_STAGING_H
 
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "sandbox/base.h"
 
 #define STAGING_DEPTH_MAX 64   /* directories below /work */
 #define STAGING_PATH_MAX  1024 /* bytes of a path relative to /work */
+#define HISTORY_MAX	  ((uint64_t)64 * 1024 * 1024)
 
 struct staging;
 
 struct staging_report {
 	uint64_t files; /* brought out by this call */
 	uint64_t bytes;
-	uint64_t left; /* seen but not brought out: out of time, or still changing */
-	bool watched;  /* all that was seen is: see staging_changes */
+	uint64_t left;	  /* seen but not brought out: out of time, or still changing */
+	uint64_t flagged; /* of the files, those that may run code when they are opened */
+	bool watched;	  /* all that was seen is: see staging_changes */
 };
 
 /* Called once per refused path (raw bytes, relative to /work, NUL-terminated) with a reason in
@@ -67,12 +70,44 @@ const char *staging_out(const struct staging *staging);
 int staging_place(struct staging *staging, const char *relative, bool directory, struct err *err);
 
 /*
+ * Remembers which thing of the host is staged at `relative`, for who looks into the private
+ * directory (running.h). Returns 0 or a negative errno.
+ */
+int staging_note(struct staging *staging, const char *relative, const char *source);
+/*
+ * Names that the collector would keep inside (names.h) and now lets out; ends with NULL, may be
+ * NULL. Remembered for a recovery. Returns 0 or a negative errno.
+ */
+int staging_let_out(struct staging *staging, char *const *names);
+/*
+ * Says of a file below work/, by its fstat(2), that it is a copy of one of the host's: it is no
+ * result until its size or mtime changes. Returns 0 or a negative errno.
+ */
+int staging_given(struct staging *staging, const struct stat *status);
+/*
+ * Copies the input history of earlier kernels into work/ (INSIDE_HISTORY), if there is one, and
+ * remembers `host_file` for the way back (staging_history_back). Returns 0, or a negative errno
+ * when that file cannot be used; the kernel then begins with an empty history that is not kept.
+ */
+int staging_history(struct staging *staging, const char *host_file, struct err *err);
+/*
+ * Brings the history back to the host, when nobody writes it any more: a regular file of at most
+ * HISTORY_MAX bytes, whole or not at all, and only over the version that was copied in. Returns 0,
+ * also when there is nothing to do, or a negative errno.
+ */
+int staging_history_back(struct staging *staging, struct err *err);
+
+/* Called once per file brought out that may run code when it is opened, see name_flag. */
+void staging_on_flagged(struct staging *staging, staging_refused_fn *flagged, void *arg);
+
+/*
  * Brings out what is new or changed since the last call, until `deadline` (now_ms; 0: none).
  * WORK/staging/out/x and WORK/x both go to OUT/x; when both exist the second gets a name beside it
  * and is reported; so does a file whose place on the host holds what the host changed. Directories
  * come with their files: an empty one is no result. A file that is open for writing waits until it
- * is closed, is counted in `left` and reported once. __pycache__ stays inside in silence, hidden
- * names and all but regular files are reported.
+ * is closed, is counted in `left` and reported once. __pycache__ stays inside in silence; names
+ * that tools act on (names.h) and all but regular files are reported. What staging/out held at the
+ * start is no result until it is changed, and what is deleted inside stays on the host.
  *
  * Returns 0, or a negative errno when OUT cannot be written (nothing is lost: the files stay in
  * work/). The report is filled in either case.

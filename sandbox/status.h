@@ -18,6 +18,7 @@
  *   collected SEQ FILES BYTES LEFT WATCHED   answer to collect; LEFT: files that wait for a later
  *                            turn; WATCHED 1: what changes from now on shows in the third descriptor
  *   refused PATH REASON      the collector left PATH (relative to /work, raw bytes) out, once each
+ *   flagged PATH REASON      PATH was brought out, and may run code when it is opened; once each
  *   notice TEXT              anything else the user should read
  *   gone CODE SIGNAL         the kernel ended (one of the two is 0); the final collection begins
  *   done FILES BYTES LEFT    the final collection is over; the supervisor ends after it

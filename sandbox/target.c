@@ -187,7 +187,7 @@ static bool older(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
 }
 
-enum claim { CLAIM_OURS, CLAIM_FOREIGN, CLAIM_TWIN };
+enum claim { CLAIM_OURS, CLAIM_EARLIER, CLAIM_FOREIGN, CLAIM_TWIN };
 
 /* Whose is the host's file `there`? Sets result->why when it is not ours to replace. */
 static enum claim claim(struct collector *c, struct result *result, const struct stat *there)
@@ -211,31 +211,73 @@ static enum claim claim(struct collector *c, struct result *result, const struct
 		}
 		/* a result of an earlier run */
 		if (!known && older(&there->st_ctim, &staging->since))
-			return CLAIM_OURS;
+			return CLAIM_EARLIER;
 	}
 	if (!result->why)
 		result->why = "that file was changed on the host";
 	return CLAIM_FOREIGN;
 }
 
+void comparison_drop(struct comparison *comparison)
+{
+	free(comparison->path);
+	*comparison = (struct comparison){0};
+}
+
+/* Where a comparison of these very versions was interrupted by a deadline, or 0. */
+static off_t continue_comparison(struct comparison *begun, const char *path,
+				 const struct result *result)
+{
+	off_t at = 0;
+
+	if (begun->path && strcmp(begun->path, path) == 0 &&
+	    seen_same_source(&begun->source, &result->source) &&
+	    seen_same_target(&begun->target, &result->found))
+		at = begun->at;
+	comparison_drop(begun);
+	return at;
+}
+
 /* 1: what the host has under the name has this very content, so nothing is to do, whoever wrote it;
  * 0: it has not. */
 static int same_content(struct collector *c, struct result *result, const struct stat *there)
 {
+	struct comparison *comparison = &c->staging->comparison;
+	const char *path = c->staging->walk.path;
 	cleanup(close_fd) int fd = -1;
+	off_t at;
+	int r;
 
 	if (there->st_size != result->status.st_size)
 		return 0;
 	fd = tree_step(result->directory, result->target, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return 0;
-	return copy_compare(result->in, fd, there->st_size, c->deadline);
+	at = continue_comparison(comparison, path, result);
+	r = copy_compare(result->in, fd, there->st_size, &at, c->deadline);
+	if (r == -ETIME && !result->unsettled)
+		*comparison = (struct comparison){.path = strdup(path),
+						  .source = result->source,
+						  .target = result->found,
+						  .at = at};
+	return r;
 }
 
 static void refuse_obstacle(struct collector *c, const struct stat *there)
 {
 	collect_refuse(c, c->staging->walk.path, "a %s of that name is in the way on the host",
 		       S_ISDIR(there->st_mode) ? "directory" : "link or other thing");
+}
+
+/*
+ * What another one wrote, and what earlier runs left, may be this very file: a copy that overlayfs
+ * or we made of it. One that we brought out in this run differs, or its stamp cannot tell.
+ */
+static bool is_to_compare(const struct result *result, enum claim whose)
+{
+	if (whose == CLAIM_OURS)
+		return result->again || (result->file && result->file->earlier);
+	return whose == CLAIM_EARLIER || (whose == CLAIM_FOREIGN && !result->again);
 }
 
 int target_choose(struct collector *c, struct result *result, const char *name)
@@ -261,10 +303,10 @@ int target_choose(struct collector *c, struct result *result, const char *name)
 		}
 		whose = claim(c, result, &there);
 		seen_target_of(&there, &result->found);
-		if (n == first && whose == (result->again ? CLAIM_OURS : CLAIM_FOREIGN))
+		if (n == first && is_to_compare(result, whose))
 			same = same_content(c, result, &there);
 		result->equal = same > 0;
-		result->replace = whose == CLAIM_OURS;
+		result->replace = whose == CLAIM_OURS || whose == CLAIM_EARLIER;
 		if (same != 0 || result->replace)
 			return same < 0 ? same : 0;
 	}

@@ -313,15 +313,16 @@ _Noreturn static void hold_namespace(int ready, int end)
 	_exit(0);
 }
 
-static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid, struct err *err)
+static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid, gid_t gid,
+			  struct err *err)
 {
 	/* An empty map is refused: a group that was made up for this kernel owns nothing. */
-	gid_t nobodys = userns_kernel_gid(identity);
+	gid_t kernels = userns_kernel_gid(identity), from = gid == (gid_t)-1 ? kernels : gid;
 	char path[64];
 	int fd;
 
 	if (write_map(pid, "uid_map", uid, userns_kernel_uid(identity), 1, err) < 0 ||
-	    write_map(pid, "gid_map", nobodys, nobodys, 1, err) < 0)
+	    write_map(pid, "gid_map", from, kernels, 1, err) < 0)
 		return err->code;
 	(void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -330,7 +331,7 @@ static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid,
 	return fd;
 }
 
-int userns_idmap(const struct identity *identity, uid_t uid, struct err *err)
+int userns_idmap(const struct identity *identity, uid_t uid, gid_t gid, struct err *err)
 {
 	cleanup(close_fd) int ready_read = -1, ready_write = -1, end_read = -1, end_write = -1;
 	int ready[2], end[2], fd;
@@ -357,7 +358,7 @@ int userns_idmap(const struct identity *identity, uid_t uid, struct err *err)
 	if (read_full(ready_read, &byte, 1) < 0)
 		fd = err_set(err, -EPERM, "cannot make a user namespace for an idmapped mount");
 	else
-		fd = open_namespace(identity, pid, uid, err);
+		fd = open_namespace(identity, pid, uid, gid, err);
 	close_fd(&end_write);
 	(void)waitpid(pid, NULL, 0);
 	return fd;

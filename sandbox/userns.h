@@ -45,11 +45,12 @@ int userns_nest(struct build *build, struct err *err);
 
 /*
  * A user namespace in which host uid `uid` stands for the kernel's, for an idmapped mount
- * (mount_setattr(2)). No group has a counterpart in it: what has an owner or a group without one
- * can be read but never written, which a read-only mount alone does not say of sockets and fifos
- * (inode_permission in fs/namei.c). Returns a descriptor or a negative errno.
+ * (mount_setattr(2)). With `gid` -1 no group has a counterpart in it: what has an owner or a group
+ * without one can be read but never written, which a read-only mount alone does not say of sockets
+ * and fifos (inode_permission in fs/namei.c). A lower layer of overlayfs, which shows neither of
+ * these as the host's, gets its group. Returns a descriptor or a negative errno.
  */
-int userns_idmap(const struct identity *identity, uid_t uid, struct err *err);
+int userns_idmap(const struct identity *identity, uid_t uid, gid_t gid, struct err *err);
 
 /* Appends what the user can do about a namespace that the host refused with `code` (negative
  * errno). */

@@ -6,15 +6,28 @@
 
 #include "proxy/policy.h"
 
-/* Every path of stage.in is clean, whatever way it was written. */
+static void check_path(const char *path)
+{
+	if (*path == '\0' || strstr(path, "//") || strcmp(path, "/") == 0 ||
+	    strcmp(path, "..") == 0 || strncmp(path, "../", 3) == 0 || strstr(path, "/../") ||
+	    (strlen(path) >= 3 && strcmp(path + strlen(path) - 3, "/..") == 0))
+		__builtin_trap();
+}
+
+/* Every path of the stage section is clean, whatever way it was written. */
 static void check_paths(const struct policy *policy)
 {
-	for (char **path = policy->stage_in; *path; path++)
-		if (**path == '\0' || strstr(*path, "//") || strcmp(*path, "/") == 0 ||
-		    strcmp(*path, "..") == 0 || strncmp(*path, "../", 3) == 0 ||
-		    strstr(*path, "/../") ||
-		    (strlen(*path) >= 3 && strcmp(*path + strlen(*path) - 3, "/..") == 0))
+	for (const struct policy_input *input = policy->stage_in; input->path; input++) {
+		check_path(input->path);
+		check_path(input->name);
+		if (input->name[0] == '/')
 			__builtin_trap();
+	}
+	for (char **path = policy->may_add; *path; path++)
+		if (strcmp(*path, ".") != 0)
+			check_path(*path);
+	for (char **path = policy->startup; *path; path++)
+		check_path(*path);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

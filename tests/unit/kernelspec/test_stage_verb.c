@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernelspec/stage.h"
 #include "kernelspec/verbs.h"
 #include "sandbox/staging.h"
 #include "sandbox/tree.h"
@@ -177,6 +178,59 @@ static void says_what_cannot_be_done(void **state)
 	assert_true(is_there("gone/staging/out/a"));
 }
 
+/* What a long copy writes to stderr: a line on a terminal, nothing elsewhere. */
+static size_t progress_written(bool terminal, int64_t age)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY), saved = dup(STDERR_FILENO), to;
+	struct stage_progress progress;
+	ssize_t got = 0;
+	int pipes[2];
+
+	assert_true(master >= 0 && saved >= 0);
+	assert_int_equal(grantpt(master) | unlockpt(master), 0);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
+	to = terminal ? open(ptsname(master), O_RDWR | O_NOCTTY) : dup(pipes[1]);
+	fflush(stderr);
+	assert_true(dup2(to, STDERR_FILENO) >= 0);
+	stage_progress_begin(&progress, "a\033b");
+	progress.begun -= age;
+	assert_true(stage_progress_step(&progress, 50000000, 200000000));
+	assert_true(stage_progress_step(&progress, 60000000, 200000000)); /* too soon for another */
+	fflush(stderr);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	fcntl(master, F_SETFL, O_NONBLOCK);
+	got = read(terminal ? master : pipes[0], text, sizeof(text) - 1);
+	text[got > 0 ? got : 0] = '\0';
+	close(master);
+	close(to);
+	close(saved);
+	close(pipes[0]);
+	close(pipes[1]);
+	return got > 0 ? (size_t)got : 0;
+}
+
+static void says_how_far_on_a_terminal(void **state)
+{
+	(void)state;
+	assert_int_equal(progress_written(false, 1000), 0);
+	assert_int_equal(progress_written(true, 0), 0);
+	assert_true(progress_written(true, 1000) > 0);
+	assert_string_equal(text, "\ra\\x1bb: 50.0 MB of 200.0 MB, 25 %\033[K");
+}
+
+static void speaks_json(void **state)
+{
+	(void)state;
+	staging_free(leave("one", "a.csv"));
+	assert_int_equal(run(folder("one"), "status", "--json", NULL), 0);
+	assert_non_null(strstr(text, "\"running\": false"));
+	assert_non_null(strstr(text, "\"files\": 1"));
+	assert_int_equal(run(base, "list", "--json", NULL), 0);
+	assert_string_equal(text, "[]\n");
+	assert_int_equal(run(base, "list", "--json", "--all"), 0);
+	assert_string_equal(text, "[]\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +238,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(says_that_nothing_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(brings_in_what_belongs_here, setup, teardown),
 		cmocka_unit_test_setup_teardown(says_what_cannot_be_done, setup, teardown),
+		cmocka_unit_test(says_how_far_on_a_terminal),
+		cmocka_unit_test_setup_teardown(speaks_json, setup, teardown),
 	};
 
 	umask(022);

@@ -30,9 +30,25 @@ static void assert_same_list(char **a, char **b)
 	assert_null(b[i]);
 }
 
+static void assert_same_inputs(const struct policy_input *a, const struct policy_input *b)
+{
+	for (; a->path && b->path; a++, b++) {
+		assert_string_equal(a->path, b->path);
+		assert_string_equal(a->name, b->name);
+		assert_int_equal(a->required, b->required);
+	}
+	assert_null(a->path);
+	assert_null(b->path);
+}
+
 static void assert_same(const struct policy *a, const struct policy *b)
 {
-	assert_same_list(a->stage_in, b->stage_in);
+	assert_same_inputs(a->stage_in, b->stage_in);
+	assert_same_list(a->may_add, b->may_add);
+	assert_same_list(a->out_names, b->out_names);
+	assert_same_list(a->caches, b->caches);
+	assert_same_list(a->startup, b->startup);
+	assert_int_equal(a->history, b->history);
 	assert_same_list(a->env_keep, b->env_keep);
 	assert_same_list(a->env_set, b->env_set);
 	assert_int_equal(a->out_limit, b->out_limit);
@@ -58,7 +74,13 @@ static void an_empty_object_is_the_default(void **state)
 			 0);
 	assert_same(&policy, &empty);
 	assert_same(&policy, &sections);
-	assert_null(policy.stage_in[0]);
+	assert_null(policy.stage_in[0].path);
+	assert_string_equal(policy.may_add[0], ".");
+	assert_null(policy.may_add[1]);
+	assert_null(policy.out_names[0]);
+	assert_null(policy.caches[0]);
+	assert_null(policy.startup[0]);
+	assert_false(policy.history);
 	assert_null(policy.env_set[0]);
 	assert_null(policy.python);
 	assert_string_equal(policy.env_keep[0], "LANG");
@@ -79,13 +101,28 @@ static void an_empty_object_is_the_default(void **state)
 	policy_done(&sections);
 }
 
-static const char full[] = "{ \"stage\": { \"in\": [\"data\", \"./a//b/\", \"/abs/./path/\"], "
-			   "\"out_limit\": \"3M\", \"out_files\": 7 },\n"
-			   "  \"python\": \"/opt/venvs/course/\",\n"
-			   "  \"env\": { \"keep\": [\"TZ\", \"GITHUB_TOKEN\"], \"set\": { "
-			   "\"OMP_NUM_THREADS\": \"2\", \"_x\": \"a=b\\n\\u00e9\" } },\n"
-			   "  \"resources\": { \"memory\": 4294967297, \"pids\": 1024, "
-			   "\"open_files\": 64, \"tmp\": \"1048577\" } }\n";
+static const char full[] =
+	"{ \"stage\": { \"in\": [\"data\", \"./a//b/\", \"/abs/./path/\", "
+	"\"big/one=/mnt/x/\", \"./odd=/x\", "
+	"{\"required\": true, \"path\": \"keys.csv\"}, "
+	"{\"path\": \"/srv/y\", \"name\": \"z\", \"required\": false}],\n"
+	"\"may_add\": [\".\", \"/srv//data/\"], \"out_names\": [\"conftest.py\"],\n"
+	"\"caches\": [\"torch\", \"huggingface\"], \"history\": \"folder\", "
+	"\"startup\": [\"a.py\", \"/etc/x/b.ipy\"],\n"
+	"\"out_limit\": \"3M\", \"out_files\": 7 },\n"
+	"  \"python\": \"/opt/venvs/course/\",\n"
+	"  \"env\": { \"keep\": [\"TZ\", \"GITHUB_TOKEN\"], \"set\": { "
+	"\"OMP_NUM_THREADS\": \"2\", \"_x\": \"a=b\\n\\u00e9\" } },\n"
+	"  \"resources\": { \"memory\": 4294967297, \"pids\": 1024, "
+	"\"open_files\": 64, \"tmp\": \"1048577\" } }\n";
+
+static void assert_input(const struct policy_input *input, const char *path, const char *name,
+			 bool required)
+{
+	assert_string_equal(input->path, path);
+	assert_string_equal(input->name, name);
+	assert_int_equal(input->required, required);
+}
 
 static void reads_every_key(void **state)
 {
@@ -93,10 +130,23 @@ static void reads_every_key(void **state)
 
 	(void)state;
 	assert_int_equal(parse(full, &policy, NULL), 0);
-	assert_string_equal(policy.stage_in[0], "data");
-	assert_string_equal(policy.stage_in[1], "a/b");
-	assert_string_equal(policy.stage_in[2], "/abs/path");
-	assert_null(policy.stage_in[3]);
+	assert_input(&policy.stage_in[0], "data", "data", false);
+	assert_input(&policy.stage_in[1], "a/b", "a/b", false);
+	assert_input(&policy.stage_in[2], "/abs/path", "path", false);
+	assert_input(&policy.stage_in[3], "/mnt/x", "big/one", false);
+	assert_input(&policy.stage_in[4], "odd=/x", "odd=/x", false);
+	assert_input(&policy.stage_in[5], "keys.csv", "keys.csv", true);
+	assert_input(&policy.stage_in[6], "/srv/y", "z", false);
+	assert_null(policy.stage_in[7].path);
+	assert_string_equal(policy.may_add[0], ".");
+	assert_string_equal(policy.may_add[1], "/srv/data");
+	assert_null(policy.may_add[2]);
+	assert_string_equal(policy.out_names[0], "conftest.py");
+	assert_string_equal(policy.caches[0], "torch");
+	assert_string_equal(policy.caches[1], "huggingface");
+	assert_true(policy.history);
+	assert_string_equal(policy.startup[0], "a.py");
+	assert_string_equal(policy.startup[1], "/etc/x/b.ipy");
 	assert_int_equal(policy.out_limit, 3 << 20);
 	assert_int_equal(policy.out_files, 7);
 	assert_string_equal(policy.python, "/opt/venvs/course");
@@ -116,7 +166,10 @@ static void reads_every_key(void **state)
 static void shows_what_it_reads_again(void **state)
 {
 	static const char *const texts[] = {
-		"{}", full, "{\"env\":{\"keep\":[]},\"resources\":{\"memory\":\"16T\"}}"};
+		"{}", full,
+		"{\"stage\":{\"may_add\":[],\"history\":\"off\",\"startup\":[],\"in\":[\"./a=/"
+		"b\"]}}",
+		"{\"env\":{\"keep\":[]},\"resources\":{\"memory\":\"16T\"}}"};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(texts); i++) {
@@ -205,7 +258,7 @@ static void says_where_and_what(void **state)
 		 "stage, python, env, resources)"},
 		{"{\"stage\": {\n\t\"inn\": []}}",
 		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
-		 "out_limit, out_files)"},
+		 "may_add, out_limit, out_files, out_names, caches, history, startup)"},
 		{"{\"memory\": \"4G\"}", "p.json:1:2: unknown key \"memory\": it belongs in "
 					 "\"resources\" (known: stage, python, env, resources)"},
 		{"{\"env\": {\"python\": \"/x\"}}",
@@ -236,7 +289,8 @@ static void says_where_and_what(void **state)
 		{"{\"env\": {\"keep\": [null]}}",
 		 "p.json:1:19: an entry of \"keep\" must be a string, not null"},
 		{"{\"stage\": {\"in\": [\"a\", [\"b\"], {\"c\": [1]}]}}",
-		 "p.json:1:24: an entry of \"in\" must be a string, not a list [...]"},
+		 "p.json:1:24: an entry of \"in\" must be a string or an object, not a list "
+		 "[...]"},
 		{"{\"stage\": {\"in\": [\".\"]}}",
 		 "p.json:1:19: \".\" would show everything beside the notebook, secrets included: "
 		 "name what the "
@@ -267,6 +321,53 @@ static void says_where_and_what(void **state)
 		 "p.json:1:26: it would take the place of \"a/b\" in /work"},
 		{"{\"stage\": {\"in\": [\"staging/./out/x\"]}}",
 		 "p.json:1:19: staging/out is where results go and cannot be staged"},
+		{"{\"stage\": {\"in\": [\"a\", {\"path\": \"b\",\n \"requried\": true}]}}",
+		 "p.json:2:2: unknown key \"requried\" in an entry of \"in\" (known: path, name, "
+		 "required)"},
+		{"{\"stage\": {\"in\": [\"a\", {\"path\": \"b\",\n \"required\": 1}]}}",
+		 "p.json:2:14: \"required\" must be true or false, not a number"},
+		{"{\"stage\": {\"in\": [\"a\",\n{\"name\": \"b\"}]}}",
+		 "p.json:2:1: \"path\" is missing in this entry of \"in\""},
+		{"{\"stage\": {\"in\": [{\"path\": \"/b\",\n\"name\": \"/c\"}]}}",
+		 "p.json:2:9: \"/c\" is not a name in /work, such as \"data\" or \"data/2026\""},
+		{"{\"stage\": {\"in\": [{\"path\": [],\n\"name\": \"c\"}]}}",
+		 "p.json:1:28: \"path\" must be a string, not a list [...]"},
+		{"{\"stage\": {\"in\": [\"a/..=/x\"]}}",
+		 "p.json:1:19: \"a/..\": \"..\" is not allowed, write the absolute path"},
+		{"{\"stage\": {\"in\": [\"staging/out/x=/x\"]}}",
+		 "p.json:1:19: staging/out is where results go and cannot be staged"},
+		{"{\"stage\": {\"in\": [\"a\", \"a=/x\"]}}",
+		 "p.json:1:24: it would take the place of \"a\" in /work"},
+		{"{\"stage\": {\"may_add\": [\".\", \"data\"]}}",
+		 "p.json:1:29: \"data\" is neither \".\" (what is beside the notebook) nor an "
+		 "absolute directory"},
+		{"{\"stage\": {\"may_add\": [\"/\"]}}",
+		 "p.json:1:24: \"/\" would let the whole host be added: name the directories that "
+		 "may"},
+		{"{\"stage\": {\"may_add\": [\"/x\", \"/x/\"]}}",
+		 "p.json:1:30: \"/x\" is listed twice"},
+		{"{\"stage\": {\"may_add\": \".\"}}",
+		 "p.json:1:23: \"may_add\" must be a list such "
+		 "as [\".\", \"/srv/data\"], not a string"},
+		{"{\"stage\": {\"out_names\": [\"a/b\"]}}",
+		 "p.json:1:26: \"a/b\" is not one name of a file or directory, such as "
+		 "\"conftest.py\""},
+		{"{\"stage\": {\"out_names\": [\"*.pth\"]}}",
+		 "p.json:1:26: \"*.pth\": patterns are not expanded, write the name"},
+		{"{\"stage\": {\"caches\": [\"hugingface\"]}}",
+		 "p.json:1:23: unknown cache \"hugingface\" (known: huggingface, nltk, sklearn, "
+		 "torch)"},
+		{"{\"stage\": {\"history\": true}}", "p.json:1:23: \"history\" must be \"off\" or "
+						     "\"folder\" (kept for the notebooks of "
+						     "one folder), not true or false"},
+		{"{\"stage\": {\"history\": \"on\"}}",
+		 "p.json:1:23: \"history\" must be \"off\" or "
+		 "\"folder\" (kept for the notebooks of one "
+		 "folder)"},
+		{"{\"stage\": {\"startup\": [\"a.py\", \"b.txt\"]}}",
+		 "p.json:1:32: \"b.txt\": IPython runs files that end with .py or .ipy only"},
+		{"{\"stage\": {\"startup\": [\"../a.py\"]}}",
+		 "p.json:1:24: \"../a.py\": \"..\" is not allowed, write the absolute path"},
 		{"{\"python\": \"venv\"}",
 		 "p.json:1:12: \"python\" must be the absolute path of an interpreter's folder, "
 		 "such as \"/opt/venvs/course\""},

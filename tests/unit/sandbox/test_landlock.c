@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "sandbox/build.h"
+#include "sandbox/ruleset.h"
 
 /* Not below /tmp, which the ruleset opens. */
 static char outside[] = "/var/tmp/cellwall-landlock-XXXXXX", shown[64];
@@ -136,7 +137,7 @@ static void test_with_it_only_what_is_named(void **state)
 	struct attempt tried;
 
 	(void)state;
-	if (!landlock_abi())
+	if (!ruleset_abi())
 		skip();
 	tried = attempt(true);
 	assert_int_equal(tried.secret, EACCES);
@@ -145,7 +146,7 @@ static void test_with_it_only_what_is_named(void **state)
 	assert_int_equal(tried.file, 0);
 	assert_int_equal(tried.own, 0);
 	assert_int_equal(tried.usr, EACCES);
-	if (landlock_abi() < 6)
+	if (ruleset_abi() < 6)
 		return;
 	assert_int_equal(tried.connected, EPERM);
 	assert_int_equal(tried.signalled, EPERM);

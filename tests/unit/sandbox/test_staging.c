@@ -951,21 +951,22 @@ static void knows_names(void **state)
 	char out[NAME_MAX + 1], name[NAME_MAX + 1];
 
 	(void)state;
-	assert_null(name_refusal("plain"));
-	assert_null(name_refusal("-rf"));
-	assert_null(name_refusal("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"));
-	assert_non_null(name_refusal(".hidden"));
-	assert_non_null(name_refusal("a\nb"));
-	assert_non_null(name_refusal("a\x1b[31m"));
-	assert_non_null(name_refusal("a\x7f"));
-	assert_non_null(name_refusal("a\xc2\x9b")); /* CSI */
+	assert_null(name_refusal("plain", NULL));
+	assert_null(name_refusal("-rf", NULL));
+	assert_null(name_refusal("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", NULL));
+	assert_non_null(name_refusal(".hidden", NULL));
+	assert_non_null(name_refusal("a\nb", NULL));
+	assert_non_null(name_refusal("a\x1b[31m", NULL));
+	assert_non_null(name_refusal("a\x7f", NULL));
+	assert_non_null(name_refusal("a\xc2\x9b", NULL)); /* CSI */
 	assert_non_null(name_refusal("exe.\xe2\x80\xae"
-				     "fdp")); /* right-to-left override */
-	assert_non_null(name_refusal("\xff"));
-	assert_non_null(name_refusal("\xc0\xaf"));	   /* overlong slash */
-	assert_non_null(name_refusal("\xed\xa0\x80"));	   /* surrogate */
-	assert_non_null(name_refusal("\xf4\x90\x80\x80")); /* beyond U+10FFFF */
-	assert_non_null(name_refusal("\xe2\x82"));	   /* cut */
+				     "fdp",
+				     NULL)); /* right-to-left override */
+	assert_non_null(name_refusal("\xff", NULL));
+	assert_non_null(name_refusal("\xc0\xaf", NULL));	 /* overlong slash */
+	assert_non_null(name_refusal("\xed\xa0\x80", NULL));	 /* surrogate */
+	assert_non_null(name_refusal("\xf4\x90\x80\x80", NULL)); /* beyond U+10FFFF */
+	assert_non_null(name_refusal("\xe2\x82", NULL));	 /* cut */
 	name_beside("a.csv", 0, out);
 	assert_string_equal(out, "a.csv");
 	name_beside("a.csv", 12, out);
@@ -981,7 +982,7 @@ static void knows_names(void **state)
 	for (size_t i = 0; i + 1 < NAME_MAX; i += 2)
 		memcpy(name + i, "\xc3\xa4", 2);
 	name_beside(name, 7, out);
-	assert_null(name_refusal(out));
+	assert_null(name_refusal(out, NULL));
 	assert_true(strlen(out) <= NAME_MAX);
 }
 

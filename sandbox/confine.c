@@ -1,0 +1,248 @@
+#include "sandbox/confine.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/seccomp.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define P   CONFINE_PROXY
+#define S   CONFINE_SUPERVISOR
+#define C   CONFINE_COLLECTOR
+#define ALL (P | S | C)
+
+/* Who may call what. All three can bring results in, should one of the others be killed. */
+static const struct {
+	int number;
+	unsigned who;
+} allowed[] = {
+	/* memory and threads */
+	{SYS_brk, ALL},
+	{SYS_munmap, ALL},
+	{SYS_mremap, ALL},
+	{SYS_madvise, ALL},
+	{SYS_futex, ALL},
+	{SYS_membarrier, ALL},
+	{SYS_sched_yield, ALL},
+	{SYS_sched_getaffinity, ALL},
+	{SYS_sched_getparam, P},
+	{SYS_sched_getscheduler, P},
+	{SYS_sched_setscheduler, P},
+	{SYS_set_robust_list, ALL},
+	{SYS_rseq, ALL},
+	{SYS_gettid, ALL},
+	{SYS_getpid, ALL},
+	{SYS_getppid, ALL},
+	{SYS_exit, ALL},
+	{SYS_exit_group, ALL},
+	/* signals and time */
+	{SYS_rt_sigaction, ALL},
+	{SYS_rt_sigprocmask, ALL},
+	{SYS_rt_sigreturn, ALL},
+	{SYS_sigaltstack, ALL},
+	{SYS_restart_syscall, ALL},
+	{SYS_tgkill, ALL},
+	{SYS_clock_gettime, ALL},
+	{SYS_clock_getres, ALL},
+	{SYS_clock_nanosleep, ALL},
+	{SYS_nanosleep, ALL},
+	{SYS_gettimeofday, ALL},
+	{SYS_getrandom, ALL},
+	/* descriptors */
+	{SYS_read, ALL},
+	{SYS_readv, ALL},
+	{SYS_write, ALL},
+	{SYS_writev, ALL},
+	{SYS_close, ALL},
+	{SYS_fcntl, ALL},
+	{SYS_ppoll, ALL},
+	{SYS_recvfrom, ALL},
+	{SYS_recvmsg, ALL},
+	{SYS_sendto, ALL},
+	{SYS_sendmsg, ALL},
+	{SYS_connect, S},
+	{SYS_epoll_ctl, P},
+	{SYS_epoll_pwait, P},
+	{SYS_eventfd2, P},
+	{SYS_accept, P},
+	{SYS_accept4, P},
+	{SYS_getsockopt, P},
+	{SYS_setsockopt, P},
+	{SYS_getsockname, P},
+	{SYS_getpeername, P},
+	{SYS_shutdown, P},
+	/* children */
+	{SYS_wait4, P | S},
+	{SYS_waitid, P | S},
+	{SYS_kill, P | S},
+	{SYS_pidfd_send_signal, P | S},
+	/* files: looking */
+	{SYS_openat, ALL},
+	{437 /* openat2 */, ALL},
+	{SYS_fstat, ALL},
+	{SYS_newfstatat, ALL},
+	{SYS_statx, ALL},
+	{SYS_statfs, ALL},
+	{SYS_fstatfs, ALL},
+	{SYS_lseek, ALL},
+	{SYS_pread64, ALL},
+	{SYS_getdents64, ALL},
+	{SYS_readlinkat, ALL},
+	{SYS_faccessat, ALL},
+	{439 /* faccessat2 */, ALL},
+	{SYS_getcwd, ALL},
+	{SYS_geteuid, ALL},
+	{SYS_getuid, ALL},
+	{SYS_getegid, ALL},
+	{SYS_getgid, ALL},
+	{SYS_inotify_add_watch, C},
+	{SYS_inotify_rm_watch, C},
+	/* files: bringing results out, removing private directories and sockets */
+	{SYS_pwrite64, ALL},
+	{SYS_ftruncate, ALL},
+	{SYS_fallocate, ALL},
+	{SYS_fsync, ALL},
+	{SYS_fdatasync, ALL},
+	{SYS_fadvise64, ALL},
+	{SYS_copy_file_range, ALL},
+	{SYS_sendfile, ALL},
+	{SYS_flock, ALL},
+	{SYS_umask, ALL},
+	{SYS_mkdirat, ALL},
+	{SYS_linkat, ALL},
+	{SYS_renameat, ALL},
+	{SYS_renameat2, ALL},
+	{SYS_unlinkat, ALL},
+	{SYS_fchmod, ALL},
+	{SYS_fchmodat, ALL},
+	{SYS_fchown, ALL},
+	{SYS_fchownat, ALL},
+	{SYS_utimensat, ALL},
+/* The older names of some of these, which not every architecture has. */
+#ifdef SYS_open
+	{SYS_open, ALL},
+	{SYS_stat, ALL},
+	{SYS_lstat, ALL},
+	{SYS_access, ALL},
+	{SYS_readlink, ALL},
+	{SYS_mkdir, ALL},
+	{SYS_rename, ALL},
+	{SYS_link, ALL},
+	{SYS_unlink, ALL},
+	{SYS_rmdir, ALL},
+	{SYS_chmod, ALL},
+	{SYS_poll, ALL},
+	{SYS_epoll_wait, P},
+#endif
+};
+
+#define ALLOWED (sizeof(allowed) / sizeof(allowed[0]))
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#error "seccomp: this architecture has no number here yet"
+#endif
+
+#define LOW(n)	       (uint32_t)(offsetof(struct seccomp_data, args) + (n) * sizeof(uint64_t))
+#define LOAD(offset)   BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offset))
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
+#define REFUSE	       RETURN(SECCOMP_RET_ERRNO | EPERM)
+#define PASS	       RETURN(SECCOMP_RET_ALLOW)
+/* Skip as many instructions as said. */
+#define UNLESS_EQUAL(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), 0, (skip))
+#define UNLESS_ANY(bits, skip)	  BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), 0, (skip))
+#define PASS_IF(value)		  UNLESS_EQUAL(value, 1), PASS
+
+/*
+ * The calls whose arguments matter: no code that was written after the start, no process, of
+ * ioctl(2) what these files are asked, names for threads. clone3 answers ENOSYS so that glibc
+ * falls back to clone, whose flags can be seen.
+ */
+static const struct sock_filter head[] = {
+	LOAD(offsetof(struct seccomp_data, arch)),
+	UNLESS_EQUAL(ARCHITECTURE, 1),
+	BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0),
+	RETURN(SECCOMP_RET_KILL_PROCESS),
+
+	LOAD(offsetof(struct seccomp_data, nr)),
+	UNLESS_EQUAL(SYS_mmap, 4),
+	LOAD(LOW(2)),
+	UNLESS_ANY(PROT_EXEC, 1),
+	REFUSE,
+	PASS,
+
+	UNLESS_EQUAL(SYS_mprotect, 4),
+	LOAD(LOW(2)),
+	UNLESS_ANY(PROT_EXEC, 1),
+	REFUSE,
+	PASS,
+
+	UNLESS_EQUAL(SYS_clone, 4),
+	LOAD(LOW(0)),
+	UNLESS_ANY(CLONE_THREAD, 1),
+	PASS,
+	REFUSE,
+
+	UNLESS_EQUAL(435 /* clone3 */, 1),
+	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+
+	UNLESS_EQUAL(SYS_ioctl, 12),
+	LOAD(LOW(1)),
+	PASS_IF(FIONREAD),
+	PASS_IF(FIONBIO),
+	PASS_IF(SIOCOUTQ),
+	PASS_IF(FICLONE),
+	PASS_IF(TCGETS), /* isatty(3) */
+	REFUSE,
+
+	UNLESS_EQUAL(SYS_socket, 4), /* to see whether anybody listens on a client's socket */
+	LOAD(LOW(0)),
+	PASS_IF(AF_UNIX),
+	REFUSE,
+
+	UNLESS_EQUAL(SYS_prctl, 6),
+	LOAD(LOW(0)),
+	PASS_IF(PR_SET_NAME),
+	PASS_IF(PR_SET_DUMPABLE),
+	REFUSE,
+};
+
+#define HEAD (sizeof(head) / sizeof(head[0]))
+
+int confine_enter(enum confine_as as, struct err *err)
+{
+	struct sock_filter code[HEAD + 2 * ALLOWED + 1];
+	const struct sock_filter pass = PASS, refuse = REFUSE;
+	struct sock_fprog program = {.filter = code};
+
+#ifdef CELLWALL_SANITIZE
+	return 0;
+#endif
+	for (size_t i = 0; i < HEAD; i++)
+		code[program.len++] = head[i];
+	for (size_t i = 0; i < ALLOWED; i++) {
+		const struct sock_filter test = UNLESS_EQUAL(allowed[i].number, 1);
+
+		if (!(allowed[i].who & as))
+			continue;
+		code[program.len++] = test;
+		code[program.len++] = pass;
+	}
+	code[program.len++] = refuse;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot set no_new_privs");
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
+		return err_errno(err, "cannot load the system call filter");
+	return 0;
+}
