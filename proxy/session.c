@@ -26,6 +26,7 @@
 
 #include "proxy/answer.h"
 #include "proxy/channel.h"
+#include "proxy/enclose.h"
 #include "proxy/events.h"
 #include "proxy/limits.h"
 #include "proxy/stderr.h"
@@ -395,7 +396,11 @@ static int open_session(struct session *session, struct err *err)
 	if (code == 0 && !plan->failure)
 		register_sockets(session);
 	if (code == 0)
+		code = enclose_files(plan, err);
+	if (code == 0)
 		code = channels_open(plan->connection, session->signals, &session->channels, err);
+	if (code == 0)
+		code = enclose_calls(err);
 	if (code < 0)
 		return code;
 	session->notice.channels = session->channels;

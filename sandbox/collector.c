@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "sandbox/caps.h"
+#include "sandbox/confine.h"
 #include "sandbox/process.h"
 #include "sandbox/status.h"
 
@@ -187,6 +188,8 @@ _Noreturn void collector_main(int socket, int lifeline, struct staging *staging)
 	struct collector collector = {.socket = socket, .lifeline = lifeline, .staging = staging};
 
 	prepare(lifeline);
+	if (confine_enter(CONFINE_COLLECTOR, NULL) < 0)
+		_exit(EXIT_FAILURE);
 	staging_on_flagged(staging, flagged, &collector);
 	for (;;) {
 		struct pollfd watch[] = {{.fd = lifeline}, {.fd = socket, .events = POLLIN}};

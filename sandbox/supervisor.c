@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "sandbox/collector.h"
+#include "sandbox/confine.h"
 #include "sandbox/hear.h"
 #include "sandbox/log.h"
 #include "sandbox/process.h"
@@ -147,6 +148,13 @@ static void begin_ending(struct supervisor *supervisor)
 
 static void kernel_runs(struct supervisor *supervisor)
 {
+	struct err err;
+
+	/* Everything is forked that ever will be. */
+	if (confine_enter(CONFINE_SUPERVISOR, &err) < 0) {
+		supervisor_fail(supervisor, "seccomp", &err);
+		return;
+	}
 	supervisor->phase = PHASE_RUNNING;
 	supervisor_tell(supervisor, "started", NULL, NULL);
 }
