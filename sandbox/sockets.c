@@ -28,7 +28,7 @@ static bool socket_is_dead(int at, const char *name)
  * system gives a freed inode number to the next file: only connect(2) tells a dead socket. It is
  * moved aside first, so that what is looked at is what is removed; one that lives is put back.
  */
-void sockets_remove_dead(const char *path)
+bool sockets_remove_dead(const char *path)
 {
 	static const char aside[] = ".cellwall-dead";
 	const char *slash = strrchr(path, '/');
@@ -40,7 +40,10 @@ void sockets_remove_dead(const char *path)
 
 	if (at < 0 || fstatat(at, slash + 1, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    !S_ISSOCK(status.st_mode) || renameat(at, slash + 1, at, aside) < 0)
-		return;
-	if (socket_is_dead(at, aside) || renameat2(at, aside, at, slash + 1, RENAME_NOREPLACE) < 0)
-		(void)unlinkat(at, aside, 0);
+		return true;
+	if (!socket_is_dead(at, aside) &&
+	    renameat2(at, aside, at, slash + 1, RENAME_NOREPLACE) == 0)
+		return false;
+	(void)unlinkat(at, aside, 0);
+	return true;
 }

@@ -4,8 +4,10 @@
 #ifndef SANDBOX_SOCKETS_H
 #define SANDBOX_SOCKETS_H
 
+#include <stdbool.h>
+
 /* Removes the socket file `path` (absolute) when nobody listens there any more; anything else stays
- * as it is. Never fails: what cannot be removed is left. */
-void sockets_remove_dead(const char *path);
+ * as it is, and so does what cannot be removed. Returns false when somebody listens. */
+bool sockets_remove_dead(const char *path);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h> /* pidfd_open has no wrapper */
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +34,8 @@
  * copy, so the kernel runs.
  */
 
+/* From the first descriptor that a dying proxy closes to the last. */
+#define PROXY_END_MS 1000
 /* What the relay still has to hand over when the kernel is gone. */
 #define RELAY_DRAIN_MS 300
 /* A collector that does not answer its last word by then hangs in the file system; its directory
@@ -261,8 +264,10 @@ static void on_signal(struct supervisor *supervisor)
 	while (read(supervisor->fd[FD_SIGNALS], &info, sizeof(info)) == (ssize_t)sizeof(info)) {
 		/* SIGCHLD is looked after in each turn; the others ask for an end. SIGTERM is also
 		 * what the death of the proxy's thread sends, see prctl(2). */
-		if (info.ssi_signo != SIGCHLD)
-			supervisor_end(supervisor);
+		if (info.ssi_signo == SIGCHLD)
+			continue;
+		supervisor->signalled = true;
+		supervisor_end(supervisor);
 	}
 }
 
@@ -364,7 +369,7 @@ static void turn(struct supervisor *supervisor)
 	for (size_t i = 0; i < FD_COLLECTOR_LIFE; i++)
 		watch[i] = (struct pollfd){.fd = supervisor->fd[i],
 					   .events = i == FD_LIFELINE ? 0 : POLLIN};
-	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = -1;
+	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = watch[FD_PROXY].fd = -1;
 	if (outbox_waits(&supervisor->outbox))
 		watch[FD_STATUS].events |= POLLOUT;
 	if (supervisor->last_order)
@@ -385,10 +390,19 @@ static void turn(struct supervisor *supervisor)
 	next_phase(supervisor);
 }
 
+/* A killed proxy closes its end of the lifeline, and its clients' sockets some moments later. */
 static void unlink_sockets(const struct supervisor *supervisor)
 {
-	for (size_t i = 0; i < supervisor->socket_count; i++)
-		sockets_remove_dead(supervisor->sockets[i]);
+	struct pollfd proxy = {.fd = supervisor->fd[FD_PROXY], .events = POLLIN};
+	bool waited = proxy.fd < 0;
+
+	for (size_t i = 0; i < supervisor->socket_count; i++) {
+		if (sockets_remove_dead(supervisor->sockets[i]) || waited)
+			continue;
+		(void)poll(&proxy, 1, PROXY_END_MS);
+		waited = true;
+		(void)sockets_remove_dead(supervisor->sockets[i]);
+	}
 }
 
 static void say_refused(void *arg, const char *path, const char *reason)
@@ -432,9 +446,15 @@ static int finish(struct supervisor *supervisor)
 	char number[3][24];
 	const char *const fields[] = {number[0], number[1], number[2]};
 
-	/* A launch can fail because the proxy is gone, before the loop has seen that it is. */
-	if (!supervisor->proxy_gone && process_orphaned(supervisor->fd[FD_LIFELINE]))
-		hear_proxy_gone(supervisor);
+	/* A launch can fail because the proxy is gone, before the loop has seen that it is; and the
+	 * signal comes with its main thread's death, its descriptors go with the last one's. */
+	if (!supervisor->proxy_gone) {
+		struct pollfd lifeline = {.fd = supervisor->fd[FD_LIFELINE]};
+
+		(void)poll(&lifeline, 1, supervisor->signalled ? PROXY_END_MS : 0);
+		if (process_orphaned(supervisor->fd[FD_LIFELINE]))
+			hear_proxy_gone(supervisor);
+	}
 	/* It ends by itself when its socket is closed; when it hangs, by force. */
 	close_fd(&supervisor->fd[FD_COLLECTOR]);
 	if (supervisor->collect_until == 0)
@@ -505,6 +525,7 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 static int settle(struct supervisor *supervisor, struct err *err)
 {
 	static const int watched[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	const pid_t proxy = getppid();
 	sigset_t set;
 
 	(void)setsid(); /* fails when it leads a group already, which is as good */
@@ -521,6 +542,9 @@ static int settle(struct supervisor *supervisor, struct err *err)
 	 * still something to collect, and its sockets to remove, however early it was. */
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0)
 		return err_errno(err, "cannot ask for the signal of the proxy's death");
+	supervisor->fd[FD_PROXY] = (int)syscall(SYS_pidfd_open, proxy, 0);
+	if (getppid() != proxy) /* it is dead, and the number may be somebody else's */
+		close_fd(&supervisor->fd[FD_PROXY]);
 	return 0;
 }
 

@@ -33,6 +33,7 @@ enum supervisor_fd {
 	FD_COLLECTOR,	   /* see collector.h */
 	FD_RECOVERER,	   /* the same words, from the short-lived one */
 	FD_CHANGES,	   /* see changes.h; until the proxy has it */
+	FD_PROXY,	   /* its pidfd */
 	FD_COLLECTOR_LIFE, /* write ends: closing one ends that child */
 	FD_RECOVERER_LIFE,
 	FD_BUILDER_LIFE,
@@ -69,6 +70,7 @@ struct supervisor {
 	bool failed;	/* the launch failed and the proxy was told */
 	bool executing; /* "exec" was seen: the kernel may have written something */
 	bool proxy_gone;
+	bool signalled;	     /* asked to end by a signal: the proxy may be dying */
 	bool collector_lost; /* it was killed: what it had not brought out is recovered at the end
 			      */
 	bool ended;	     /* pid 1 has said how the kernel ended */
