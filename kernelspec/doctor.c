@@ -123,6 +123,7 @@ static int follow(const struct launch *launch, struct err *err)
 		    0) { /* held: the relay ends when its wall does */
 			wall = packet.fds[0];
 			output = packet.fds[1];
+			close_fd(&packet.fds[2]);
 		}
 		if (strcmp(packet.word, "error") == 0)
 			return err_set(err, -EIO, "%s: %s",

@@ -9,6 +9,7 @@
 #include "kernelspec/prefix.h"
 #include "kernelspec/search.h"
 #include "kernelspec/verbs.h"
+#include "kernelspec/warm.h"
 #include "kernelspec/wrap.h"
 #include "proxy/policy.h"
 
@@ -261,6 +262,7 @@ static int install(const struct options *options, struct err *err)
 {
 	cleanup(free_ptr) char *cellwall = NULL, *directory = NULL, *path = NULL;
 	struct plan plan = {0};
+	struct err problem = {0};
 	int code = make_plan(options, &plan, err);
 
 	if (code == 0)
@@ -271,6 +273,10 @@ static int install(const struct options *options, struct err *err)
 		code = plan_write(&plan, cellwall, directory, &path, err);
 	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
 		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
+	if (code == 0 && !options->wrap && plan.argv.count > 0 &&
+	    warm_make(cellwall, plan.argv.items[0], &problem) < 0)
+		fprintf(stderr, "cellwall install: note: fonts were not listed ahead: %s\n",
+			problem.text);
 	if (code == 0)
 		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);
 	plan_done(&plan);

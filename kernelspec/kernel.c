@@ -11,6 +11,7 @@
 #include "kernelspec/prefix.h"
 #include "kernelspec/staged.h"
 #include "kernelspec/variables.h"
+#include "kernelspec/warm.h"
 #include "proxy/connection.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -256,6 +257,8 @@ static int fill_places(struct parts *parts, const struct options *options, struc
 		code = staged_results(&staged, err);
 	if (code == 0)
 		code = habits_fill(&staged, err);
+	if (code == 0 && parts->prefix.python && warm_use(spec, parts->prefix.executable) < 0)
+		code = err_set(err, -ENOMEM, "out of memory");
 	return code;
 }
 

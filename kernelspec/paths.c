@@ -4,12 +4,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <openssl/evp.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define SHEBANG_MAX 2048 /* two lines of a script: far above the 256 bytes execve(2) reads */
+
+int paths_id(const char *path, char out[PATHS_ID + 1])
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned size = 0;
+
+	if (EVP_Digest(path, strlen(path), digest, &size, EVP_sha256(), NULL) != 1 ||
+	    size * 2 != PATHS_ID)
+		return -ENOMEM;
+	for (unsigned i = 0; i < size; i++)
+		(void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
 
 char *paths_parent(const char *path)
 {

@@ -10,6 +10,9 @@
 
 #include "sandbox/base.h"
 
+/* A name for what belongs to `path`: the hex digits of its SHA-256. Returns 0 or -ENOMEM. */
+#define PATHS_ID 64
+int paths_id(const char *path, char out[PATHS_ID + 1]);
 /* Everything up to the last "/" ("/" for "/x"; "." without any). Caller frees; NULL: no memory. */
 char *paths_parent(const char *path);
 /* What follows the last "/": points into `path`. */

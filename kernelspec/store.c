@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -16,7 +15,6 @@
 #include "kernelspec/record.h"
 #include "sandbox/staging.h"
 
-#define ID_SIZE	     64 /* hex digits of a SHA-256 */
 #define LOCK_WAIT_MS 5000
 #define LOCK_STEP_MS 20
 #define LOCK_TURNS   16 /* times that the directory is removed under us */
@@ -43,19 +41,6 @@ static char *folders_path(struct err *err)
 	return path;
 }
 
-static int folder_id(const char *folder, char out[ID_SIZE + 1])
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned size = 0;
-
-	if (EVP_Digest(folder, strlen(folder), digest, &size, EVP_sha256(), NULL) != 1 ||
-	    size * 2 != ID_SIZE)
-		return -ENOMEM;
-	for (unsigned i = 0; i < size; i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
-	return 0;
-}
-
 /* Ours alone? What others can write would let them choose what our kernels see. */
 static int check_owner(int fd, const char *what, struct err *err)
 {
@@ -74,12 +59,12 @@ static int check_owner(int fd, const char *what, struct err *err)
 int inputs_directory(const char *folder, bool make, char **ret_path, struct err *err)
 {
 	cleanup(free_ptr) char *folders = folders_path(err), *path = NULL;
-	char id[ID_SIZE + 1];
+	char id[PATHS_ID + 1];
 	int r = 0;
 
 	if (!folders)
 		return -ENOENT;
-	if (folder_id(folder, id) < 0)
+	if (paths_id(folder, id) < 0)
 		return no_memory(err);
 	path = path_join(folders, id);
 	if (!path)
@@ -202,8 +187,8 @@ int inputs_folders(inputs_folder_fn *found, void *arg, struct err *err)
 		struct err wrong = {0};
 		int r;
 
-		if (strlen(entry->d_name) != ID_SIZE ||
-		    strspn(entry->d_name, "0123456789abcdef") != ID_SIZE)
+		if (strlen(entry->d_name) != PATHS_ID ||
+		    strspn(entry->d_name, "0123456789abcdef") != PATHS_ID)
 			continue;
 		path = path_join(folders, entry->d_name);
 		fd = openat(dirfd(list), entry->d_name,

@@ -394,15 +394,11 @@ static void turn(struct supervisor *supervisor)
 static void unlink_sockets(const struct supervisor *supervisor)
 {
 	struct pollfd proxy = {.fd = supervisor->fd[FD_PROXY], .events = POLLIN};
-	bool waited = proxy.fd < 0;
 
-	for (size_t i = 0; i < supervisor->socket_count; i++) {
-		if (sockets_remove_dead(supervisor->sockets[i]) || waited)
-			continue;
-		(void)poll(&proxy, 1, PROXY_END_MS);
-		waited = true;
-		(void)sockets_remove_dead(supervisor->sockets[i]);
-	}
+	if (sockets_remove_dead(supervisor->sockets, supervisor->socket_count) || proxy.fd < 0)
+		return;
+	(void)poll(&proxy, 1, PROXY_END_MS);
+	(void)sockets_remove_dead(supervisor->sockets, supervisor->socket_count);
 }
 
 static void say_refused(void *arg, const char *path, const char *reason)
