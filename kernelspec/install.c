@@ -274,7 +274,7 @@ static int install(const struct options *options, struct err *err)
 	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
 		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
 	if (code == 0 && !options->wrap && plan.argv.count > 0 &&
-	    warm_make(cellwall, plan.argv.items[0], &problem) < 0)
+	    warm_make(plan.argv.items[0], &problem) < 0)
 		fprintf(stderr, "cellwall install: note: fonts were not listed ahead: %s\n",
 			problem.text);
 	if (code == 0)

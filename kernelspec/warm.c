@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernelspec/files.h"
 #include "kernelspec/paths.h"
 #include "sandbox/staging.h"
 #include "sandbox/tree.h"
@@ -133,15 +134,17 @@ static int take(const char *folder, const char *place, struct err *err)
 	return r;
 }
 
-int warm_make(const char *cellwall, const char *interpreter, struct err *err)
+int warm_make(const char *interpreter, struct err *err)
 {
 	char folder[] = "/tmp/cellwall-warm-XXXXXX";
-	cleanup(free_ptr) char *place = place_of(interpreter);
+	cleanup(free_ptr) char *place = place_of(interpreter), *cellwall = NULL;
 	cleanup(close_fd) int fd = -1;
 	int r;
 
 	if (!place)
 		return err_set(err, -ENOENT, "no state directory");
+	if (files_part("cellwall", &cellwall, NULL) < 0)
+		return 0;
 	if (!mkdtemp(folder))
 		return err_errno(err, "%s", folder);
 	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -11,10 +11,14 @@
 
 #include "sandbox/spec.h"
 
-/* Runs `cellwall kernel` with the interpreter. Returns 1 when there is something now, 0 when the
- * environment has no matplotlib, or a negative errno. Takes WARM_MAKE_MS at the most. */
+/*
+ * Runs `cellwall kernel` with the interpreter. Returns 1 when there is something now; 0 when the
+ * environment has no matplotlib, or no program named cellwall is beside this one (who links this
+ * room into another program shall not find itself executed); or a negative errno. Takes
+ * WARM_MAKE_MS at the most.
+ */
 #define WARM_MAKE_MS 30000
-int warm_make(const char *cellwall, const char *interpreter, struct err *err);
+int warm_make(const char *interpreter, struct err *err);
 /* Adds it to the spec, when there is one. Returns 0 or -ENOMEM. */
 int warm_use(struct spec *spec, const char *interpreter);
 
