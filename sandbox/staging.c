@@ -159,8 +159,11 @@ static int fill(struct staging *staging, uid_t owner, struct err *err)
 
 	if (!line)
 		return err_set(err, -ENOMEM, "out of memory");
-	staging->lock = openat(staging->fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (staging->lock < 0 || flock(staging->lock, LOCK_EX | LOCK_NB) < 0)
+	/* It gets its name when it is held: a free one says that whoever made it is gone. */
+	staging->lock =
+		openat(staging->fd, "lock.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (staging->lock < 0 || flock(staging->lock, LOCK_EX | LOCK_NB) < 0 ||
+	    renameat(staging->fd, "lock.new", staging->fd, "lock") < 0)
 		return err_errno(err, "lock");
 	snprintf(limits, sizeof(limits), "%" PRIu64 " %" PRIu64 "\n", staging->max_bytes,
 		 staging->max_files);
