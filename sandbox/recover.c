@@ -197,6 +197,23 @@ int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint
 	return recovery.first;
 }
 
+bool staging_waits(const char *state)
+{
+	const struct dirent *entry;
+	DIR *entries = NULL;
+	bool found = false;
+
+	if (open_entries(state, &entries, NULL) < 0)
+		return true; /* staging_recover says why */
+	if (!entries)
+		return false;
+	while (!found && (entry = readdir(entries)))
+		found = entry->d_name[0] != '.' ||
+			strncmp(entry->d_name, STAGING_NEW, strlen(STAGING_NEW)) == 0;
+	closedir(entries);
+	return found;
+}
+
 bool recover_is_held(int state, const char *name)
 {
 	cleanup(close_fd) int fd = tree_step(state, name, O_RDONLY | O_DIRECTORY);

@@ -1,8 +1,8 @@
 /*
  * seccomp: the system call filters of the kernel and of pid 1 (seccomp(2)).
  *
- * A filter is compiled while there is time and memory for libseccomp, and loaded with one system
- * call at the last moment. Never logs.
+ * A filter is put together while there is time and memory for it, and loaded with one system call
+ * at the last moment. Never logs.
  */
 #ifndef SANDBOX_SECCOMP_H
 #define SANDBOX_SECCOMP_H

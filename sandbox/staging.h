@@ -137,6 +137,10 @@ int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint
 		    staging_refused_fn *refused, staging_found_fn *found, void *arg,
 		    struct err *err);
 
+/* Is there a private directory below `state`, of whatever kernel, that staging_recover would look
+ * at? */
+bool staging_waits(const char *state);
+
 /*
  * Checks a tree that is to be staged: refuses sockets, fifos and devices with their path. Looks at
  * no more than `max_entries` entries (0 entries left: accepted, the mounts are nodev and the rest

@@ -480,18 +480,17 @@ static int finish(struct supervisor *supervisor)
  * appears there later counts as the host's own, and results of the same name would go beside it.
  * There is nothing to bring in most of the time; a large rest goes on alongside.
  */
-static void await_recoverer(const struct supervisor *supervisor)
+static int recover_first(struct supervisor *supervisor, struct err *err)
 {
-	const int64_t until = now_ms() + RECOVER_FIRST_MS;
-	siginfo_t info = {0};
+	struct pollfd watch = {.fd = supervisor->fd[FD_SIGNALS], .events = POLLIN};
 
-	while (info.si_pid == 0 && now_ms() < until) {
-		if (waitid(P_PID, (id_t)supervisor->child[CHILD_RECOVERER], &info,
-			   WEXITED | WNOHANG | WNOWAIT) < 0)
-			return;
-		if (info.si_pid == 0)
-			poll(NULL, 0, 1);
-	}
+	if (!staging_waits(supervisor->spec.state))
+		return 0;
+	if (spawn_recoverer(supervisor, err) < 0)
+		return err->code;
+	/* SIGCHLD, or one that ends us; the loop takes either. */
+	(void)poll(&watch, 1, RECOVER_FIRST_MS);
+	return 0;
 }
 
 static int start(struct supervisor *supervisor, const char **ret_stage, struct err *err)
@@ -507,9 +506,8 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	if (userns_choose(&supervisor->identity, err) < 0)
 		return err->code;
 	*ret_stage = "staging";
-	if (spawn_recoverer(supervisor, err) < 0)
+	if (recover_first(supervisor, err) < 0)
 		return err->code;
-	await_recoverer(supervisor);
 	if (spawn_collector(supervisor, err) < 0)
 		return err->code;
 	*ret_stage = "launch";

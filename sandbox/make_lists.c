@@ -1,0 +1,147 @@
+/*
+ * make_lists: a program of the build: the lists of system calls that seccomp.c loads, compiled by
+ * libseccomp from the names in syscalls.def into programs, written as C to stdout. A launch then
+ * spends no time on it (1.3 ms), and libseccomp is not among what a sandbox runs.
+ *
+ * A program holds the numbers of one architecture, asks for it first, and ends a process that calls
+ * by another one (int 0x80, x32).
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "sandbox/base.h"
+
+enum answer { ANSWER_ALLOW, ANSWER_CHECK, ANSWER_ERRNO };
+
+/* A line of syscalls.def. */
+struct listed {
+	const char *name;
+	int number; /* where libseccomp 2.5.4 does not know the name; -1: it does */
+	enum answer answer;
+	int code; /* of ANSWER_ERRNO */
+};
+
+#define GROUP(why)
+#define ALLOW(name)		       {#name, -1, ANSWER_ALLOW, 0},
+#define ALLOW_NEW(name, number)	       {#name, number, ANSWER_ALLOW, 0},
+#define CHECK(name)		       {#name, -1, ANSWER_CHECK, 0},
+#define CHECK_NEW(name, number)	       {#name, number, ANSWER_CHECK, 0},
+#define ANSWER(name, code)	       {#name, -1, ANSWER_ERRNO, code},
+#define ANSWER_NEW(name, number, code) {#name, number, ANSWER_ERRNO, code},
+
+static const struct listed listed[] = {
+#include "sandbox/syscalls.def"
+};
+
+/* pid 1 after its last fork: it waits, reads /proc, signals, and answers. Everything else ends it.
+ */
+static const char *const init_allowed[] = {
+	"poll",	      "ppoll",	       "read",	       "recvfrom",
+	"sendto",     "wait4",	       "kill",	       "openat",
+	"getdents64", "lseek",	       "close",	       "clock_nanosleep",
+	"nanosleep",  "clock_gettime", "rt_sigreturn", "restart_syscall",
+	"exit",	      "exit_group",
+};
+
+static int resolve(const char *name, int number)
+{
+	int known = seccomp_syscall_resolve_name(name);
+
+	/* Negative: libseccomp knows no such name, or no such call on this architecture. */
+	return known >= 0 ? known : known == __NR_SCMP_ERROR ? number : -1;
+}
+
+static int rule(scmp_filter_ctx filter, uint32_t action, const char *name, int number,
+		struct err *err)
+{
+	int call = resolve(name, number), r;
+
+	if (call < 0)
+		return 0;
+	r = seccomp_rule_add(filter, action, call, 0);
+	if (r < 0)
+		return err_set(err, r, "cannot filter %s: %s", name, strerrordesc_np(-r));
+	return 0;
+}
+
+static int add_listed(scmp_filter_ctx filter, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++) {
+		const struct listed *call = &listed[i];
+		uint32_t action = call->answer == ANSWER_ERRNO
+					  ? SCMP_ACT_ERRNO((uint32_t)call->code)
+					  : SCMP_ACT_ALLOW;
+
+		if (rule(filter, action, call->name, call->number, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+static int allow_init(scmp_filter_ctx filter, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(init_allowed) / sizeof(init_allowed[0]); i++) {
+		if (rule(filter, SCMP_ACT_ALLOW, init_allowed[i], -1, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+/* libseccomp gives its program to a descriptor only. */
+static int print(scmp_filter_ctx filter, const char *name, struct err *err)
+{
+	cleanup(close_fd) int fd = memfd_create("filter", MFD_CLOEXEC);
+	struct sock_filter line;
+	ssize_t got;
+	int r;
+
+	if (fd < 0)
+		return err_errno(err, "cannot make a memory file");
+	r = seccomp_export_bpf(filter, fd);
+	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return err_set(err, r < 0 ? r : -errno, "cannot compile a filter");
+	(void)printf("static const struct sock_filter %s[] = {\n", name);
+	while ((got = read(fd, &line, sizeof(line))) == sizeof(line))
+		(void)printf("\t{0x%x, %u, %u, 0x%xu},\n", line.code, line.jt, line.jf, line.k);
+	(void)printf("};\n");
+	return got == 0 ? 0 : err_set(err, -EIO, "cannot read a filter back");
+}
+
+typedef int add_fn(scmp_filter_ctx filter, struct err *err);
+
+static int compile(const char *name, uint32_t otherwise, add_fn *add, struct err *err)
+{
+	scmp_filter_ctx filter = seccomp_init(otherwise);
+	int r = 0;
+
+	if (!filter)
+		return err_set(err, -ENOMEM, "out of memory");
+	/* The whole process ends, not the thread alone; a tree keeps a long list cheap. */
+	if (seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) < 0 ||
+	    seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
+		r = err_set(err, -EINVAL, "cannot configure a filter");
+	if (r == 0)
+		r = add(filter, err);
+	if (r == 0)
+		r = print(filter, name, err);
+	seccomp_release(filter);
+	return r;
+}
+
+int main(void)
+{
+	struct err err = {0};
+
+	(void)printf("/* Made by make_lists.c from syscalls.def. */\n");
+	if (compile("kernel_list", SCMP_ACT_ERRNO(ENOSYS), add_listed, &err) < 0 ||
+	    compile("init_list", SCMP_ACT_KILL_PROCESS, allow_init, &err) < 0) {
+		(void)fprintf(stderr, "make_lists: %s\n", err.text);
+		return EXIT_FAILURE;
+	}
+	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
