@@ -99,6 +99,22 @@ static int fill_spec(struct spec *spec, const char *directory, struct err *err)
 	return 0;
 }
 
+/* Which layers the sandbox had that was really started. */
+static struct probe_result layers;
+
+static void take_layers(const struct status *packet)
+{
+	const char *has = packet->field[0], *lacks = packet->field[1];
+
+	if (*lacks)
+		probe_say(&layers, PROBE_LIMITED,
+			  "a newer kernel has them; Landlock is switched on with lsm=landlock,… on "
+			  "the kernel's command line",
+			  "lacks %s", lacks);
+	else
+		probe_say(&layers, PROBE_OK, NULL, "%s", has);
+}
+
 /* Reads packets until the sandbox has run the program. Returns 0 or a negative errno. */
 static int follow(const struct launch *launch, struct err *err)
 {
@@ -125,6 +141,8 @@ static int follow(const struct launch *launch, struct err *err)
 			output = packet.fds[1];
 			close_fd(&packet.fds[2]);
 		}
+		if (strcmp(packet.word, "layers") == 0 && packet.fields >= 2)
+			take_layers(&packet);
 		if (strcmp(packet.word, "error") == 0)
 			return err_set(err, -EIO, "%s: %s",
 				       packet.fields > 0 ? packet.field[0] : "?",
@@ -181,10 +199,19 @@ static void probe_start(struct probe_result *result)
 	(void)plan_remove(directory, NULL);
 }
 
+static void probe_layers(struct probe_result *result)
+{
+	if (layers.detail[0])
+		*result = layers;
+	else
+		probe_say(result, PROBE_LIMITED, NULL, "no sandbox could be started");
+}
+
 static const struct probe installed[] = {
 	{"parts", true, probe_parts},
 	{"state directory", true, probe_state_directory},
 	{"a sandbox", true, probe_start},
+	{"its layers", false, probe_layers},
 };
 
 /* ---- the page ---- */

@@ -179,6 +179,17 @@ static void results_done(struct session *session, const struct status *status)
 	session->phase = OVER;
 }
 
+/* Nothing is silently weaker: what this host cannot give has a line of its own. */
+static void log_layers(const char *has, const char *lacks)
+{
+	char named[1024];
+
+	log_info("layers: %s", escape_string(named, sizeof(named), has));
+	if (*lacks)
+		log_warning("this host cannot give the kernel these layers: %s",
+			    escape_string(named, sizeof(named), lacks));
+}
+
 static void take_status_packet(struct session *session, struct status *status)
 {
 	const char *word = status->word;
@@ -190,6 +201,8 @@ static void take_status_packet(struct session *session, struct status *status)
 			format_string("%s: %s", status->field[0], status->field[2]);
 
 		session_fail(session, text ? text : "out of memory");
+	} else if (strcmp(word, "layers") == 0 && status->fields >= 2) {
+		log_layers(status->field[0], status->field[1]);
 	} else if (strcmp(word, "collected") == 0) {
 		collection_over(session, status);
 	} else if (strcmp(word, "refused") == 0) {

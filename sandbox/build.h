@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "sandbox/base.h"
+#include "sandbox/layers.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/spec.h"
 #include "sandbox/userns.h"
@@ -46,11 +47,14 @@ struct build {
 	int proc;    /* the fresh /proc, whole */
 	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
 	pid_t kernel;				  /* as pid 1 sees it */
+	struct layers layers;
+	int landlock; /* ABI of the ruleset that the kernel has entered, 0: none */
 };
 
 /*
  * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
- * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", and "exec"
+ * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS
+ * LACKS", and "exec"
  * right before the kernel's execve(2). The last holder of the socket closes it by that execve, so
  * end of file after "exec" and no "error" means that the kernel runs.
  */

@@ -56,5 +56,8 @@ int landlock_kernel(struct build *build, struct err *err)
 		return ruleset;
 	if (allow_all(ruleset, build->spec, err) < 0)
 		return err->code;
-	return ruleset_enter(ruleset, err);
+	if (ruleset_enter(ruleset, err) < 0)
+		return err->code;
+	build->landlock = ruleset_abi();
+	return 0;
 }

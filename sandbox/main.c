@@ -16,6 +16,7 @@
 #include "sandbox/init.h"
 #include "sandbox/kernel.h"
 #include "sandbox/landlock.h"
+#include "sandbox/layers.h"
 #include "sandbox/log.h"
 #include "sandbox/mounts.h"
 #include "sandbox/network.h"
@@ -25,6 +26,7 @@
 #include "sandbox/sources.h"
 #include "sandbox/status.h"
 #include "sandbox/supervisor.h"
+#include "sandbox/without.h"
 
 static int drop_capabilities(struct build *build, struct err *err)
 {
@@ -45,6 +47,7 @@ static const struct stage {
 	int (*run)(struct build *build, struct err *err);
 } stages[] = {
 	/* While the host's files are still the host's. */
+	{BUILD_BUILDER, "layers", layers_host},
 	{BUILD_BUILDER, "mounts", sources_open},
 	{BUILD_BUILDER, "overlay", overlay_prepare},
 	{BUILD_BUILDER, "namespaces", userns_enter},
@@ -56,7 +59,7 @@ static const struct stage {
 	{BUILD_BUILDER, "mounts", mounts_build},
 	{BUILD_BUILDER, "overlay", overlay_build},
 	{BUILD_BUILDER, "network", network_up},
-	{BUILD_BUILDER, "network", network_name},
+	{BUILD_BUILDER, "uts", network_name},
 	{BUILD_BUILDER, "keyring", builder_keyring},
 	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. */
 	{BUILD_BUILDER, "relay", builder_relay},
@@ -66,7 +69,7 @@ static const struct stage {
 	/* The fresh /proc first: it is refused once the host's is out of sight. */
 	{BUILD_INIT, "proc", proc_mount},
 	{BUILD_INIT, "namespaces", init_lock},
-	{BUILD_INIT, "proc", proc_mask},
+	{BUILD_INIT, "masks", proc_mask},
 	{BUILD_INIT, "root", init_enter},
 	/* Before a uid other than 0, which could not do it any more. */
 	{BUILD_INIT, "capabilities", lock_capabilities},
@@ -79,12 +82,14 @@ static const struct stage {
 	{BUILD_INIT, "seccomp", seccomp_load_init},
 
 	{BUILD_KERNEL, "kernel", kernel_detach},
-	{BUILD_KERNEL, "namespaces", userns_nest},
+	{BUILD_KERNEL, "layers", layers_outer},
+	{BUILD_KERNEL, "inner-userns", userns_nest},
 	{BUILD_KERNEL, "capabilities", drop_capabilities},
 	{BUILD_KERNEL, "kernel", kernel_prepare},
 	{BUILD_KERNEL, "rlimits", rlimit_kernel},
 	{BUILD_KERNEL, "landlock", landlock_kernel},
 	{BUILD_KERNEL, "seccomp", seccomp_load_kernel},
+	{BUILD_KERNEL, "layers", layers_report},
 	{BUILD_KERNEL, "kernel", kernel_execute},
 };
 
@@ -124,7 +129,7 @@ int build_run(struct build *build, enum build_place place)
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
 		int r;
 
-		if (stages[i].place != place)
+		if (stages[i].place != place || without(stages[i].name))
 			continue;
 		r = timed(&stages[i], build, &err);
 		if (r < 0) {
@@ -151,5 +156,6 @@ __attribute__((visibility("default"))) const char *__asan_default_options(void)
 int main(void)
 {
 	log_setup("cellwall-sandbox", LOG_LEVEL_WARNING);
+	without_read();
 	return supervisor_run();
 }

@@ -18,6 +18,7 @@
 #include "sandbox/build.h"
 #include "sandbox/etc.h"
 #include "sandbox/sources.h"
+#include "sandbox/without.h"
 
 /*
  * Theory of operation
@@ -215,9 +216,21 @@ static int each_match(const char *pattern, mounts_host_fn *found, void *arg)
 	return r;
 }
 
+/* What a sandbox for tests that is to hide nothing shows besides. */
+static int each_hidden(mounts_host_fn *found, void *arg)
+{
+	static const char *const hidden[] = {"/boot", "/media", "/mnt", "/root",
+					     "/run",  "/srv",	"/sys", "/var"};
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]) && r >= 0; i++)
+		r = found(arg, false, hidden[i]);
+	return r;
+}
+
 int mounts_each_host_path(mounts_host_fn *found, void *arg)
 {
-	int r = 0;
+	int r = without("hidden-files") ? each_hidden(found, arg) : 0;
 
 	for (size_t i = 0; i < PLACE_COUNT && r >= 0; i++) {
 		if (places[i].kind == PLACE_HOST)

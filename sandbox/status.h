@@ -12,6 +12,8 @@
  *   wall                     with two descriptors: the wall socket, the kernel's stdout and stderr;
  *                            and a third where the host gives one: see changes.h
  *   error STAGE ERRNO TEXT   the launch failed at STAGE; the supervisor ends after it
+ *   layers HAS LACKS         which layers the kernel has, and which this host cannot give: names with
+ *                            spaces between; once, before "started"
  *   started                  the kernel's execve succeeded
  *   paused 0|1               answer to pause: 1 when every process was seen stopped
  *   resumed                  answer to resume

@@ -16,6 +16,7 @@
 #include "sandbox/build.h"
 #include "sandbox/process.h"
 #include "sandbox/status.h"
+#include "sandbox/without.h"
 
 /* Ids that no distribution, container tool or directory service hands out: above systemd's
  * container range (0x6FFFFFFF), below what the kernel treats as negative. A random slot of two
@@ -225,9 +226,11 @@ static int unshare_rest(struct err *err)
 		{CLONE_NEWNS, "mount"}, {CLONE_NEWNET, "network"},   {CLONE_NEWIPC, "ipc"},
 		{CLONE_NEWUTS, "uts"},	{CLONE_NEWCGROUP, "cgroup"},
 	};
+	int flags = 0;
 
-	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) ==
-	    0)
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		flags |= without(kinds[i].name) ? 0 : kinds[i].flag;
+	if (unshare(flags) == 0)
 		return 0;
 	/* Once more, one by one, so that the message names the one that is refused. */
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {

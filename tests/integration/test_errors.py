@@ -178,6 +178,18 @@ def test_doctor_here(site):
         assert word.lower() in result.stdout.lower(), word
 
 
+def test_doctor_for_machines(site):
+    """Everything that the page says, with what is needed and what to do; and the layers of a sandbox really started."""
+    result = site.run("doctor", "--json")
+    page = json.loads(result.stdout)
+    lines = {line["what"]: line for line in page["lines"]}
+    assert result.returncode == 0 and page["can_run"] is True
+    assert set(lines["user namespaces"]) == {"what", "state", "detail", "help", "needed"}
+    layers = lines["its layers"]
+    assert {"user-namespace", "inner-user-namespace", "pid-namespace", "system-call-filter"} <= set(layers["detail"].split())
+    assert ("landlock" in layers["detail"].split()) == (lines["Landlock"]["state"] == "ok")
+
+
 def test_doctor_without_namespaces(site):
     result = subprocess.run(
         [

@@ -1,7 +1,9 @@
-"""What code behind the wall can reach: one JSON line per probe, {"name", "ok", "detail"}.
+"""What code behind the wall can reach: one JSON line per probe, {"name", "ok", "reached",
+"detail"}.
 
 "ok" means that the wall holds there, or, where the name begins with "useful:", that what a kernel needs
-works. The same file run without the wall must report most of the others as not ok: a probe that cannot
+works. "reached" is left to say that something outside the wall was really reached, where a wrong errno is not
+that already. The same file run without the wall must report most of the others as not ok: a probe that cannot
 fail proves nothing. Nothing here does harm when there is no wall: calls that would change something are
 made with arguments that fail for another reason, or are undone, or end with a child.
 
@@ -26,6 +28,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PROBES = []
@@ -314,7 +317,7 @@ def connections(targets):
                 sender.connect(address)
                 yield "udp:" + address[0], False, "has a route"
             except OSError as error:
-                yield "udp:" + address[0], error.errno == errno.ENETUNREACH, name_of(error.errno)
+                yield "udp:" + address[0], error.errno == errno.ENETUNREACH, name_of(error.errno), False
     try:
         yield "resolve", False, socket.gethostbyname("example.org")
     except OSError as error:
@@ -332,7 +335,7 @@ def socket_families(targets):
         for bits in (0, 1 << 32):
             for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
                 codes.add(open_socket(family | bits, kind, 0))
-        yield "family:%d" % family, codes == {expected}, " ".join(sorted(map(name_of, codes)))
+        yield "family:%d" % family, codes == {expected}, " ".join(sorted(map(name_of, codes))), 0 in codes
 
 
 def open_socket(family, kind, protocol):
@@ -353,7 +356,7 @@ def socket_kinds(targets):
     }
     for name, arguments in kinds.items():
         code = open_socket(*arguments)
-        yield "socket:" + name, code in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT), name_of(code)
+        yield "socket:" + name, code in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT), name_of(code), code == 0
     for family, kind, protocol in ((1, 1, 0), (2, 1, 0), (2, 1 | 0o2004000, 6), (2, 2, 17), (10, 1, 0)):
         code = open_socket(family, kind, protocol)
         yield "useful:socket:%d:%d:%d" % (family, kind & 15, protocol), code == 0, name_of(code)
@@ -481,9 +484,9 @@ def namespaces(targets):
              "uts": 0x04000000, "cgroup": 0x02000000, "time": 0x80}
     for name, flag in flags.items():
         code = in_child(lambda: call(272, flag))
-        yield "unshare:" + name, code == errno.EPERM, name_of(code)
+        yield "unshare:" + name, code == errno.EPERM, name_of(code), code == 0
     code = in_child(lambda: call(272, 0x10000000 | 1 << 32))
-    yield "unshare:user_high_bit", code == errno.EPERM, name_of(code)
+    yield "unshare:user_high_bit", code == errno.EPERM, name_of(code), code == 0
 
     def clone_user():
         ctypes.set_errno(0)
@@ -492,7 +495,7 @@ def namespaces(targets):
         return ctypes.get_errno() if result == -1 else 0
 
     code = in_child(clone_user)
-    yield "clone:user", code == errno.EPERM, name_of(code)
+    yield "clone:user", code == errno.EPERM, name_of(code), code == 0
     code = call(NR["clone3"], 0, 0)
     yield "clone3", code == errno.ENOSYS, name_of(code)
     code = call(NR["setns"], -1, 0)
@@ -538,11 +541,11 @@ def closed_calls(targets):
     }
     for name, (arguments, expected) in calls.items():
         code = call(NR[name], *arguments)
-        yield "call:" + name, code == expected, name_of(code)
+        yield "call:" + name, code == expected, name_of(code), code not in (expected, eperm, enosys, errno.EACCES)
     for name, request in {"NS_GET_USERNS": 0xB701, "FS_IOC_SETFLAGS": 0x40086602, "TIOCLINUX": 0x541C, "TIOCSETD": 0x5423,
                           "FITRIM": 0xC0185879, "SIOCSIFADDR": 0x8916}.items():
         code = call(NR["ioctl"], -1, request, none)
-        yield "ioctl:" + name, code == errno.ENOTTY, name_of(code)
+        yield "ioctl:" + name, code == errno.ENOTTY, name_of(code), code == errno.EBADF
     for name, option in {"PR_SET_MM": 35, "PR_MCE_KILL": 33, "PR_SET_MEMORY_MERGE": 67, "PR_SET_SYSCALL_USER_DISPATCH": 59}.items():
         code = in_child(lambda option=option: call(NR["prctl"], option, 0, 0, 0, 0))
         yield "prctl:" + name, code == errno.EINVAL, name_of(code)
@@ -551,6 +554,72 @@ def closed_calls(targets):
     code = in_child(lambda: call(NR["personality"], 0x0040000))
     yield "call:personality", code == eperm, name_of(code)
     yield "useful:personality", call(NR["personality"], 0xFFFFFFFF) == 0, "asked"
+
+
+@probe
+def effects(targets):
+    """Calls with arguments that would work, in a child that first tries for namespaces of its own: there they do no
+    harm, and where it gets none only the rights that it has are asked."""
+    none = ctypes.c_void_p(None)
+    text = ctypes.c_char_p
+    bind_remount = 4096 | 32
+
+    def alone(*arguments):
+        def attempt():
+            for _ in range(8):  # the namespace of the child before may not be gone yet
+                if call(272, 0x10000000 | 0x00020000 | 0x04000000) != errno.ENOSPC:
+                    break
+                time.sleep(0.01)
+            call(NR["mount"], none, text(b"/"), none, 0x4000 | 0x40000, none)  # MS_REC | MS_PRIVATE
+            return call(*arguments)
+        return attempt
+
+    def traced():
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        code = call(NR["ptrace"], 16, child, 0, 0)
+        os.kill(child, signal.SIGKILL)
+        return code
+
+    def memory():
+        byte = ctypes.create_string_buffer(b"x")
+        vector = struct.pack("PN", ctypes.addressof(byte), 1)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        code = call(NR["process_vm_readv"], child, text(vector), 1, text(vector), 1, 0)
+        os.kill(child, signal.SIGKILL)
+        return code
+
+    attempts = {
+        "mount": alone(NR["mount"], text(b"probe"), text(b"/tmp"), text(b"tmpfs"), 0, none),
+        "bind": alone(NR["mount"], text(b"/usr"), text(b"/tmp"), none, 4096, none),
+        "remount": alone(NR["mount"], none, text(b"/"), none, bind_remount, none),
+        "umount": alone(NR["umount2"], text(b"/proc"), 2),
+        "chroot": alone(161, text(b"/tmp")),
+        "hostname": alone(170, text(b"probe"), 5),
+        "fsopen": alone(NR["fsopen"], text(b"tmpfs"), 0),
+        "open_tree": alone(NR["open_tree"], -100, text(b"/usr"), 1),
+        "setuid": lambda: call(105, 0),
+        "setgroups": lambda: call(116, 0, none),
+        "nice": lambda: call(141, 0, 0, ctypes.c_long(-5)),
+        "realtime": lambda: call(144, 0, 1, text(struct.pack("i", 1))),
+        "ptrace": traced,
+        "process_vm_readv": memory,
+        "io_uring": lambda: call(NR["io_uring_setup"], 1, ctypes.create_string_buffer(120)),
+        "userfaultfd": lambda: call(NR["userfaultfd"], 1),
+        "bpf": lambda: call(NR["bpf"], 0, text(struct.pack("IIII", 2, 4, 4, 1) + bytes(112)), 128),
+        "perf": lambda: call(NR["perf_event_open"], ctypes.create_string_buffer(struct.pack("II", 1, 112) + bytes(104)), 0, -1, -1, 0),
+        "fanotify": lambda: call(NR["fanotify_init"], 0x200, 0),
+        "settimeofday": lambda: call(164, none, none),
+        "swapoff": lambda: call(168, text(b"/nonexistent/probe")),
+        "syslog": lambda: call(NR["syslog"], 10, none, 0),
+        "iopl": lambda: call(NR["iopl"], 3),
+    }
+    for name, attempt in attempts.items():
+        code = in_child(attempt)
+        yield "effect:" + name, code != 0, name_of(code)
 
 
 @probe
@@ -640,10 +709,11 @@ def run(targets=None):
     results = []
     for function in PROBES:
         try:
-            for name, ok, detail in function(targets or {}):
-                results.append({"name": name, "ok": bool(ok), "detail": str(detail)})
+            for name, ok, detail, *reached in function(targets or {}):
+                reached = bool(reached[0]) if reached else not ok
+                results.append({"name": name, "ok": bool(ok), "reached": reached, "detail": str(detail)})
         except Exception as error:  # a probe that breaks must not hide the others
-            results.append({"name": function.__name__, "ok": False, "detail": repr(error)})
+            results.append({"name": function.__name__, "ok": False, "reached": True, "detail": repr(error)})
     return results
 
 

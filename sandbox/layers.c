@@ -1,0 +1,142 @@
+#include "sandbox/layers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "sandbox/build.h"
+#include "sandbox/ruleset.h"
+#include "sandbox/status.h"
+
+#define LIST_MAX 512
+
+struct lists {
+	char has[LIST_MAX], lacks[LIST_MAX];
+};
+
+/* In the order of enum layers_kind: the file in /proc/self/ns, and what it is called here. */
+static const struct {
+	const char *file, *name;
+} kinds[LAYERS_KINDS] = {
+	{"user", "user-namespace"},	{"pid", "pid-namespace"}, {"mnt", "mount-namespace"},
+	{"net", "network-namespace"},	{"ipc", "ipc-namespace"}, {"uts", "uts-namespace"},
+	{"cgroup", "cgroup-namespace"},
+};
+
+static int look(size_t kind, ino_t *ret_inode, struct err *err)
+{
+	struct stat status;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/ns/%s", kinds[kind].file);
+	if (stat(path, &status) < 0)
+		return err_errno(err, "cannot look at %s", path);
+	*ret_inode = status.st_ino;
+	return 0;
+}
+
+int layers_host(struct build *build, struct err *err)
+{
+	for (size_t i = 0; i < LAYERS_KINDS; i++) {
+		if (look(i, &build->layers.host[i], err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+int layers_outer(struct build *build, struct err *err)
+{
+	return look(LAYERS_USER, &build->layers.outer, err);
+}
+
+static void say(struct lists *lists, bool has, const char *name)
+{
+	char *list = has ? lists->has : lists->lacks;
+	size_t used = strlen(list);
+
+	(void)snprintf(list + used, LIST_MAX - used, "%s%s", used > 0 ? " " : "", name);
+}
+
+static int say_namespaces(const struct build *build, struct lists *lists, struct err *err)
+{
+	const struct layers *layers = &build->layers;
+	ino_t own;
+
+	for (size_t i = 0; i < LAYERS_KINDS; i++) {
+		if (look(i, &own, err) < 0)
+			return err->code;
+		say(lists, own != layers->host[i], kinds[i].name);
+		if (i == LAYERS_USER)
+			say(lists, own != layers->outer && layers->outer != layers->host[i],
+			    "inner-user-namespace");
+	}
+	return 0;
+}
+
+/* True when the line NAME of /proc/self/status has this number (proc_pid_status(5)). */
+static bool line_is(const char *text, const char *name, uint64_t number)
+{
+	const char *line = strstr(text, name);
+
+	return line && strtoull(line + strlen(name), NULL, 16) == number;
+}
+
+static int say_status(struct lists *lists, struct err *err)
+{
+	cleanup(free_ptr) char *text = NULL;
+
+	if (read_file(AT_FDCWD, "/proc/self/status", 65536, &text, NULL, err) < 0)
+		return err->code;
+	say(lists, line_is(text, "\nNoNewPrivs:\t", 1), "no-new-privileges");
+	say(lists,
+	    line_is(text, "\nCapInh:\t", 0) && line_is(text, "\nCapPrm:\t", 0) &&
+		    line_is(text, "\nCapEff:\t", 0) && line_is(text, "\nCapBnd:\t", 0),
+	    "no-capabilities");
+	say(lists, line_is(text, "\nSeccomp:\t", 2), "system-call-filter");
+	return 0;
+}
+
+/* landlock(7): what each ABI brought. */
+static void say_landlock(int abi, struct lists *lists)
+{
+	static const struct {
+		int abi;
+		const char *name;
+	} parts[] = {
+		{3, "landlock-truncation"},
+		{5, "landlock-devices"},
+		{6, "landlock-abstract-sockets"},
+		{6, "landlock-signals"},
+	};
+
+	say(lists, abi > 0, "landlock");
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		say(lists, abi >= parts[i].abi, parts[i].name);
+}
+
+/* Of the other processes: a launch in which one of these fails has ended by now. */
+static void say_others(struct lists *lists)
+{
+#ifdef CELLWALL_SANITIZE
+	const bool has = false;
+#else
+	const bool has = true;
+#endif
+
+	say(lists, true, "relay-filter");
+	say(lists, has, "init-filter");
+	say(lists, has, "supervisor-filter");
+	say(lists, has, "collector-filter");
+}
+
+int layers_report(struct build *build, struct err *err)
+{
+	struct lists lists = {.has = "", .lacks = ""};
+
+	if (say_namespaces(build, &lists, err) < 0 || say_status(&lists, err) < 0)
+		return err->code;
+	say_landlock(build->landlock, &lists);
+	say_others(&lists);
+	return status_send(build->sync, err, "layers", lists.has, lists.lacks, NULL);
+}
