@@ -22,7 +22,7 @@ _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
-		words="kernel install list remove stage policy doctor version help --help --version"
+		words="kernel install list remove stage log policy doctor version help --help --version"
 	else
 		case $previous in
 		--prefix | --stage | --show | --output | -o)
@@ -68,6 +68,14 @@ _cellwall() {
 				esac
 				words="$words --help"
 			fi
+			;;
+		log)
+			if [ "$COMP_CWORD" -gt 2 ] && [ "${COMP_WORDS[2]}" = verify ] && [[ $current != -* ]]; then
+				mapfile -t COMPREPLY < <(compgen -f -- "$current")
+				return
+			fi
+			words="--blocked --follow --json --help"
+			[ "$COMP_CWORD" = 2 ] && words="verify $words"
 			;;
 		policy)
 			if [ "$COMP_CWORD" = 2 ]; then

@@ -12,6 +12,7 @@
 #include "kernelspec/staged.h"
 #include "kernelspec/variables.h"
 #include "kernelspec/warm.h"
+#include "proxy/audit.h"
 #include "proxy/connection.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -42,6 +43,7 @@ struct parts {
 	struct prefix prefix;
 	struct spec spec;
 	struct staged_places places;
+	struct audit *audit;
 	char inner_key[65];
 	char *sandbox;
 	char *folder; /* the notebook's */
@@ -336,6 +338,21 @@ static void parts_done(struct parts *parts)
 	explicit_bzero(parts, sizeof(*parts));
 }
 
+/* Without a log the kernel starts only when the policy does not require one. */
+static int open_log(struct parts *parts, const struct options *options, struct err *err)
+{
+	int code = audit_open(options->connection_file, &parts->policy.audit, &parts->audit, err);
+
+	if (code == 0) {
+		audit_launch(parts->audit, parts->folder, options->argv, options->policy_file);
+		return 0;
+	}
+	if (parts->policy.audit.required)
+		return err_wrap(err, "the policy requires an audit log");
+	add_notice(parts, format_string("no audit log is kept: %s", err->text));
+	return 0;
+}
+
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
@@ -353,15 +370,22 @@ int verb_kernel(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	code = make_plan(&parts, &options, &err);
+	if (code == 0)
+		code = open_log(&parts, &options, &err);
+	else
+		(void)open_log(&parts, &options, &(struct err){0}); /* it has the failure */
 	plan = (struct session_plan){.connection = &parts.connection,
 				     .spec = &parts.spec,
 				     .sandbox = parts.sandbox,
 				     .inner_key = parts.inner_key,
 				     .folder = parts.folder,
+				     .audit = parts.audit,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);
+	if (audit_close(steal_ptr(&parts.audit), &err) < 0)
+		log_error("%s", err.text);
 	parts_done(&parts);
 	return code;
 }

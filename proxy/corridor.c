@@ -7,8 +7,11 @@
 static const char *const channel_names[] = {"shell", "control", "stdin", "iopub", "hb"};
 
 /* The first few and then every thousandth: a flood must not fill the log. */
-static void count_refusal(const struct passage *passage, unsigned *counter, const char *why)
+static void count_refusal(const struct corridor *corridor, const struct passage *passage,
+			  unsigned *counter, const char *why)
 {
+	audit_note(corridor->audit, "refused", channel_names[passage->channel], NULL, 0,
+		   passage->direction == GUARD_INWARD ? "of a client" : "of the kernel", why);
 	if (++*counter <= 10 || *counter % 1000 == 0)
 		log_warning("refused a message from %s on %s: %s (%u so far)",
 			    passage->direction == GUARD_INWARD ? "a client" : "the kernel",
@@ -69,7 +72,7 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 
 	/* frames to struct */
 	if (wire_parse(passage->parts, passage->count, wire, &err) < 0) {
-		count_refusal(passage, malformed, err.text);
+		count_refusal(corridor, passage, malformed, err.text);
 		return false;
 	}
 	/* the signature, over the raw bytes, before any JSON is read */
@@ -77,13 +80,13 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 	signature = sign_check(from, wire->signed_part, wire->signature);
 	signed_aside = end_aside(&aside);
 	if (signature != SIGN_GOOD) {
-		count_refusal(passage, &corridor->refused[passage->direction][signature],
+		count_refusal(corridor, passage, &corridor->refused[passage->direction][signature],
 			      sign_verdict_text(signature));
 		return false;
 	}
 	/* a few fields of the header */
 	if (header_parse(wire->signed_part[WIRE_HEADER], &passage->header, &err) < 0) {
-		count_refusal(passage, malformed, err.text);
+		count_refusal(corridor, passage, malformed, err.text);
 		return false;
 	}
 	/* what its type means here */
@@ -97,6 +100,9 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 		return false;
 	}
 	passage->signature_part = wire->identities + 1;
+	audit_message(corridor->audit, passage->direction == GUARD_INWARD,
+		      channel_names[passage->channel], passage->header.msg_type,
+		      wire->signed_part[WIRE_CONTENT]);
 	return true;
 }
 

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+#include "proxy/audit.h"
 #include "proxy/guard.h"
 #include "proxy/header.h"
 #include "proxy/sign.h"
@@ -21,6 +22,7 @@
 
 struct corridor {
 	struct sign *outer, *inner; /* owned; the clients' key and the kernel's */
+	struct audit *audit;	    /* borrowed; NULL: no log */
 	unsigned refused[2][SIGN_VERDICTS];
 	unsigned malformed[2];
 };

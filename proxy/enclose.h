@@ -2,7 +2,8 @@
  * enclose: what the proxy gives up before it touches a client or the wall.
  *
  * In: the plan of a session. After enclose_files (where the system has Landlock) this process opens
- * and makes files only where its clients' sockets, the private directories and staging/out are, and
+ * and makes files only where its clients' sockets, the private directories, staging/out and the
+ * audit logs are, and
  * binds no TCP port but the connection file's. After enclose_calls it executes nothing, makes no
  * socket and no process any more, see sandbox/confine.h. Never logs.
  */

@@ -38,6 +38,7 @@ static void kernel_gone(struct session *session, const struct status *status)
 	parse_u64(status->fields > 0 ? status->field[0] : "1", 255, &code);
 	parse_u64(status->fields > 1 ? status->field[1] : "0", 64, &signal_number);
 	session->exit_code = (int)(signal_number ? 128 + signal_number : code);
+	audit_gone(session->plan->audit, (int)code, (int)signal_number);
 	say_death(session, (unsigned)signal_number);
 	session->phase = DRAINING;
 	session->deadline = now_ms() + DRAIN_MS;
@@ -101,6 +102,7 @@ static void say_refused(struct session *session, const struct status *status)
 	if (!text)
 		return;
 	log_warning("%s", text);
+	audit_note(session->plan->audit, "result", NULL, NULL, 0, "kept inside", text);
 	session->refused_names++;
 	if (session->refused_names <= NOTICE_NAMES_MAX)
 		events_say(session, text);
@@ -151,6 +153,7 @@ static void say_notice(struct session *session, const char *text)
 	char escaped[2048];
 
 	log_warning("%s", escape_string(escaped, sizeof(escaped), text));
+	audit_note(session->plan->audit, "notice", NULL, NULL, 0, NULL, text);
 	events_say(session, escaped);
 }
 
@@ -180,10 +183,11 @@ static void results_done(struct session *session, const struct status *status)
 }
 
 /* Nothing is silently weaker: what this host cannot give has a line of its own. */
-static void log_layers(const char *has, const char *lacks)
+static void log_layers(struct session *session, const char *has, const char *lacks)
 {
 	char named[1024];
 
+	audit_layers(session->plan->audit, has, lacks);
 	log_info("layers: %s", escape_string(named, sizeof(named), has));
 	if (*lacks)
 		log_warning("this host cannot give the kernel these layers: %s",
@@ -202,7 +206,7 @@ static void take_status_packet(struct session *session, struct status *status)
 
 		session_fail(session, text ? text : "out of memory");
 	} else if (strcmp(word, "layers") == 0 && status->fields >= 2) {
-		log_layers(status->field[0], status->field[1]);
+		log_layers(session, status->field[0], status->field[1]);
 	} else if (strcmp(word, "collected") == 0) {
 		collection_over(session, status);
 	} else if (strcmp(word, "refused") == 0) {

@@ -80,4 +80,19 @@
 /* And at this many bytes in all: a kernel shall not fill the disk that the log is on. */
 #define STDERR_TOTAL (64u * 1024 * 1024)
 
+/* What a kernel can cause goes to its audit log at this rate per second, after this many at once;
+ * the rest is counted. */
+#define AUDIT_RATE  20
+#define AUDIT_BURST 200
+/* A log goes on in a new file past this; of one launch the first and the newest are kept. */
+#define AUDIT_SEGMENT	    (16u * 1024 * 1024)
+#define AUDIT_SEGMENT_LEAST (64u * 1024)
+#define AUDIT_SEGMENTS	    4
+/* Of a cell or message that is recorded itself (audit.content). */
+#define AUDIT_CONTENT (32u * 1024)
+/* A longer request to run code is hashed as it came, not taken apart. */
+#define AUDIT_CODE (4u * 1024 * 1024)
+/* And of any other text. */
+#define AUDIT_TEXT 2048
+
 #endif

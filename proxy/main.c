@@ -22,6 +22,7 @@ static const struct verb {
 	{"list", verb_list, "show the isolated kernelspecs"},
 	{"remove", verb_remove, "remove an isolated kernelspec"},
 	{"stage", verb_stage, "what kernels see of a folder, and what they made"},
+	{"log", verb_log, "what happened in kernels: cells, and what was blocked or refused"},
 	{"policy", verb_policy, "check a policy file, show the effective one"},
 	{"doctor", verb_doctor, "what this host can give, and how to get what is missing"},
 	{"version", verb_version, "print the version"},

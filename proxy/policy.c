@@ -78,6 +78,10 @@ static const struct setting settings[] = {
 	{"resources", "open_files", setting_count, offsetof(struct policy, open_files), 64, 1048576,
 	 false},
 	{"resources", "tmp", setting_size, offsetof(struct policy, tmp), MIB, 16 * TIB, false},
+	{"audit", "content", setting_flag, offsetof(struct policy, audit.content), 0, 0, false},
+	{"audit", "messages", setting_flag, offsetof(struct policy, audit.messages), 0, 0, false},
+	{"audit", "required", setting_flag, offsetof(struct policy, audit.required), 0, 0, false},
+	{"audit", "keep", setting_size, offsetof(struct policy, audit.keep), MIB, 16 * TIB, false},
 };
 enum { SETTINGS = sizeof(settings) / sizeof(settings[0]) };
 
@@ -262,6 +266,7 @@ int policy_default(struct policy *ret_policy)
 		.pids = 4096,
 		.open_files = 4096,
 		.tmp = GIB,
+		.audit.keep = 256 * MIB,
 		.stage_in = stage_setting_inputs_new(0),
 		.may_add = copy_list(default_may_add),
 		.out_names = setting_list_new(0),
@@ -453,7 +458,8 @@ char *policy_show(const struct policy *policy)
 
 	/* json_pack(3) takes every "o" over and gives NULL when one of them is NULL. */
 	object = json_pack(
-		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}}",
+		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}, "
+		"s:{s:b,s:b,s:b,s:o}}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
@@ -461,7 +467,9 @@ char *policy_show(const struct policy *policy)
 		show_list(policy->startup), "python", policy->python, "env", "keep",
 		show_list(policy->env_keep), "set", show_assignments(policy->env_set), "resources",
 		"memory", show_size(policy->memory), "pids", (json_int_t)policy->pids, "open_files",
-		(json_int_t)policy->open_files, "tmp", show_size(policy->tmp));
+		(json_int_t)policy->open_files, "tmp", show_size(policy->tmp), "audit", "content",
+		policy->audit.content, "messages", policy->audit.messages, "required",
+		policy->audit.required, "keep", show_size(policy->audit.keep));
 	if (!object)
 		return NULL;
 	text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

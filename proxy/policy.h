@@ -13,13 +13,15 @@
  *                    "history": "folder", "startup": ["startup.py"] },
  *     "python":    "/opt/venvs/course",
  *     "env":       { "keep": ["LANG", "TZ"], "set": { "OMP_NUM_THREADS": "2" } },
- *     "resources": { "memory": "4G", "pids": 1024, "open_files": 1024, "tmp": "1G" } }
+ *     "resources": { "memory": "4G", "pids": 1024, "open_files": 1024, "tmp": "1G" },
+ *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" } }
  */
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
 
 #include <stdint.h>
 
+#include "proxy/audit.h"
 #include "sandbox/base.h"
 
 #define POLICY_FILE_MAX (256 * 1024)
@@ -53,6 +55,7 @@ struct policy {
 	uint64_t pids;
 	uint64_t open_files;
 	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */
+	struct audit_rules audit;
 };
 
 /* The words of stage.caches, NULL-terminated. */

@@ -53,6 +53,7 @@ void session_fail(struct session *session, const char *text)
 	session->failure = format_string("the kernel could not be started: %s",
 					 escape_string(escaped, sizeof(escaped), text));
 	log_error("%s", session->failure ? session->failure : escaped);
+	audit_note(session->plan->audit, "failed", NULL, NULL, 0, NULL, text);
 	notice_say(&session->notice, session->cell, session->failure ? session->failure : escaped);
 	session->phase = FAILED;
 	session->exit_code = EXIT_LAUNCH;
@@ -107,6 +108,29 @@ static void take_signal(struct session *session)
 		return;
 	}
 	stop(session);
+}
+
+/* What this turn of the loop recorded goes to the log. Without one the kernel goes on, unless the
+ * policy says otherwise. */
+static void keep_log(struct session *session)
+{
+	struct audit *audit = session->plan->audit;
+	cleanup(free_ptr) char *text = NULL;
+	struct err err;
+
+	if (audit_flush(audit, &err) == 0 || session->told_log)
+		return;
+	session->told_log = true;
+	text = format_string("%s; %s", err.text,
+			     audit_required(audit)
+				     ? "the policy requires it: the kernel is stopped"
+				     : "the kernel goes on, what is not recorded is counted");
+	if (text) {
+		log_error("%s", text);
+		events_say(session, text);
+	}
+	if (audit_required(audit))
+		stop(session);
 }
 
 static void cut_stalled(struct session *session)
@@ -332,6 +356,7 @@ static int open_signals(struct err *err)
 	sigaddset(&set, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? err_errno(err, "signalfd") : fd;
 }
@@ -455,6 +480,7 @@ static void close_session(struct session *session)
 int session_run(const struct session_plan *plan)
 {
 	struct session session = {.plan = plan,
+				  .corridor.audit = plan->audit,
 				  .wall = -1,
 				  .changes = -1,
 				  .signals = -1,
@@ -487,6 +513,7 @@ int session_run(const struct session_plan *plan)
 		serve(&session, items);
 		if (session.phase != OVER)
 			advance(&session);
+		keep_log(&session);
 	}
 	close_session(&session);
 	return session.exit_code;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proxy/audit.h"
 #include "proxy/connection.h"
 #include "proxy/corridor.h"
 #include "proxy/hint.h"
@@ -27,6 +28,7 @@ struct session_plan {
 	const char *sandbox;		     /* path of cellwall-sandbox */
 	const char *inner_key;		     /* hex; in the inner connection file too */
 	const char *folder;		     /* the notebook's, absolute; NULL: not known */
+	struct audit *audit;		     /* borrowed; NULL: no log */
 	bool closed;	     /* the policy lets nobody add inputs: nobody is told how */
 	char **notices;	     /* NULL-terminated, for the log */
 	const char *failure; /* not NULL: nothing is started, clients are told this */
@@ -68,6 +70,7 @@ struct session {
 	int64_t retried; /* when waiting replies were last tried */
 	unsigned pings;	 /* heartbeats that went in and did not come back yet */
 	bool told_pause;
+	bool told_log; /* that the audit log cannot be written */
 	struct holding holding;
 	uint64_t asked;	    /* sequence of the last collection asked for: one at a time */
 	uint64_t collected; /* and of the last finished one */

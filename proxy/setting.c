@@ -121,6 +121,15 @@ int setting_count(const struct setting *setting, json_t *value, struct place *at
 	return r;
 }
 
+int setting_flag(const struct setting *setting, json_t *value, struct place *at, void *target)
+{
+	if (!json_is_boolean(value))
+		return place_complain(at, false, "\"%s\" must be true or false, not %s",
+				      setting->key, setting_type_name(value));
+	*(bool *)target = json_is_true(value);
+	return 0;
+}
+
 /* "512M": digits and one of K, M, G, T, powers of 1024. Returns false for anything else. */
 static bool read_size(const char *text, uint64_t *ret_bytes)
 {

@@ -27,6 +27,8 @@ int setting_count(const struct setting *setting, json_t *value, struct place *at
 /* A number of bytes, or "512M": digits and one of K, M, G, T, powers of 1024. The target is a
  * uint64_t. */
 int setting_size(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* true or false. The target is a bool. */
+int setting_flag(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* An absolute directory, or null for none. The target is a char *. */
 int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* Names of variables. The target is a char **, NULL-terminated. */

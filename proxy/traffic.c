@@ -32,6 +32,7 @@ static void remember_cell(struct session *session, const struct passage *passage
 	char *copy = strndup(header.iov_base, header.iov_len);
 
 	hint_cells_add(&session->cells, passage->header.msg_id);
+	audit_cell(session->plan->audit, passage->wire.signed_part[WIRE_CONTENT]);
 	if (!copy)
 		return;
 	free(session->cell);
