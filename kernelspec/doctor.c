@@ -181,13 +181,15 @@ static int start_sandbox(const char *directory, struct err *err)
 /* Not forked as the other probes: launch_start is for the main thread of a process that stays. */
 static void probe_start(struct probe_result *result)
 {
-	char directory[] = "/tmp/cellwall-doctor-XXXXXX";
+	const char *tmp = getenv("TMPDIR");
+	cleanup(free_ptr) char *directory =
+		path_join(tmp && tmp[0] == '/' ? tmp : "/tmp", "cellwall-doctor-XXXXXX");
 	int64_t begin = now_ms();
 	struct err err = {0};
 
-	if (!mkdtemp(directory)) {
-		probe_say(result, PROBE_MISSING, "make room in /tmp", "%s: %s", directory,
-			  strerrordesc_np(errno));
+	if (!directory || !mkdtemp(directory)) {
+		probe_say(result, PROBE_MISSING, "set TMPDIR to a directory of yours", "%s: %s",
+			  directory ? directory : "TMPDIR", strerrordesc_np(errno));
 		return;
 	}
 	if (start_sandbox(directory, &err) < 0)

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernelspec/files.h"
 #include "kernelspec/probe_parts.h"
 #include "sandbox/base.h"
 
@@ -73,13 +74,21 @@ int probe_write(const char *path, const char *text)
 
 #define APPARMOR "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 
-static const char apparmor_help[] = "AppArmor lets unprivileged programs have user namespaces "
-				    "without capabilities; give cellwall a profile: "
-				    "printf 'abi <abi/4.0>,\\nprofile cellwall-sandbox "
-				    "/usr/local/libexec/cellwall/cellwall-sandbox "
-				    "flags=(unconfined) { userns, }\\n' | sudo tee "
-				    "/etc/apparmor.d/cellwall && sudo apparmor_parser -r "
-				    "/etc/apparmor.d/cellwall";
+/* The profile is installed with cellwall, for the place that it was installed to. */
+static const char *apparmor_help(void)
+{
+	static char help[sizeof(((struct probe_result *)NULL)->help)];
+	cleanup(free_ptr) char *profile = NULL;
+
+	if (files_share("apparmor/cellwall", &profile, NULL) < 0)
+		return "install cellwall completely: it comes with an AppArmor profile that allows "
+		       "them";
+	snprintf(help, sizeof(help),
+		 "AppArmor gives user namespaces to programs with a profile: sudo cp %s "
+		 "/etc/apparmor.d/cellwall && sudo apparmor_parser -r /etc/apparmor.d/cellwall",
+		 profile);
+	return help;
+}
 
 /* Under a seccomp filter already: a container (proc_pid_status(5)). */
 static bool in_container_filter(void)
@@ -192,7 +201,7 @@ static void probe_maps(struct probe_result *result)
 	}
 	errno = -code;
 	probe_failed(result, "write uid_map",
-		     is_line(APPARMOR, "1") ? apparmor_help : "a security module refuses it");
+		     is_line(APPARMOR, "1") ? apparmor_help() : "a security module refuses it");
 }
 
 static void probe_apparmor(struct probe_result *result)
@@ -203,7 +212,7 @@ static void probe_apparmor(struct probe_result *result)
 	probe_line("/proc/sys/kernel/unprivileged_userns_clone", clone, sizeof(clone));
 	probe_line("/proc/sys/user/max_user_namespaces", most, sizeof(most));
 	if (strcmp(line, "1") == 0 && geteuid() != 0)
-		probe_say(result, PROBE_LIMITED, apparmor_help,
+		probe_say(result, PROBE_LIMITED, apparmor_help(),
 			  "kernel.apparmor_restrict_unprivileged_userns=1: without a profile the "
 			  "next lines fail");
 	else
@@ -338,8 +347,8 @@ static void probe_proc(struct probe_result *result)
 		probe_failed(result, "mount proc",
 			     proc_masks(list, sizeof(list))
 				     ? "this /proc is masked (see the line below for the option)"
-				     : "the host's /proc hides something (hidepid, lxcfs): "
-				       "remount it without");
+				     : "something covers a part of the host's /proc (lxcfs does): "
+				       "start cellwall where nothing does");
 }
 
 static void probe_devpts(struct probe_result *result)
@@ -381,7 +390,8 @@ static void probe_lo(struct probe_result *result)
 	request.ifr_flags = IFF_UP | IFF_RUNNING;
 	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
 		probe_failed(result, "lo up",
-			     is_line(APPARMOR, "1") ? apparmor_help : "see user namespaces above");
+			     is_line(APPARMOR, "1") ? apparmor_help()
+						    : "see user namespaces above");
 	else
 		probe_say(result, PROBE_OK, NULL, "lo and nothing else");
 }

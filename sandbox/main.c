@@ -26,6 +26,7 @@
 #include "sandbox/sources.h"
 #include "sandbox/status.h"
 #include "sandbox/supervisor.h"
+#include "sandbox/userns.h"
 #include "sandbox/without.h"
 
 static int drop_capabilities(struct build *build, struct err *err)
@@ -135,6 +136,7 @@ int build_run(struct build *build, enum build_place place)
 		if (r < 0) {
 			const char *name = strerrorname_np(-r);
 
+			userns_explain(&err, r);
 			(void)status_send(build->sync, NULL, "error", stages[i].name,
 					  name ? name : "EIO", err.text, NULL);
 			return r;

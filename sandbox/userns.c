@@ -392,9 +392,21 @@ static bool filtered(void)
 	return line && line[strlen("\nSeccomp:\t")] == '2';
 }
 
-void userns_hint(struct err *err, int code)
+static const char filter_hint[] =
+	"a seccomp filter is in force (\"Seccomp: 2\" in /proc/self/status), as container engines "
+	"set "
+	"it: the container needs a profile that allows unshare, clone and mount";
+
+static void append_hint(struct err *err, int code, const char *hint)
 {
 	char said[sizeof(err->text)];
+
+	memcpy(said, err->text, sizeof(said));
+	(void)err_set(err, code, "%s (%s)", said, hint);
+}
+
+void userns_hint(struct err *err, int code)
+{
 	const char *hint = NULL;
 
 	if (code == -ENOSPC)
@@ -405,16 +417,12 @@ void userns_hint(struct err *err, int code)
 		 setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 0) == 1 &&
 		 geteuid() != 0)
 		hint = "AppArmor (kernel.apparmor_restrict_unprivileged_userns=1) takes the rights "
-		       "in a user "
-		       "namespace away from programs without a profile: install a profile for "
-		       "cellwall-sandbox "
-		       "with \"userns,\" in it";
+		       "in a user namespace away from programs without a profile: `cellwall "
+		       "doctor` prints the command that installs ours";
 	else if (code == -EPERM && setting("/proc/sys/kernel/unprivileged_userns_clone", 1) == 0)
 		hint = "sysctl kernel.unprivileged_userns_clone is 0: set it to 1";
 	else if (code == -EPERM && filtered())
-		hint = "a seccomp filter is in force (\"Seccomp: 2\" in /proc/self/status), as "
-		       "container engines set "
-		       "it: the container needs a profile that allows unshare, clone and mount";
+		hint = filter_hint;
 	else if (code == -EPERM)
 		hint = "inside a chroot user namespaces are refused; so they are by some security "
 		       "modules";
@@ -422,8 +430,20 @@ void userns_hint(struct err *err, int code)
 		hint = "a security module (AppArmor, SELinux) refuses it: its log names the rule";
 	else if (code == -EINVAL || code == -ENOSYS)
 		hint = "this system was built without this kind of namespace";
-	if (!hint)
-		return;
-	memcpy(said, err->text, sizeof(said));
-	(void)err_set(err, code, "%s (%s)", said, hint);
+	if (hint)
+		append_hint(err, code, hint);
+}
+
+void userns_explain(struct err *err, int code)
+{
+	size_t length = strlen(err->text);
+
+	if (length > 0 && err->text[length - 1] == ')')
+		return; /* explained where it happened */
+	if (code == -ENOSYS)
+		append_hint(err, code,
+			    "Linux 5.12 or newer is needed; or a filter, as container engines and "
+			    "systemd set it, answers as an older one would");
+	else if (code == -EPERM && filtered())
+		append_hint(err, code, filter_hint);
 }

@@ -55,5 +55,7 @@ int userns_idmap(const struct identity *identity, uid_t uid, gid_t gid, struct e
 /* Appends what the user can do about a namespace that the host refused with `code` (negative
  * errno). */
 void userns_hint(struct err *err, int code);
+/* The same for any other stage, where a filter or the system's age is the likely reason. */
+void userns_explain(struct err *err, int code);
 
 #endif
