@@ -14,6 +14,7 @@
 #include "kernelspec/warm.h"
 #include "proxy/audit.h"
 #include "proxy/connection.h"
+#include "proxy/examine.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
 #include "proxy/session.h"
@@ -36,6 +37,8 @@ struct options {
 	char **argv; /* of the kernel, from after "--" */
 };
 
+static const struct outputs_rules outputs = {.mode = OUTPUTS_OFF};
+
 /* Everything that the plan borrows. */
 struct parts {
 	struct connection connection;
@@ -45,6 +48,7 @@ struct parts {
 	struct staged_places places;
 	struct audit *audit;
 	char inner_key[65];
+	struct examine *examine;
 	char *sandbox;
 	char *folder; /* the notebook's */
 	char *notices[NOTICES_MAX + 1];
@@ -288,14 +292,15 @@ static int fill_limits(struct parts *parts, struct err *err)
 	return code;
 }
 
-/* Wrong input: the connection file and the policy. */
-static int read_input(struct parts *parts, const struct options *options, struct err *err)
+/* The policy, and by it the guard process: before the connection file, whose key it need not have.
+ */
+static int read_policy(struct parts *parts, const struct options *options, struct err *err)
 {
-	int code = connection_read(options->connection_file, &parts->connection, err);
+	int code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
+					: policy_default(&parts->policy);
 
-	if (code == 0)
-		code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
-					    : policy_default(&parts->policy);
+	if (code == 0 && outputs.mode != OUTPUTS_OFF)
+		code = examine_start(examine_serve, &outputs, NULL, &parts->examine, err);
 	return code;
 }
 
@@ -326,6 +331,7 @@ static int make_plan(struct parts *parts, const struct options *options, struct 
 
 static void parts_done(struct parts *parts)
 {
+	parts->examine = examine_stop(parts->examine);
 	connection_done(&parts->connection);
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);
@@ -364,7 +370,8 @@ int verb_kernel(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return EXIT_USAGE;
-	if (read_input(&parts, &options, &err) < 0) {
+	if (read_policy(&parts, &options, &err) < 0 ||
+	    connection_read(options.connection_file, &parts.connection, &err) < 0) {
 		log_error("%s", err.text);
 		parts_done(&parts);
 		return EXIT_USAGE;
@@ -381,6 +388,8 @@ int verb_kernel(int argc, char **argv)
 				     .folder = parts.folder,
 				     .audit = parts.audit,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
+				     .outputs = &outputs,
+				     .examine = parts.examine,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);

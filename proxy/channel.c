@@ -42,10 +42,8 @@ struct waiting {
 	struct waiting *next;
 	enum wall_channel channel;
 	struct wall_frame *frame;
-	size_t signature_part;
 	int64_t deadline;
 	long cost;
-	char signature[160];
 };
 
 struct connected {
@@ -387,7 +385,7 @@ static long cost_of(const struct channels *channels, size_t bytes, size_t parts)
  * first part (nothing was sent).
  */
 static int send_frame(struct channels *channels, enum wall_channel channel,
-		      struct wall_frame *frame, size_t signature_part, const char *signature)
+		      struct wall_frame *frame)
 {
 	long bytes = cost_of(channels, frame->total, frame->count);
 
@@ -398,9 +396,7 @@ static int send_frame(struct channels *channels, enum wall_channel channel,
 		zmq_msg_t message;
 		int code;
 
-		if (i == signature_part) {
-			code = frame_copy(&message, signature, strlen(signature));
-		} else if (part.iov_len > COPY_MAX || (last && bytes)) {
+		if (part.iov_len > COPY_MAX || (last && bytes)) {
 			code = frame_lend(channels, channel, &message, frame, part, bytes);
 			bytes = 0;
 		} else {
@@ -432,7 +428,7 @@ static bool same_client(const struct waiting *waiting, enum wall_channel channel
 }
 
 static int queue_reply(struct channels *channels, enum wall_channel channel,
-		       struct wall_frame *frame, size_t signature_part, const char *signature)
+		       struct wall_frame *frame)
 {
 	const long cost = cost_of(channels, frame->total, frame->count);
 	struct waiting *waiting;
@@ -445,10 +441,7 @@ static int queue_reply(struct channels *channels, enum wall_channel channel,
 		return -ENOMEM;
 	waiting->channel = channel;
 	waiting->frame = wall_frame_ref(frame);
-	waiting->signature_part = signature_part;
 	waiting->deadline = now_ms() + REPLY_RETRY_MS;
-	if (signature)
-		snprintf(waiting->signature, sizeof(waiting->signature), "%s", signature);
 	*channels->last = waiting;
 	channels->last = &waiting->next;
 	waiting->cost = cost;
@@ -457,8 +450,7 @@ static int queue_reply(struct channels *channels, enum wall_channel channel,
 	return 0;
 }
 
-int channels_send(struct channels *channels, enum wall_channel channel, struct wall_frame *frame,
-		  size_t signature_part, const char *signature)
+int channels_send(struct channels *channels, enum wall_channel channel, struct wall_frame *frame)
 {
 	int code = 0;
 
@@ -469,9 +461,9 @@ int channels_send(struct channels *channels, enum wall_channel channel, struct w
 				code = -EHOSTUNREACH;
 	}
 	if (code == 0)
-		code = send_frame(channels, channel, frame, signature_part, signature);
+		code = send_frame(channels, channel, frame);
 	if (code == -EHOSTUNREACH || code == -EAGAIN)
-		code = queue_reply(channels, channel, frame, signature_part, signature);
+		code = queue_reply(channels, channel, frame);
 	wall_frame_unref(frame);
 	return code;
 }
@@ -536,8 +528,7 @@ unsigned channels_retry(struct channels *channels)
 
 	while (*link) {
 		struct waiting *waiting = *link;
-		int code = send_frame(channels, waiting->channel, waiting->frame,
-				      waiting->signature_part, waiting->signature);
+		int code = send_frame(channels, waiting->channel, waiting->frame);
 
 		if (code < 0 && now < waiting->deadline) {
 			link = &waiting->next;

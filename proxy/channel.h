@@ -68,13 +68,11 @@ int channels_receive(struct channels *channels, enum wall_channel channel,
 		     struct message **ret_message);
 
 /*
- * Sends a wall frame's parts with `signature` in place of part `signature_part` (SIZE_MAX: none).
- * Takes one reference of the frame. On a ROUTER whose client is away it is queued for
- * REPLY_RETRY_MS. Returns 0; -ENOMEM; or -ENOBUFS when the retry queue is full (then the message is
- * lost, and counted).
+ * Sends a wall frame's parts. Takes one reference of the frame. On a ROUTER whose client is away it
+ * is queued for REPLY_RETRY_MS. Returns 0; -ENOMEM; or -ENOBUFS when the retry queue is full (then
+ * the message is lost, and counted).
  */
-int channels_send(struct channels *channels, enum wall_channel channel, struct wall_frame *frame,
-		  size_t signature_part, const char *signature);
+int channels_send(struct channels *channels, enum wall_channel channel, struct wall_frame *frame);
 /* Sends parts of our own making (copied) on a channel; for a ROUTER part 0 is the identity. */
 int channels_send_own(struct channels *channels, enum wall_channel channel,
 		      const struct iovec *parts, size_t count);

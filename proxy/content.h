@@ -105,4 +105,19 @@ struct content {
 /* Returns the verdict; on lack of memory CONTENT_DROP. */
 enum content_verdict content_judge(enum content_rule rule, struct content *content);
 
+/*
+ * The same from bytes to bytes: parses both (after a look at size and depth; what Python writes and
+ * JSON does not know is mended), removes keys that mean something to JavaScript, judges, and writes
+ * what is new. `content` has what is "in" besides the two objects. ret_metadata and ret_content
+ * (caller frees) are set for CONTENT_CHANGED; for CONTENT_DROP_COMM ret_content is what the kernel
+ * gets in a comm_close; else NULL.
+ */
+enum content_verdict content_examine(enum content_rule rule, struct iovec metadata,
+				     struct iovec text, struct content *content,
+				     char **ret_metadata, char **ret_content);
+
+/* JSON text whose malformed UTF-8, halves of surrogate pairs and NULs became U+FFFD (caller frees).
+ * NULL: there are none, or no memory. */
+char *content_repair(struct iovec text, size_t *ret_size);
+
 #endif

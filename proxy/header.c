@@ -7,15 +7,14 @@
 
 /* jansson recurses per level and allocates per value, so size and depth are bounded before it sees
  * a byte. */
-static int scan_depth(const unsigned char *text, size_t size, struct err *err)
+bool json_shallow(const void *text, size_t size, size_t depth)
 {
-	size_t depth = 0;
+	const unsigned char *bytes = text;
 	bool in_string = false;
+	size_t level = 0;
 
-	if (size > HEADER_MAX)
-		return err_set(err, -EPROTO, "header of %zu bytes, at most %d", size, HEADER_MAX);
 	for (size_t i = 0; i < size; i++) {
-		unsigned char c = text[i];
+		unsigned char c = bytes[i];
 
 		if (in_string) {
 			if (c == '\\')
@@ -25,13 +24,21 @@ static int scan_depth(const unsigned char *text, size_t size, struct err *err)
 		} else if (c == '"') {
 			in_string = true;
 		} else if (c == '{' || c == '[') {
-			if (++depth > HEADER_DEPTH)
-				return err_set(err, -EPROTO, "header nested deeper than %d",
-					       HEADER_DEPTH);
-		} else if ((c == '}' || c == ']') && depth > 0) {
-			depth--;
+			if (++level > depth)
+				return false;
+		} else if ((c == '}' || c == ']') && level > 0) {
+			level--;
 		}
 	}
+	return true;
+}
+
+static int scan_depth(const void *text, size_t size, struct err *err)
+{
+	if (size > HEADER_MAX)
+		return err_set(err, -EPROTO, "header of %zu bytes, at most %d", size, HEADER_MAX);
+	if (!json_shallow(text, size, HEADER_DEPTH))
+		return err_set(err, -EPROTO, "header nested deeper than %d", HEADER_DEPTH);
 	return 0;
 }
 
@@ -55,6 +62,14 @@ static int copy_field(json_t *object, const char *name, bool required, char out[
 	return 0;
 }
 
+static void copy_version(const json_t *value, char out[8])
+{
+	const char *text = json_is_string(value) ? json_string_value(value) : "";
+
+	if (strlen(text) == 3 && memcmp(text, "5.", 2) == 0 && text[2] >= '0' && text[2] <= '9')
+		memcpy(out, text, 4);
+}
+
 static int read_fields(json_t *object, struct header *header, struct err *err)
 {
 	int r;
@@ -66,6 +81,8 @@ static int read_fields(json_t *object, struct header *header, struct err *err)
 		r = copy_field(object, "session", false, header->session, err);
 	if (r == 0)
 		r = copy_field(object, "subshell_id", false, header->subshell_id, err);
+	if (r == 0)
+		copy_version(json_object_get(object, "version"), header->version);
 	return r;
 }
 
@@ -111,14 +128,19 @@ int header_parse(struct iovec raw, struct header *ret_header, struct err *err)
 /* "YYYY-MM-DDTHH:MM:SS.ffffffZ", the form that every client parses. */
 static int format_now(char *out, size_t size)
 {
+	static _Thread_local char seconds[32];
+	static _Thread_local time_t of;
 	struct timespec now;
 	struct tm utc;
-	char seconds[32];
 
-	if (clock_gettime(CLOCK_REALTIME, &now) < 0 || !gmtime_r(&now.tv_sec, &utc))
+	if (clock_gettime(CLOCK_REALTIME, &now) < 0)
 		return -errno;
-	if (strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc) == 0)
-		return -ERANGE;
+	if (now.tv_sec != of) {
+		if (!gmtime_r(&now.tv_sec, &utc) ||
+		    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc) == 0)
+			return -ERANGE;
+		of = now.tv_sec;
+	}
 	(void)snprintf(out, size, "%s.%06dZ", seconds, (int)(now.tv_nsec / 1000 % 1000000));
 	return 0;
 }
@@ -137,15 +159,49 @@ char *header_make(const char *msg_type, const char *session)
 			     id, type_text, session_text, date);
 }
 
-/*
- * Length of the well-formed UTF-8 sequence at `text` (The Unicode Standard, table 3-7: no overlong
- * forms, no surrogates, nothing above U+10FFFF), or 0.
- */
-static size_t sequence_length(const unsigned char *text, size_t size)
+static bool plain(const char *text, size_t most)
+{
+	size_t size = 0;
+
+	for (; text[size]; size++) {
+		const char c = text[size];
+
+		if (size == most || !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+				      (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-'))
+			return false;
+	}
+	return size > 0;
+}
+
+bool header_plain_id(const char *msg_id)
+{
+	return plain(msg_id, 128);
+}
+
+int header_rebuild(const struct header *from, const char *msg_type, const char *session,
+		   char out[HEADER_REBUILT])
+{
+	char date[64];
+	int size;
+
+	if (!plain(from->msg_id, 128) || !plain(msg_type, 128) || !plain(session, 128) ||
+	    format_now(date, sizeof(date)) < 0)
+		return -EINVAL;
+	size = snprintf(out, HEADER_REBUILT,
+			"{\"msg_id\": \"%s\", \"msg_type\": \"%s\", \"username\": \"kernel\", "
+			"\"session\": \"%s\", \"date\": \"%s\", \"version\": \"%s\"}",
+			from->msg_id, msg_type, session, date,
+			from->version[0] ? from->version : "5.4");
+	return size > 0 && size < HEADER_REBUILT ? size : -EINVAL;
+}
+
+size_t json_sequence(const unsigned char *text, size_t size)
 {
 	unsigned char low = 0x80, high = 0xbf;
 	size_t length;
 
+	if (size == 0)
+		return 0;
 	if (text[0] < 0x80)
 		return 1;
 	if (text[0] >= 0xc2 && text[0] <= 0xdf)
@@ -206,7 +262,7 @@ static size_t put_text(const unsigned char *text, size_t size, char *out)
 	size_t total = 0;
 
 	for (size_t i = 0; i < size;) {
-		size_t length = sequence_length(text + i, size - i);
+		size_t length = json_sequence(text + i, size - i);
 		size_t written = put_character(text + i, length, one);
 
 		if (out)

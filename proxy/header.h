@@ -22,6 +22,7 @@ struct header {
 	char msg_type[HEADER_TEXT];
 	char session[HEADER_TEXT];
 	char subshell_id[HEADER_TEXT]; /* "" when absent or null */
+	char version[8];	       /* "5.N", or "" when it is anything else */
 };
 
 /* Returns 0, or -EPROTO with a reason. msg_id and msg_type must be strings; session may be absent.
@@ -34,8 +35,28 @@ int header_parse(struct iovec raw, struct header *ret_header, struct err *err);
  */
 char *header_make(const char *msg_type, const char *session);
 
+/* A msg_id that every front end can take: 1 to 128 of A-Z a-z 0-9 _ . - */
+bool header_plain_id(const char *msg_id);
+
+/*
+ * The header that a kernel's message gets, as JSON text in `out`: its own msg_id (header_plain_id),
+ * `msg_type` and `session` of ours, username "kernel", date now, its own version or 5.4. Returns
+ * the length, or -EINVAL.
+ */
+#define HEADER_REBUILT 1024
+int header_rebuild(const struct header *from, const char *msg_type, const char *session,
+		   char out[HEADER_REBUILT]);
+
 /* A JSON string literal with its quotes (caller frees) for any bytes: malformed UTF-8 becomes
  * U+FFFD. NULL: no memory. */
 char *json_literal(const void *text, size_t size);
+/*
+ * Length of the well-formed UTF-8 sequence at `text` (The Unicode Standard, table 3-7: no overlong
+ * forms, no surrogates, nothing above U+10FFFF), or 0.
+ */
+size_t json_sequence(const unsigned char *text, size_t size);
+
+/* False when objects and lists are nested deeper than `depth`: jansson recurses per level. */
+bool json_shallow(const void *text, size_t size, size_t depth);
 
 #endif

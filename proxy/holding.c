@@ -1,6 +1,5 @@
 #include "proxy/holding.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,8 +34,7 @@ struct hold *holding_enter(struct holding *holding, const char *msg_id, const ch
 	return hold;
 }
 
-bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame,
-		    size_t signature_part, const char *signature)
+bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame)
 {
 	struct held_output *held;
 
@@ -46,8 +44,6 @@ bool holding_output(struct holding *holding, const struct hold *hold, struct wal
 	if (!held)
 		return false;
 	held->frame = frame;
-	held->signature_part = signature_part;
-	snprintf(held->signature, sizeof(held->signature), "%s", signature);
 	if (hold && !hold->released) {
 		held->sequence = hold->sequence;
 		held->deadline = hold->deadline;
@@ -71,22 +67,17 @@ void holding_flush(struct holding *holding, struct channels *channels, uint64_t 
 			return;
 		holding->first = held->next;
 		holding->bytes -= held->frame->total;
-		channels_send(channels, WALL_IOPUB, held->frame, held->signature_part,
-			      held->signature);
+		channels_send(channels, WALL_IOPUB, held->frame);
 		free(held);
 	}
 }
 
-bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame,
-		  size_t signature_part, const char *signature)
+bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame)
 {
 	if (hold->released || hold->frames == HOLD_FRAMES)
 		return false;
 	hold->frame[hold->frames].channel = channel;
 	hold->frame[hold->frames].frame = frame;
-	hold->frame[hold->frames].signature_part = signature_part;
-	snprintf(hold->frame[hold->frames].signature, sizeof(hold->frame[0].signature), "%s",
-		 signature);
 	hold->frames++;
 	return true;
 }
@@ -107,8 +98,7 @@ struct hold *holding_due(struct holding *holding, uint64_t done, int64_t now)
 void holding_release(struct hold *hold, struct channels *channels)
 {
 	for (size_t i = 0; i < hold->frames; i++)
-		channels_send(channels, hold->frame[i].channel, hold->frame[i].frame,
-			      hold->frame[i].signature_part, hold->frame[i].signature);
+		channels_send(channels, hold->frame[i].channel, hold->frame[i].frame);
 	hold->frames = 0;
 	hold->released = true;
 }

@@ -29,8 +29,6 @@ struct hold {
 	struct {
 		enum wall_channel channel;
 		struct wall_frame *frame;
-		size_t signature_part;
-		char signature[160];
 	} frame[HOLD_FRAMES];
 };
 
@@ -40,8 +38,6 @@ struct held_output {
 	uint64_t sequence; /* of the collection it waits for; 0: for those before it alone */
 	int64_t deadline;
 	struct wall_frame *frame;
-	size_t signature_part;
-	char signature[160];
 };
 
 struct holding {
@@ -57,15 +53,13 @@ struct holding {
 struct hold *holding_enter(struct holding *holding, const char *msg_id, const char *parent,
 			   size_t parent_size, int64_t now, bool *ret_fresh);
 /* Keeps one reply (takes the reference). False: full or released, send it now. */
-bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame,
-		  size_t signature_part, const char *signature);
+bool holding_keep(struct hold *hold, enum wall_channel channel, struct wall_frame *frame);
 /*
  * Keeps one frame of iopub (takes the reference): `hold` is its cell's entry when it ends a cell,
  * else NULL. False: nothing that came before it waits, send it now. What is kept stays in order: a
  * front end shows the last status that it saw.
  */
-bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame,
-		    size_t signature_part, const char *signature);
+bool holding_output(struct holding *holding, const struct hold *hold, struct wall_frame *frame);
 /* Sends the output whose turn it is: collections up to `done` are over. */
 void holding_flush(struct holding *holding, struct channels *channels, uint64_t done, int64_t now);
 /* The next entry to let go: its collection (`done` and before) is over, or its time is. NULL: none.

@@ -64,6 +64,28 @@
  * stuck kernel. */
 #define INPUT_QUEUE_BYTES (256L * 1024 * 1024)
 
+/* Clients' messages that a kernel may answer, and their bytes: half a MiB of headers, the rest is
+ * code that waits to be run. */
+#define REQUESTS_MAX   65536u
+#define REQUESTS_BYTES (64u * 1024 * 1024)
+
+/* What the guard process takes of one message; a larger one is dropped with a notice. Pictures of
+ * 16 MiB and widgets' buffers fit. */
+#define EXAMINE_CONTENT_MAX (64u * 1024 * 1024)
+#define EXAMINE_BUFFERS_MAX 1024u
+#define EXAMINE_ANSWER_MAX  (256u * 1024 * 1024) /* markup is escaped twice in its frames */
+/* Address space of the guard process: some 20 times a list of small numbers as text. */
+#define EXAMINE_MEMORY (2048ull * 1024 * 1024)
+/* One message may take so long, and so much longer for each of its MiB; never more than MOST. A
+ * loaded machine takes ms for what is done in us. */
+#define EXAMINE_MS	1500
+#define EXAMINE_MIB_MS	100
+#define EXAMINE_MOST_MS 8000
+
+/* Output of one cell, past which further output of it is dropped with a notice: more than any
+ * notebook can hold, less than what makes a browser fail. */
+#define CELL_OUTPUT_MAX (1024ull * 1024 * 1024)
+
 /* From the kernel's end to ours: what is still on its way out, then the results (clients kill after
  * 5 s). */
 #define DRAIN_MS   200

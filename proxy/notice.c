@@ -116,6 +116,7 @@ static struct wall_frame *pack(const struct iovec parts[PARTS])
 	frame->count = PARTS;
 	frame->total = (uint32_t)total;
 	frame->mapped = 0;
+	frame->added = NULL;
 	at = (char *)frame + front;
 	for (size_t i = 0; i < PARTS; i++) {
 		frame->parts[i] = (struct iovec){.iov_base = at, .iov_len = parts[i].iov_len};

@@ -12,7 +12,7 @@
 struct notice {
 	struct channels *channels;
 	struct sign *sign; /* the outer key */
-	char session[40];  /* of the messages we make */
+	char session[40];  /* of all messages that clients get, the kernel's too */
 };
 
 /* Sends a message of `msg_type` with `content` and `parent` (JSON texts; parent NULL: {}).
@@ -25,8 +25,8 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
  * escaped by the caller. */
 int notice_say(const struct notice *notice, const char *parent, const char *text);
 /*
- * The same line as a frame like those of the kernel, for its place among held output: send it with
- * SIZE_MAX for its signature's part. The caller owns one reference. NULL: out of memory.
+ * The same line as a frame like those of the kernel, for its place among held output. The caller
+ * owns one reference. NULL: out of memory.
  */
 struct wall_frame *notice_frame(const struct notice *notice, const char *parent, const char *text);
 /* iopub_welcome for one subscription (JEP 65); none for a topic that is not UTF-8. */

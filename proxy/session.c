@@ -104,6 +104,7 @@ static void take_signal(struct session *session)
 			return; /* a booting interpreter would die of it; there is no cell to
 				   interrupt yet */
 		session_resume(session);
+		corridor_interrupted(&session->corridor);
 		session_tell(session, "interrupt");
 		return;
 	}
@@ -430,6 +431,12 @@ static int open_session(struct session *session, struct err *err)
 		return code;
 	session->notice.channels = session->channels;
 	session->notice.sign = session->corridor.outer;
+	session->corridor.session = session->notice.session;
+	session->corridor.rules = plan->outputs;
+	session->corridor.examine = plan->examine;
+	session->corridor.requests = requests_new();
+	if (!session->corridor.requests)
+		return err_set(err, -ENOMEM, "out of memory");
 	return random_hex(session->notice.session, 16);
 }
 

@@ -29,8 +29,10 @@ struct session_plan {
 	const char *inner_key;		     /* hex; in the inner connection file too */
 	const char *folder;		     /* the notebook's, absolute; NULL: not known */
 	struct audit *audit;		     /* borrowed; NULL: no log */
-	bool closed;	     /* the policy lets nobody add inputs: nobody is told how */
-	char **notices;	     /* NULL-terminated, for the log */
+	bool closed; /* the policy lets nobody add inputs: nobody is told how */
+	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
+	struct examine *examine;	     /* borrowed; needed with outputs */
+	char **notices;			     /* NULL-terminated, for the log */
 	const char *failure; /* not NULL: nothing is started, clients are told this */
 };
 

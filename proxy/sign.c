@@ -2,12 +2,9 @@
  * Theory of operation
  *
  * The MAC is fetched and keyed once; per message only its state is reset (EVP_MAC_init(3) with a
- * NULL key keeps the key). The history is a ring of the first 64 bits of each accepted digest,
- * oldest overwritten, and beside it an open addressing table with the same values for look-up: 0.5
- * + 1 MB of anonymous memory, of which a quiet kernel touches only a few pages. Whoever holds the
- * key can choose its own digests, so the table's slots are chosen with a random multiplier:
- * colliding messages cannot be prepared. Two different messages with equal 64 bits would be taken
- * for a repetition, once in 10^14 messages with a full history.
+ * NULL key keeps the key). The history has the first 64 bits of each accepted digest. Two different
+ * messages with equal 64 bits would be taken for a repetition, once in 10^14 messages with a full
+ * history.
  */
 #include "proxy/sign.h"
 
@@ -17,27 +14,17 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define HISTORY	    65536u /* Session.digest_history_size */
-#define TABLE_BITS  17	   /* twice as many slots: chains stay short */
-#define TABLE_SIZE  (1u << TABLE_BITS)
+#include "proxy/recent.h"
+
 #define DIGEST_MAX  64
 #define DEFAULT_MAC "hmac-sha256"
-
-/* What lies in one anonymous mapping; 0 marks a free place. */
-struct history {
-	uint64_t ring[HISTORY];
-	uint64_t table[TABLE_SIZE];
-};
 
 struct sign {
 	EVP_MAC *mac;
 	EVP_MAC_CTX *context; /* NULL: the key is empty */
 	size_t digest_size;
-	struct history *history;
-	size_t next;	   /* in the ring */
-	uint64_t odd, mix; /* the table's random hash function */
+	struct recent *recent;
 };
 
 /* hashlib's names, which jupyter_client takes (getattr(hashlib, name)), and the two that only
@@ -116,25 +103,6 @@ static int set_key(struct sign *sign, const struct hash *hash, const char *key, 
 	return 0;
 }
 
-static int make_history(struct sign *sign, struct err *err)
-{
-	uint64_t seed[2];
-	void *memory;
-	int r;
-
-	r = random_bytes(seed, sizeof(seed));
-	if (r < 0)
-		return err_set(err, r, "no random bytes for the signature history");
-	sign->odd = seed[0] | 1;
-	sign->mix = seed[1];
-	memory = mmap(NULL, sizeof(struct history), PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return err_errno(err, "signature history");
-	sign->history = memory;
-	return 0;
-}
-
 int sign_new(const char *scheme, const char *key, size_t key_size, struct sign **ret_sign,
 	     struct err *err)
 {
@@ -150,7 +118,7 @@ int sign_new(const char *scheme, const char *key, size_t key_size, struct sign *
 	if (key_size > 0) {
 		r = set_key(sign, hash, key, key_size, err);
 		if (r == 0)
-			r = make_history(sign, err);
+			r = recent_new(&sign->recent, err);
 	}
 	if (r < 0) {
 		sign_free(sign);
@@ -166,8 +134,7 @@ struct sign *sign_free(struct sign *sign)
 		return NULL;
 	EVP_MAC_CTX_free(sign->context); /* wipes the key, hmac_free() of the provider */
 	EVP_MAC_free(sign->mac);
-	if (sign->history)
-		munmap(sign->history, sizeof(*sign->history));
+	recent_free(sign->recent);
 	free(sign);
 	return NULL;
 }
@@ -219,61 +186,6 @@ int sign_make(struct sign *sign, const struct iovec parts[4], char out[SIGN_HEX_
 	return (int)(2 * sign->digest_size);
 }
 
-static size_t home_slot(const struct sign *sign, uint64_t value)
-{
-	return (size_t)(((value ^ sign->mix) * sign->odd) >> (64 - TABLE_BITS));
-}
-
-/* The slot that holds `value`, or the free one where it would go. Ends: half of the table is always
- * free. */
-static size_t find_slot(const struct sign *sign, uint64_t value)
-{
-	const uint64_t *table = sign->history->table;
-	size_t slot = home_slot(sign, value);
-
-	while (table[slot] != 0 && table[slot] != value)
-		slot = (slot + 1) & (TABLE_SIZE - 1);
-	return slot;
-}
-
-/* Empties a slot and moves later ones of its chain up (Knuth, The Art of Computer Programming
- * 3, 6.4 R). */
-static void remove_value(struct sign *sign, uint64_t value)
-{
-	uint64_t *table = sign->history->table;
-	size_t hole = find_slot(sign, value);
-
-	for (size_t slot = hole; table[slot] != 0;) {
-		slot = (slot + 1) & (TABLE_SIZE - 1);
-		if (table[slot] == 0)
-			break;
-		size_t home = home_slot(sign, table[slot]);
-		/* It may move when its home does not lie cyclically in (hole, slot]. */
-		if (((slot - home) & (TABLE_SIZE - 1)) >= ((slot - hole) & (TABLE_SIZE - 1))) {
-			table[hole] = table[slot];
-			hole = slot;
-		}
-	}
-	table[hole] = 0;
-}
-
-/* Returns false when the value is in the history already, otherwise remembers it in place of the
- * oldest. */
-static bool remember(struct sign *sign, uint64_t value)
-{
-	struct history *history = sign->history;
-	uint64_t *oldest = &history->ring[sign->next];
-
-	if (history->table[find_slot(sign, value)] != 0)
-		return false;
-	if (*oldest != 0)
-		remove_value(sign, *oldest);
-	history->table[find_slot(sign, value)] = value;
-	*oldest = value;
-	sign->next = (sign->next + 1) % HISTORY;
-	return true;
-}
-
 enum sign_verdict sign_check(struct sign *sign, const struct iovec parts[4], struct iovec signature)
 {
 	unsigned char digest[DIGEST_MAX];
@@ -290,8 +202,7 @@ enum sign_verdict sign_check(struct sign *sign, const struct iovec parts[4], str
 	if (CRYPTO_memcmp(hex, signature.iov_base, signature.iov_len) != 0)
 		return SIGN_WRONG;
 	memcpy(&value, digest, sizeof(value));
-	/* 0 marks a free place in the table. */
-	return remember(sign, value ? value : 1) ? SIGN_GOOD : SIGN_REPEATED;
+	return recent_add(sign->recent, value) ? SIGN_GOOD : SIGN_REPEATED;
 }
 
 const char *sign_verdict_text(enum sign_verdict verdict)

@@ -49,6 +49,7 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 	passage.parts = parts;
 	passage.count = message->count;
 	if (!relay_one(&session->corridor, &passage)) {
+		passage_done(&passage);
 		message_free(message);
 		return;
 	}
@@ -130,43 +131,41 @@ void traffic_subscriptions(struct session *session)
 
 /* ---- from the kernel ---- */
 
-/* Whether all that the kernel wrote is in staging/out already: most cells write nothing. */
+/* Whether all that the kernel wrote is in staging/out already, and no reply waits that came before:
+ * most cells write nothing. */
 static bool nothing_to_collect(const struct session *session)
 {
 	return session->up_to_date && session->asked == session->collected &&
-	       session->changes >= 0 && changes_none(session->changes);
+	       holding_timeout(&session->holding, 0) < 0 && session->changes >= 0 &&
+	       changes_none(session->changes);
 }
 
 /* The end of a cell waits for its files. Returns true when the frame was kept. */
 static bool hold_result(struct session *session, const struct passage *passage,
 			struct wall_frame *frame)
 {
-	const struct iovec parent_raw = passage->wire.signed_part[WIRE_PARENT];
+	const struct request *request = passage->request;
 	const struct iovec content = passage->wire.signed_part[WIRE_CONTENT];
-	struct header parent;
 	struct hold *hold;
-	struct err err;
 	bool fresh;
 
-	if (session->phase != RUNNING || header_parse(parent_raw, &parent, &err) < 0)
+	if (session->phase != RUNNING || !request)
 		return false;
 	if (passage->verdict == GUARD_STATUS &&
-	    (strcmp(parent.msg_type, "execute_request") != 0 || content.iov_len > 256 ||
+	    (strcmp(request->msg_type, "execute_request") != 0 || content.iov_len > 256 ||
 	     !memmem(content.iov_base, content.iov_len, "\"idle\"", 6)))
 		return false;
 	if (nothing_to_collect(session))
 		return false;
-	hold = holding_enter(&session->holding, parent.msg_id, parent_raw.iov_base,
-			     parent_raw.iov_len, now_ms(), &fresh);
+	hold = holding_enter(&session->holding, request->msg_id, request->header.iov_base,
+			     request->header.iov_len, now_ms(), &fresh);
 	if (!hold)
 		return false;
 	if (fresh)
 		session_collect(session);
 	if (passage->channel == WALL_IOPUB)
-		return holding_output(&session->holding, hold, frame, passage->signature_part,
-				      passage->signature);
-	return holding_keep(hold, passage->channel, frame, passage->signature_part,
-			    passage->signature);
+		return holding_output(&session->holding, hold, frame);
+	return holding_keep(hold, passage->channel, frame);
 }
 
 /* Whether the results of earlier runs are seen inside. */
@@ -211,35 +210,100 @@ static char *line_for(const struct session_plan *plan, struct hint_place *place)
 static struct wall_frame *make_hint(struct session *session, const struct passage *passage)
 {
 	const struct session_plan *plan = session->plan;
-	const struct iovec parent_raw = passage->wire.signed_part[WIRE_PARENT];
-	cleanup(free_ptr) char *line = NULL, *above = NULL;
-	struct header parent;
+	const struct request *request = passage->request;
+	cleanup(free_ptr) char *line = NULL;
 	struct hint hint;
-	struct err err;
 
-	if (!plan->folder || !session->notice.channels ||
-	    header_parse(parent_raw, &parent, &err) < 0 ||
-	    !hint_cells_take(&session->cells, parent.msg_id) ||
+	if (!plan->folder || !session->notice.channels || !request ||
+	    !hint_cells_take(&session->cells, request->msg_id) ||
 	    !hint_read(passage->wire.signed_part[WIRE_CONTENT], plan->folder, &hint))
 		return NULL;
 	for (size_t i = 0; i < hint.count && !line; i++)
 		line = line_for(plan, &hint.place[i]);
-	above = line ? strndup(parent_raw.iov_base, parent_raw.iov_len) : NULL;
-	return above ? notice_frame(&session->notice, above, line) : NULL;
+	return line ? notice_frame(&session->notice, request->header.iov_base, line) : NULL;
 }
 
 /* Output goes out in order: behind what waits, or at once. */
-static int send_output(struct session *session, struct wall_frame *frame, size_t signature_part,
-		       const char *signature)
+static int send_output(struct session *session, struct wall_frame *frame)
 {
-	if (holding_output(&session->holding, NULL, frame, signature_part, signature))
+	if (holding_output(&session->holding, NULL, frame))
 		return 0;
-	return channels_send(session->channels, WALL_IOPUB, frame, signature_part, signature);
+	return channels_send(session->channels, WALL_IOPUB, frame);
+}
+
+/* What the corridor has to say of a message, in its place. */
+static void say_of(struct session *session, const struct passage *passage)
+{
+	const char *parent = passage->request ? passage->request->header.iov_base : session->cell;
+	struct wall_frame *line;
+
+	if (!passage->said || !session->notice.channels)
+		return;
+	line = notice_frame(&session->notice, parent, passage->said);
+	if (line)
+		(void)send_output(session, line);
+}
+
+static struct iovec put(char **at, const void *bytes, size_t size)
+{
+	const struct iovec part = {*at, size};
+
+	memcpy(*at, bytes, size);
+	*at += size;
+	return part;
+}
+
+/* A comm that may not be is closed as a front end would that does not know it. */
+static void close_comm(struct session *session, const char *content)
+{
+	cleanup(free_ptr) char *header = header_make("comm_close", session->notice.session);
+	const size_t size = header ? strlen(header) + strlen(content) : 0;
+	char *block = header ? malloc(size + sizeof(wire_delimiter) + SIGN_HEX_MAX + 16) : NULL;
+	char *at = block;
+	struct iovec parts[7];
+
+	if (!block)
+		return;
+	parts[0] = put(&at, "cellwall", 8);
+	parts[1] = put(&at, wire_delimiter, sizeof(wire_delimiter));
+	parts[3] = put(&at, header, strlen(header));
+	parts[4] = put(&at, "{}", 2);
+	parts[5] = put(&at, "{}", 2);
+	parts[6] = put(&at, content, strlen(content));
+	if (sign_make(session->corridor.inner, &parts[3], at) < 0) {
+		free(block);
+		return;
+	}
+	parts[2] = (struct iovec){at, strlen(at)};
+	if (wall_writer_push(session->writer, WALL_MESSAGE, WALL_SHELL, false, parts, 7, free,
+			     block) < 0)
+		free(block);
+}
+
+/* Takes the frame. */
+static int pass_outward(struct session *session, const struct passage *passage,
+			struct wall_frame *frame)
+{
+	struct wall_frame *hint = NULL;
+	int code;
+
+	say_of(session, passage);
+	if ((passage->verdict == GUARD_RESULT || passage->verdict == GUARD_STATUS) &&
+	    hold_result(session, passage, frame))
+		return 0;
+	if (passage->verdict == GUARD_ERROR)
+		hint = make_hint(session, passage); /* before the frame is given away */
+	if (passage->channel == WALL_IOPUB)
+		code = send_output(session, frame);
+	else
+		code = channels_send(session->channels, passage->channel, frame);
+	if (hint)
+		(void)send_output(session, hint);
+	return code;
 }
 
 static void relay_outward(struct session *session, struct wall_frame *frame)
 {
-	struct wall_frame *hint = NULL;
 	struct passage passage = {.direction = GUARD_OUTWARD,
 				  .channel = (enum wall_channel)frame->channel,
 				  .parts = frame->parts,
@@ -255,22 +319,16 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 		wall_frame_unref(frame);
 		return;
 	}
-	if (!relay_one(&session->corridor, &passage)) {
+	if (!relay_one(&session->corridor, &passage) || passage_dress(&passage, frame) < 0) {
+		say_of(session, &passage);
+		if (passage.comm_close)
+			close_comm(session, passage.comm_close);
+		passage_done(&passage);
 		wall_frame_unref(frame);
 		return;
 	}
-	if ((passage.verdict == GUARD_RESULT || passage.verdict == GUARD_STATUS) &&
-	    hold_result(session, &passage, frame))
-		return;
-	if (passage.verdict == GUARD_ERROR)
-		hint = make_hint(session, &passage); /* before the frame is given away */
-	if (passage.channel == WALL_IOPUB)
-		code = send_output(session, frame, passage.signature_part, passage.signature);
-	else
-		code = channels_send(session->channels, passage.channel, frame,
-				     passage.signature_part, passage.signature);
-	if (hint)
-		(void)send_output(session, hint, SIZE_MAX, "");
+	code = pass_outward(session, &passage, frame);
+	passage_done(&passage);
 	if (code < 0 && (++session->lost_replies <= 10 || session->lost_replies % 1000 == 0))
 		log_warning("a reply was lost: %s (%u so far)",
 			    code == -ENOBUFS ? "its client is away and too many wait"

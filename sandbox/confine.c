@@ -17,6 +17,8 @@
 #define P   CONFINE_PROXY
 #define S   CONFINE_SUPERVISOR
 #define C   CONFINE_COLLECTOR
+#define E   CONFINE_EXAMINER
+#define T   CONFINE_TEMPLATE
 #define ALL (P | S | C)
 
 /* Who may call what. All three can bring results in, should one of the others be killed. */
@@ -25,50 +27,51 @@ static const struct {
 	unsigned who;
 } allowed[] = {
 	/* memory and threads */
-	{SYS_brk, ALL},
-	{SYS_munmap, ALL},
-	{SYS_mremap, ALL},
-	{SYS_madvise, ALL},
-	{SYS_futex, ALL},
+	{SYS_brk, ALL | E | T},
+	{SYS_munmap, ALL | E | T},
+	{SYS_mremap, ALL | E | T},
+	{SYS_madvise, ALL | E | T},
+	{SYS_futex, ALL | E | T},
 	{SYS_membarrier, ALL},
 	{SYS_sched_yield, ALL},
 	{SYS_sched_getaffinity, ALL},
 	{SYS_sched_getparam, P},
 	{SYS_sched_getscheduler, P},
 	{SYS_sched_setscheduler, P},
-	{SYS_set_robust_list, ALL},
-	{SYS_rseq, ALL},
-	{SYS_gettid, ALL},
-	{SYS_getpid, ALL},
-	{SYS_getppid, ALL},
-	{SYS_exit, ALL},
-	{SYS_exit_group, ALL},
+	{SYS_set_robust_list, ALL | T},
+	{SYS_rseq, ALL | T},
+	{SYS_gettid, ALL | T},
+	{SYS_getpid, ALL | T},
+	{SYS_getppid, ALL | T},
+	{SYS_exit, ALL | E | T},
+	{SYS_exit_group, ALL | E | T},
 	/* signals and time */
-	{SYS_rt_sigaction, ALL},
-	{SYS_rt_sigprocmask, ALL},
-	{SYS_rt_sigreturn, ALL},
+	{SYS_rt_sigaction, ALL | T},
+	{SYS_rt_sigprocmask, ALL | T},
+	{SYS_rt_sigreturn, ALL | E | T},
 	{SYS_sigaltstack, ALL},
-	{SYS_restart_syscall, ALL},
+	{SYS_restart_syscall, ALL | E | T},
 	{SYS_tgkill, ALL},
-	{SYS_clock_gettime, ALL},
+	{SYS_clock_gettime, ALL | E},
 	{SYS_clock_getres, ALL},
 	{SYS_clock_nanosleep, ALL},
 	{SYS_nanosleep, ALL},
-	{SYS_gettimeofday, ALL},
-	{SYS_getrandom, ALL},
+	{SYS_gettimeofday, ALL | E},
+	{SYS_getrandom, ALL | E},
 	/* descriptors */
-	{SYS_read, ALL},
+	{SYS_read, ALL | E | T},
 	{SYS_readv, ALL},
-	{SYS_write, ALL},
+	{SYS_write, ALL | E | T},
 	{SYS_writev, ALL},
-	{SYS_close, ALL},
+	{SYS_close, ALL | T},
 	{SYS_fcntl, ALL},
 	{SYS_ppoll, ALL},
 	{SYS_recvfrom, ALL},
 	{SYS_recvmsg, ALL},
 	{SYS_sendto, ALL},
-	{SYS_sendmsg, ALL},
+	{SYS_sendmsg, ALL | T},
 	{SYS_connect, S},
+	{SYS_socketpair, T},
 	{SYS_epoll_ctl, P},
 	{SYS_epoll_pwait, P},
 	{SYS_eventfd2, P},
@@ -80,9 +83,13 @@ static const struct {
 	{SYS_getpeername, P},
 	{SYS_shutdown, P},
 	/* children */
-	{SYS_wait4, P | S},
+	{SYS_clone, T},
+	{SYS_prctl, T}, /* what the examiner does before its own filter */
+	{SYS_seccomp, T},
+	{SYS_prlimit64, T},
+	{SYS_wait4, P | S | T},
 	{SYS_waitid, P | S},
-	{SYS_kill, P | S},
+	{SYS_kill, P | S | T},
 	{SYS_pidfd_send_signal, P | S},
 	/* files: looking */
 	{SYS_openat, ALL},
@@ -165,9 +172,8 @@ static const struct {
 #define PASS_IF(value)		  UNLESS_EQUAL(value, 1), PASS
 
 /*
- * The calls whose arguments matter: no code that was written after the start, no process, of
- * ioctl(2) what these files are asked, names for threads. clone3 answers ENOSYS so that glibc
- * falls back to clone, whose flags can be seen.
+ * The calls whose arguments matter. For everybody: no code that was written after the start. clone3
+ * answers ENOSYS so that glibc falls back to clone, whose flags can be seen.
  */
 static const struct sock_filter head[] = {
 	LOAD(offsetof(struct seccomp_data, arch)),
@@ -188,14 +194,18 @@ static const struct sock_filter head[] = {
 	REFUSE,
 	PASS,
 
+	UNLESS_EQUAL(435 /* clone3 */, 1),
+	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+};
+
+/* For those who do more than parse: no process, of ioctl(2) what these files are asked, names for
+ * threads. */
+static const struct sock_filter more[] = {
 	UNLESS_EQUAL(SYS_clone, 4),
 	LOAD(LOW(0)),
 	UNLESS_ANY(CLONE_THREAD, 1),
 	PASS,
 	REFUSE,
-
-	UNLESS_EQUAL(435 /* clone3 */, 1),
-	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
 
 	UNLESS_EQUAL(SYS_ioctl, 12),
 	LOAD(LOW(1)),
@@ -219,10 +229,11 @@ static const struct sock_filter head[] = {
 };
 
 #define HEAD (sizeof(head) / sizeof(head[0]))
+#define MORE (sizeof(more) / sizeof(more[0]))
 
 int confine_enter(enum confine_as as, struct err *err)
 {
-	struct sock_filter code[HEAD + 2 * ALLOWED + 1];
+	struct sock_filter code[HEAD + MORE + 2 * ALLOWED + 1];
 	const struct sock_filter pass = PASS, refuse = REFUSE;
 	struct sock_fprog program = {.filter = code};
 
@@ -231,6 +242,8 @@ int confine_enter(enum confine_as as, struct err *err)
 #endif
 	for (size_t i = 0; i < HEAD; i++)
 		code[program.len++] = head[i];
+	for (size_t i = 0; i < MORE && as & ALL; i++)
+		code[program.len++] = more[i];
 	for (size_t i = 0; i < ALLOWED; i++) {
 		const struct sock_filter test = UNLESS_EQUAL(allowed[i].number, 1);
 

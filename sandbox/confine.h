@@ -15,6 +15,8 @@ enum confine_as {
 	CONFINE_PROXY = 1,	/* threads of libzmq and of its own, clients' connections */
 	CONFINE_SUPERVISOR = 2, /* after its last fork */
 	CONFINE_COLLECTOR = 4,	/* files */
+	CONFINE_EXAMINER = 8,	/* its one socket and memory */
+	CONFINE_TEMPLATE = 16,	/* that forks the examiner */
 };
 
 /* For every thread of the process, for good. Returns 0 or a negative errno. */

@@ -90,6 +90,7 @@ void wall_frame_unref(struct wall_frame *frame)
 	/* Release what this thread did to the frame; acquire what the others did, before free. */
 	if (!frame || atomic_fetch_sub_explicit(&frame->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	free(frame->added);
 	if (frame->mapped)
 		(void)munmap(frame, frame->mapped);
 	else
@@ -190,6 +191,7 @@ static struct wall_frame *new_frame(const uint8_t *header, uint16_t count, uint3
 	frame->count = count;
 	frame->total = total;
 	frame->mapped = mapped;
+	frame->added = NULL;
 	next = (uint8_t *)frame + front;
 	*ret_bytes = next;
 	for (size_t i = 0; i < count; i++) {

@@ -52,7 +52,7 @@ enum wall_channel {
 
 /*
  * A received frame: one heap block with a reference count, so that a part can be lent to a ZeroMQ
- * message without a copy. Parts point into the same block.
+ * message without a copy. Parts point into the same block, or into `added`.
  */
 struct wall_frame {
 	atomic_uint refs;
@@ -61,6 +61,7 @@ struct wall_frame {
 	uint16_t count;
 	uint32_t total;
 	size_t mapped;	      /* bytes of its own mapping; 0: it lies on the heap */
+	void *added;	      /* from malloc: what parts were exchanged for; freed with the frame */
 	struct iovec parts[]; /* `count` of them; iov_base is never NULL */
 };
 

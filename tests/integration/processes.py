@@ -93,7 +93,8 @@ def tree(pid):
 
 
 def roles(pid):
-    """Our processes below the proxy `pid` by what they do: proxy, supervisor, collector, relay, init, kernel.
+    """Our processes below the proxy `pid` by what they do: proxy, guard (its template), examiner, supervisor, collector,
+    relay, init, kernel.
 
     A role that does not exist (yet) is missing."""
     found = {}
@@ -104,6 +105,8 @@ def roles(pid):
             found["proxy"] = process
         elif process.name == "cellwall-relay":
             found["relay"] = process
+        elif process.name == "cellwall-guard":
+            found["guard" if process.parent == pid else "examiner"] = process
         elif process.namespaces > 1:
             above = parents.get(process.parent)
             if process.inner_pid == 1:

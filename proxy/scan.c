@@ -1,0 +1,458 @@
+#include "proxy/scan.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "proxy/header.h"
+
+/* Front ends redraw a line for each of these: more of them are for plain_clean to judge. */
+#define OVERWRITES_MAX 256
+#define SGR_MAX	       64 /* bytes of its parameters */
+
+/* ---- text ---- */
+
+typedef unsigned char block __attribute__((vector_size(16)));
+
+static block load(const char *at)
+{
+	block bytes;
+
+	memcpy(&bytes, at, sizeof(bytes));
+	return bytes;
+}
+
+static block same(block bytes, unsigned char c)
+{
+	return (block)(bytes == c);
+}
+
+/* Not zero where a character needs a look: a quote, a backslash, a control character, one beyond
+ * ASCII; and where addresses matter a colon and the first of two w. */
+static block marks(const char *at, bool links)
+{
+	const block bytes = load(at);
+	block found = same(bytes, '"') | same(bytes, '\\') | (block)(bytes < 0x20) |
+		      (block)(bytes >= 0x7f);
+
+	if (!links)
+		found |= same(bytes, ':') |
+			 (same(bytes | 0x20, 'w') & same(load(at + 1) | 0x20, 'w'));
+	return found;
+}
+
+static bool none(block a, block b, block c, block d)
+{
+	const block all = a | b | c | d;
+	uint64_t halves[2];
+
+	memcpy(halves, &all, sizeof(halves));
+	return (halves[0] | halves[1]) == 0;
+}
+
+/* The first character that needs a look. */
+static const char *skip_plain(const char *at, const char *end, bool links)
+{
+	while (end - at > 64 && none(marks(at, links), marks(at + 16, links), marks(at + 32, links),
+				     marks(at + 48, links)))
+		at += 64;
+	for (; at < end; at++) {
+		const unsigned char c = (unsigned char)*at;
+
+		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+			return at;
+		if (!links && (c == ':' || (c | 0x20) == 'w'))
+			return at;
+	}
+	return at;
+}
+
+static bool letters(const char *at, const char *word)
+{
+	for (; *word; at++, word++)
+		if ((*at | 0x20) != *word)
+			return false;
+	return true;
+}
+
+/* Whether an address may begin or go on here: "://", "data:" or "www.". */
+static bool address(const char *begin, const char *at, const char *end)
+{
+	if (*at == ':')
+		return (end - at > 1 && at[1] == '/') ||
+		       (at - begin >= 4 && letters(at - 4, "data"));
+	return end - at >= 4 && letters(at, "www") && at[3] == '.';
+}
+
+/* A character beyond ASCII: its length, or 0 when it is malformed, C1, or one that is not seen or
+ * changes the direction. */
+static size_t visible(const char *at, const char *end)
+{
+	const unsigned char *c = (const unsigned char *)at;
+	const size_t length = json_sequence(c, (size_t)(end - at));
+
+	if (length <= 1)
+		return 0; /* DEL too */
+	if (length == 2 &&
+	    ((c[0] == 0xc2 && (c[1] < 0xa0 || c[1] == 0xad)) || (c[0] == 0xd8 && c[1] == 0x9c)))
+		return 0;
+	if (length == 3 && c[0] == 0xe1 && c[1] == 0xa0 && c[2] == 0x8e)
+		return 0;
+	if (length == 3 && c[0] == 0xe2 && c[1] == 0x80 &&
+	    ((c[2] >= 0x8b && c[2] <= 0x8f) || (c[2] >= 0xa8 && c[2] <= 0xae)))
+		return 0;
+	if (length == 3 && c[0] == 0xe2 && c[1] == 0x81 && c[2] >= 0xa0 && c[2] <= 0xaf)
+		return 0;
+	if (length == 3 && c[0] == 0xef && c[1] >= 0xb7) /* U+FDC0 and on: marks and specials */
+		return 0;
+	return length == 4 && c[0] >= 0xf3 ? 0 : length;
+}
+
+/* A backslash: its length, or 0. An SGR sequence is taken whole. */
+static size_t escape(const char *at, const char *end, unsigned *overwrites)
+{
+	const char *next = at + 1;
+
+	if (next == end)
+		return 0;
+	if (*next == 'n' || *next == 't' || *next == '"' || *next == '\\')
+		return 2;
+	if (*next == 'r' || *next == 'b')
+		return ++*overwrites <= OVERWRITES_MAX ? 2 : 0;
+	if (end - at < 8 || (memcmp(at, "\\u001b[", 7) != 0 && memcmp(at, "\\u001B[", 7) != 0))
+		return 0;
+	for (next = at + 7; next < end && next - at < SGR_MAX; next++)
+		if ((*next < '0' || *next > '9') && *next != ';')
+			return *next == 'm' ? (size_t)(next + 1 - at) : 0;
+	return 0;
+}
+
+const char *scan_text(const char *at, const char *end, bool links)
+{
+	const char *const begin = at + 1;
+	unsigned overwrites = 0;
+
+	if (at == end || *at != '"')
+		return NULL;
+	for (at++; (at = skip_plain(at, end, links)) < end;) {
+		size_t length = 1;
+
+		if (*at == '"')
+			return at + 1;
+		if (*at == '\\')
+			length = escape(at, end, &overwrites);
+		else if ((unsigned char)*at < 0x20)
+			return NULL;
+		else if ((unsigned char)*at >= 0x7f)
+			length = visible(at, end);
+		else if (address(begin, at, end))
+			return NULL;
+		if (length == 0)
+			return NULL;
+		at += length;
+	}
+	return NULL;
+}
+
+/* ---- values ---- */
+
+enum kind {
+	TEXT,	/* a clean string */
+	STRING, /* any string */
+	COUNT,	/* a number without sign, at most 9 digits */
+	TRUTH,
+	OBJECT, /* {} */
+	LIST,	/* [] */
+	BUNDLE, /* {"text/plain": TEXT} */
+	STREAM, /* "stdout" or "stderr" */
+	STATE,
+	STATUS, /* "ok" and what execute_reply's metadata says too */
+	DATE,
+	ID, /* header_plain_id's characters */
+	VERSION
+};
+
+struct field {
+	const char *name; /* NULL: no more */
+	enum kind kind;
+	bool optional;
+};
+
+#define FIELDS 5
+
+/* Both without quotes: equal as a whole. */
+static bool is_word(struct iovec found, const char *word)
+{
+	return found.iov_len == strlen(word) && memcmp(found.iov_base, word, found.iov_len) == 0;
+}
+
+/* What is between the quotes of a string without escapes; its end in *ret_end, NULL: none. */
+static struct iovec word_at(const char *at, const char *end, const char **ret_end)
+{
+	const char *close;
+	union {
+		const void *constant;
+		void *plain;
+	} view = {.constant = at + 1};
+
+	*ret_end = NULL;
+	if (end - at < 2 || *at != '"' ||
+	    !(close = memchr(at + 1, '"',
+			     (size_t)(end - at - 1) > 128 ? 128 : (size_t)(end - at - 1))))
+		return (struct iovec){0};
+	*ret_end = close + 1;
+	return (struct iovec){view.plain, (size_t)(close - at - 1)};
+}
+
+static bool made_of(struct iovec word, const char *others)
+{
+	const char *c = word.iov_base;
+
+	for (size_t i = 0; i < word.iov_len; i++)
+		if (!((c[i] >= '0' && c[i] <= '9') || (c[i] >= 'a' && c[i] <= 'z') ||
+		      (c[i] >= 'A' && c[i] <= 'Z') || (c[i] && strchr(others, c[i]))))
+			return false;
+	return word.iov_len > 0;
+}
+
+/* "2026-11-22T08:09:19.732240Z", or with an offset of a time zone. */
+static bool is_date(struct iovec word)
+{
+	static const char form[] = "dddd-dd-ddTdd:dd:dd";
+	const char *c = word.iov_base;
+
+	if (word.iov_len < sizeof(form) - 1 || word.iov_len > 40)
+		return false;
+	for (size_t i = 0; i < sizeof(form) - 1; i++)
+		if (form[i] == 'd' ? c[i] < '0' || c[i] > '9' : c[i] != form[i])
+			return false;
+	for (size_t i = sizeof(form) - 1; i < word.iov_len; i++)
+		if ((c[i] < '0' || c[i] > '9') && !strchr(".+-:Z", c[i]))
+			return false;
+	return true;
+}
+
+static bool is_version(struct iovec word)
+{
+	const char *c = word.iov_base;
+	unsigned dots = 0;
+
+	if (word.iov_len > 20 || word.iov_len == 0)
+		return false;
+	for (size_t i = 0; i < word.iov_len; i++) {
+		dots += c[i] == '.';
+		if ((c[i] < '0' || c[i] > '9') && c[i] != '.')
+			return false;
+	}
+	return dots <= 2;
+}
+
+static bool word_fits(enum kind kind, struct iovec word)
+{
+	switch (kind) {
+	case STREAM:
+		return is_word(word, "stdout") || is_word(word, "stderr");
+	case STATE:
+		return is_word(word, "busy") || is_word(word, "idle") || is_word(word, "starting");
+	case STATUS:
+		return is_word(word, "ok") || is_word(word, "error") || is_word(word, "aborted");
+	case DATE:
+		return is_date(word);
+	case ID:
+		return made_of(word, "_.-");
+	case VERSION:
+		return is_version(word);
+	default:
+		return false;
+	}
+}
+
+static const char *literal(const char *at, const char *end, const char *text)
+{
+	const size_t size = strlen(text);
+
+	return (size_t)(end - at) >= size && memcmp(at, text, size) == 0 ? at + size : NULL;
+}
+
+static const char *blank(const char *at, const char *end)
+{
+	return at < end && *at == ' ' ? at + 1 : at;
+}
+
+static const char *bundle(const char *at, const char *end, bool links)
+{
+	at = literal(at, end, "{\"text/plain\":");
+	at = at ? scan_text(blank(at, end), end, links) : NULL;
+	return at ? literal(at, end, "}") : NULL;
+}
+
+static const char *count(const char *at, const char *end)
+{
+	const char *begin = at;
+
+	while (at < end && *at >= '0' && *at <= '9')
+		at++;
+	if (at == begin || at - begin > 9 || (*begin == '0' && at - begin > 1))
+		return NULL;
+	return at;
+}
+
+static const char *any_string(const char *at, const char *end)
+{
+	if (at == end || *at != '"')
+		return NULL;
+	for (at++; at < end; at++) {
+		if (*at == '\\')
+			at++;
+		else if (*at == '"')
+			return at + 1;
+	}
+	return NULL;
+}
+
+/* The end of a value of that kind, or NULL. */
+static const char *value(const char *at, const char *end, enum kind kind, bool links)
+{
+	const char *after;
+	struct iovec word;
+
+	switch (kind) {
+	case TEXT:
+		return scan_text(at, end, links);
+	case STRING:
+		return any_string(at, end);
+	case COUNT:
+		return count(at, end);
+	case TRUTH:
+		after = literal(at, end, "true");
+		return after ? after : literal(at, end, "false");
+	case OBJECT:
+		return literal(at, end, "{}");
+	case LIST:
+		return literal(at, end, "[]");
+	case BUNDLE:
+		return bundle(at, end, links);
+	default:
+		word = word_at(at, end, &after);
+		return after && word_fits(kind, word) ? after : NULL;
+	}
+}
+
+/* ---- objects ---- */
+
+static int find_field(const struct field fields[FIELDS], struct iovec name)
+{
+	for (int i = 0; i < FIELDS && fields[i].name; i++)
+		if (is_word(name, fields[i].name))
+			return i;
+	return -1;
+}
+
+/* Whether `text` is an object of these fields; where each value is goes to `spans`. */
+static bool object(struct iovec text, const struct field fields[FIELDS], bool links,
+		   struct iovec spans[FIELDS])
+{
+	const char *at = text.iov_base, *const end = at + text.iov_len;
+	unsigned seen = 0;
+
+	if (text.iov_len == 0 || !(at = literal(at, end, "{")))
+		return false;
+	for (;;) {
+		const char *after;
+		const struct iovec name = word_at(at, end, &after);
+		union {
+			const void *constant;
+			void *plain;
+		} view;
+		int which;
+
+		which = after ? find_field(fields, name) : -1;
+		if (which < 0 || seen & (1u << which) || !(after = literal(after, end, ":")))
+			return false;
+		seen |= 1u << which;
+		after = blank(after, end);
+		at = value(after, end, fields[which].kind, links);
+		if (!at || at == end)
+			return false;
+		view.constant = after;
+		spans[which] = (struct iovec){view.plain, (size_t)(at - after)};
+		if (*at == '}')
+			break;
+		if (*at++ != ',')
+			return false;
+		at = blank(at, end);
+	}
+	for (int i = 0; i < FIELDS && fields[i].name; i++)
+		if (!fields[i].optional && !(seen & (1u << i)))
+			return false;
+	return at + 1 == end;
+}
+
+static const struct shape {
+	enum content_rule rule;
+	struct field fields[FIELDS];
+} shapes[] = {
+	{CONTENT_STREAM, {{"name", STREAM, false}, {"text", TEXT, false}}},
+	{CONTENT_DISPLAY,
+	 {{"data", BUNDLE, false}, {"metadata", OBJECT, false}, {"transient", OBJECT, true}}},
+	{CONTENT_RESULT,
+	 {{"data", BUNDLE, false}, {"metadata", OBJECT, false}, {"execution_count", COUNT, false}}},
+	{CONTENT_CLEAR, {{"wait", TRUTH, false}}},
+	{CONTENT_EXECUTE_REPLY,
+	 {{"status", STATUS, false},
+	  {"execution_count", COUNT, false},
+	  {"user_expressions", OBJECT, false},
+	  {"payload", LIST, false}}},
+	{CONTENT_STATUS_REPLY, {{"status", STATUS, false}, {"restart", TRUTH, true}}},
+};
+
+bool scan_keeps(enum content_rule rule, struct iovec content, bool links)
+{
+	struct iovec spans[FIELDS];
+
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		if (shapes[i].rule == rule && object(content, shapes[i].fields, links, spans))
+			return true;
+	return false;
+}
+
+const char *scan_state(struct iovec content)
+{
+	static const struct field fields[FIELDS] = {{"execution_state", STATE, false}};
+	static const char *const states[] = {"busy", "idle", "starting"};
+	struct iovec spans[FIELDS] = {{0}};
+
+	if (!object(content, fields, true, spans))
+		return NULL;
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		if (spans[0].iov_len == strlen(states[i]) + 2 &&
+		    memcmp((const char *)spans[0].iov_base + 1, states[i], strlen(states[i])) == 0)
+			return states[i];
+	return NULL;
+}
+
+struct iovec scan_count(struct iovec content)
+{
+	static const struct field fields[FIELDS] = {{"code", STRING, false},
+						    {"execution_count", COUNT, false}};
+	struct iovec spans[FIELDS] = {{0}};
+
+	return object(content, fields, true, spans) ? spans[1] : (struct iovec){0};
+}
+
+bool scan_metadata(enum content_rule rule, struct iovec metadata)
+{
+	static const struct field replies[FIELDS] = {{"started", DATE, true},
+						     {"dependencies_met", TRUTH, true},
+						     {"engine", ID, true},
+						     {"status", STATUS, true}};
+	static const struct field opens[FIELDS] = {{"version", VERSION, false}};
+	struct iovec spans[FIELDS];
+
+	if (metadata.iov_len == 2 && memcmp(metadata.iov_base, "{}", 2) == 0)
+		return true;
+	if (metadata.iov_len > 1024)
+		return false;
+	if (rule == CONTENT_EXECUTE_REPLY)
+		return object(metadata, replies, true, spans);
+	return rule == CONTENT_COMM_OPEN && object(metadata, opens, true, spans);
+}
