@@ -16,8 +16,9 @@ static const struct kind {
 } kinds[] = {
 	{"blocked", "31", true},  {"refused", "31", true}, {"result", "31", true},
 	{"failed", "31;1", true}, {"lost", "31;1", true},  {"skipped", "31", true},
-	{"notice", "33", true},	  {"launch", "1", false},  {"cell", "36", false},
-	{"gone", "1", false},	  {"end", "2", false},	   {"begin", "2", false},
+	{"attempt", "31", true},  {"notice", "33", true},  {"launch", "1", false},
+	{"cell", "36", false},	  {"gone", "1", false},	   {"end", "2", false},
+	{"begin", "2", false},
 };
 
 static const struct kind *find_kind(const char *event)

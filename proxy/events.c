@@ -157,6 +157,15 @@ static void say_notice(struct session *session, const char *text)
 	events_say(session, escaped);
 }
 
+static void say_attempt(struct session *session, const struct status *status)
+{
+	cleanup(free_ptr) char *text =
+		attempts_note(&session->attempts, session->plan->audit, status);
+
+	if (text)
+		events_say(session, text);
+}
+
 static void collection_over(struct session *session, const struct status *status)
 {
 	uint64_t sequence = 0;
@@ -213,6 +222,8 @@ static void take_status_packet(struct session *session, struct status *status)
 		say_refused(session, status);
 	} else if (strcmp(word, "flagged") == 0) {
 		remember_flagged(session, status);
+	} else if (strcmp(word, "attempt") == 0 || strcmp(word, "untold") == 0) {
+		say_attempt(session, status);
 	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
 		say_notice(session, status->field[0]);
 	} else if (strcmp(word, "gone") == 0) {

@@ -46,6 +46,9 @@
 /* Refused names that one cell's notice lists; the log has all of them. */
 #define NOTICE_NAMES_MAX 10
 
+/* Different attempts to get out that a notebook is told of; the log has all of them. */
+#define ATTEMPTS_MAX 32
+
 /* Lines that wait for the first cell of a kernel; the log has all of them. */
 #define EARLY_NOTICES_MAX 16
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proxy/attempts.h"
 #include "proxy/audit.h"
 #include "proxy/connection.h"
 #include "proxy/corridor.h"
@@ -78,6 +79,7 @@ struct session {
 	uint64_t collected; /* and of the last finished one */
 	bool up_to_date;    /* after which nothing was left, and what changes is seen */
 	unsigned refused_names;
+	struct attempts attempts;
 	struct hint_cells cells; /* for which no missing name was looked up yet */
 	char *flagged; /* names for one notice per collection: results that act when opened */
 	unsigned flagged_names;

@@ -54,7 +54,7 @@ struct build {
 /*
  * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
  * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS
- * LACKS", and "exec"
+ * LACKS", "listener" with the descriptor of that name or "unheard ERRNO" (seccomp.h), and "exec"
  * right before the kernel's execve(2). The last holder of the socket closes it by that execve, so
  * end of file after "exec" and no "error" means that the kernel runs.
  */

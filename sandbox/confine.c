@@ -91,6 +91,7 @@ static const struct {
 	{SYS_waitid, P | S},
 	{SYS_kill, P | S | T},
 	{SYS_pidfd_send_signal, P | S},
+	{SYS_process_vm_readv, S}, /* addresses in calls that are told, refusals.h */
 	/* files: looking */
 	{SYS_openat, ALL},
 	{437 /* openat2 */, ALL},
@@ -207,8 +208,11 @@ static const struct sock_filter more[] = {
 	PASS,
 	REFUSE,
 
-	UNLESS_EQUAL(SYS_ioctl, 12),
+	UNLESS_EQUAL(SYS_ioctl, 18),
 	LOAD(LOW(1)),
+	PASS_IF(SECCOMP_IOCTL_NOTIF_RECV), /* of the supervisor's listener; nobody else has one */
+	PASS_IF(SECCOMP_IOCTL_NOTIF_SEND),
+	PASS_IF(SECCOMP_IOCTL_NOTIF_ID_VALID),
 	PASS_IF(FIONREAD),
 	PASS_IF(FIONBIO),
 	PASS_IF(SIOCOUTQ),

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sandbox/hook.h"
 #include "sandbox/spec.h"
 
 /*
@@ -50,6 +51,9 @@ static const struct etc_entry entries[] = {
 	 "\n"
 	 "_cellwall()\n"
 	 "del _cellwall\n"},
+
+	/* Which package goes out, for the notebook. */
+	{"/etc/ipython/startup/01-cellwall.py", hook_text},
 
 	/* Where the input history is kept: by itself in the home, which ends with the kernel. */
 	{"/etc/ipython/ipython_config.py",

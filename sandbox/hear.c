@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "sandbox/init.h"
+#include "sandbox/log.h"
+#include "sandbox/refusals.h"
 #include "sandbox/status.h"
 #include "sandbox/supervisor.h"
 
@@ -32,7 +34,7 @@ static void write_maps(struct supervisor *supervisor)
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-static void obey_builder(struct supervisor *supervisor, const struct status *said)
+static void obey_builder(struct supervisor *supervisor, struct status *said)
 {
 	if (strcmp(said->word, "map") == 0) {
 		write_maps(supervisor);
@@ -48,6 +50,12 @@ static void obey_builder(struct supervisor *supervisor, const struct status *sai
 		supervisor_fail_text(supervisor, said->field[0], said->field[1], said->field[2]);
 	} else if (strcmp(said->word, "exec") == 0) {
 		supervisor->executing = true;
+	} else if (strcmp(said->word, "listener") == 0) {
+		refusals_begin(supervisor, steal_fd(&said->fds[0]));
+	} else if (strcmp(said->word, "unheard") == 0 && said->fields == 1) {
+		log_warning("what the kernel is refused is not reported: the host gives no "
+			    "listener (%s)",
+			    said->field[0]);
 	}
 }
 
@@ -64,6 +72,8 @@ bool hear_builder(struct supervisor *supervisor)
 		return false;
 	if (r > 0) {
 		obey_builder(supervisor, &said);
+		for (size_t i = 0; i < STATUS_FDS; i++)
+			close_fd(&said.fds[i]);
 		return true;
 	}
 	close_fd(&supervisor->fd[FD_SYNC]);

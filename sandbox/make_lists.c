@@ -16,14 +16,14 @@
 
 #include "sandbox/base.h"
 
-enum answer { ANSWER_ALLOW, ANSWER_CHECK, ANSWER_ERRNO };
+enum answer { ANSWER_ALLOW, ANSWER_CHECK, ANSWER_ERRNO, ANSWER_REFUSE };
 
 /* A line of syscalls.def. */
 struct listed {
 	const char *name;
 	int number; /* where libseccomp 2.5.4 does not know the name; -1: it does */
 	enum answer answer;
-	int code; /* of ANSWER_ERRNO */
+	int code; /* of ANSWER_ERRNO and ANSWER_REFUSE */
 };
 
 #define GROUP(why)
@@ -33,6 +33,8 @@ struct listed {
 #define CHECK_NEW(name, number)	       {#name, number, ANSWER_CHECK, 0},
 #define ANSWER(name, code)	       {#name, -1, ANSWER_ERRNO, code},
 #define ANSWER_NEW(name, number, code) {#name, number, ANSWER_ERRNO, code},
+#define REFUSE(name, code)	       {#name, -1, ANSWER_REFUSE, code},
+#define REFUSE_NEW(name, number, code) {#name, number, ANSWER_REFUSE, code},
 
 static const struct listed listed[] = {
 #include "sandbox/syscalls.def"
@@ -133,6 +135,20 @@ static int compile(const char *name, uint32_t otherwise, add_fn *add, struct err
 	return r;
 }
 
+/* What passes the list because the program beside it answers. */
+static void print_refused(void)
+{
+	(void)printf("static const struct arguments_answer refused_list[] = {\n");
+	for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++) {
+		int number = resolve(listed[i].name, listed[i].number);
+
+		if (listed[i].answer == ANSWER_REFUSE && number >= 0)
+			(void)printf("\t{%d, %d, \"%s\"},\n", number, listed[i].code,
+				     listed[i].name);
+	}
+	(void)printf("};\n");
+}
+
 int main(void)
 {
 	struct err err = {0};
@@ -143,5 +159,6 @@ int main(void)
 		(void)fprintf(stderr, "make_lists: %s\n", err.text);
 		return EXIT_FAILURE;
 	}
+	print_refused();
 	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

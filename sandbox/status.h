@@ -21,6 +21,10 @@
  *                            turn; WATCHED 1: what changes from now on shows in the third descriptor
  *   refused PATH REASON      the collector left PATH (relative to /work, raw bytes) out, once each
  *   flagged PATH REASON      PATH was brought out, and may run code when it is opened; once each
+ *   attempt PROGRAM PID WHAT TARGET WHO WHERE   the process PID (as it sees itself) tried in vain to reach
+ *                            TARGET; WHAT: connect, send, bind, socket, call, exec, lookup, read; the module
+ *                            WHO at WHERE (FILE:LINE) did it, as it says itself, or both are empty
+ *   untold COUNT             so many more attempts, which came too fast
  *   notice TEXT              anything else the user should read
  *   gone CODE SIGNAL         the kernel ended (one of the two is 0); the final collection begins
  *   done FILES BYTES LEFT    the final collection is over; the supervisor ends after it

@@ -298,7 +298,8 @@ static void on_time(struct supervisor *supervisor)
 static int next_time(const struct supervisor *supervisor)
 {
 	const int64_t times[] = {supervisor->kill_at, supervisor->relay_until,
-				 supervisor->collect_until};
+				 supervisor->collect_until, supervisor->refusals.wait_until,
+				 supervisor->refusals.untold_at};
 	int64_t now = now_ms(), least = -1;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
@@ -356,6 +357,9 @@ static void dispatch(struct supervisor *supervisor, enum supervisor_fd which)
 	case FD_RECOVERER:
 		hear_collector(supervisor, which);
 		break;
+	case FD_LISTENER:
+		refusals_take(supervisor);
+		break;
 	default: /* write ends of lifelines: nobody reads them */
 		break;
 	}
@@ -370,6 +374,8 @@ static void turn(struct supervisor *supervisor)
 		watch[i] = (struct pollfd){.fd = supervisor->fd[i],
 					   .events = i == FD_LIFELINE ? 0 : POLLIN};
 	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = watch[FD_PROXY].fd = -1;
+	if (refusals_wait(supervisor))
+		watch[FD_LISTENER].fd = -1;
 	if (outbox_waits(&supervisor->outbox))
 		watch[FD_STATUS].events |= POLLOUT;
 	if (supervisor->last_order)

@@ -15,6 +15,7 @@
 #include "sandbox/base.h"
 #include "sandbox/build.h"
 #include "sandbox/outbox.h"
+#include "sandbox/refusals.h"
 #include "sandbox/spec.h"
 
 #define SUPERVISOR_STATUS   3
@@ -33,6 +34,7 @@ enum supervisor_fd {
 	FD_COLLECTOR,	   /* see collector.h */
 	FD_RECOVERER,	   /* the same words, from the short-lived one */
 	FD_CHANGES,	   /* see changes.h; until the proxy has it */
+	FD_LISTENER,	   /* see refusals.h */
 	FD_PROXY,	   /* its pidfd */
 	FD_COLLECTOR_LIFE, /* write ends: closing one ends that child */
 	FD_RECOVERER_LIFE,
@@ -82,6 +84,7 @@ struct supervisor {
 	size_t socket_count;
 	struct outbox outbox;	/* to the proxy */
 	const char *last_order; /* to the collector, while its socket has no room */
+	struct refusals refusals;
 };
 
 /* Returns the exit code of the process. */

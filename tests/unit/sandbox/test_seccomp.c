@@ -48,7 +48,7 @@ static int made(const struct call *call)
 static int under_filter(const struct call *calls, size_t count,
 			int (*load)(struct build *, struct err *))
 {
-	struct build build = {0};
+	struct build build = {.sync = -1};
 	struct err err = {0};
 	int status;
 	pid_t child;
@@ -271,6 +271,8 @@ static void test_list_and_checks_agree(void **state)
 #define ALLOW_NEW(name, number)	       AGREE(name, number, false)
 #define ANSWER(name, code)	       AGREE(name, -1, false)
 #define ANSWER_NEW(name, number, code) AGREE(name, number, false)
+#define REFUSE(name, code)	       AGREE(name, -1, false)
+#define REFUSE_NEW(name, number, code) AGREE(name, number, false)
 #define CHECK(name)		       AGREE(name, -1, true)
 #define CHECK_NEW(name, number)	       AGREE(name, number, true)
 #include "sandbox/syscalls.def"

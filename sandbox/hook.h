@@ -1,0 +1,18 @@
+/*
+ * hook: which package of a Python kernel tries what, as that kernel says itself.
+ *
+ * An audit hook (sys.addaudithook) that IPython installs at its start. It says which module and
+ * line go out to an address, and two things that are no system call worth telling: names that are
+ * looked up and files of secrets that are opened. A comfort, no part of the wall: whoever runs
+ * inside can remove it or lie by it, so what it says is shown and nothing else. See attempt.h for
+ * its words.
+ */
+#ifndef SANDBOX_HOOK_H
+#define SANDBOX_HOOK_H
+
+#define HOOK_WORD "cellwall"
+
+/* A file for IPython's startup directory. */
+extern const char hook_text[];
+
+#endif
