@@ -376,6 +376,10 @@ int verb_kernel(int argc, char **argv)
 		parts_done(&parts);
 		return EXIT_USAGE;
 	}
+	if (parts.policy.outputs.mode == OUTPUTS_OFF)
+		add_notice(&parts,
+			   format_string("outputs.mode is \"off\": whatever this kernel shows "
+					 "reaches the browser as it is, scripts included"));
 	code = make_plan(&parts, &options, &err);
 	if (code == 0)
 		code = open_log(&parts, &options, &err);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "proxy/outputs_setting.h"
 #include "proxy/setting.h"
 #include "proxy/stage_setting.h"
 
@@ -49,6 +50,7 @@ static const char *const default_keep[] = {
 };
 
 static const char *const default_may_add[] = {".", NULL};
+static const char *const default_targets[] = {"jupyter.widget", NULL};
 
 const char *const policy_caches[] = {"huggingface", "nltk", "sklearn", "torch", NULL};
 
@@ -82,6 +84,16 @@ static const struct setting settings[] = {
 	{"audit", "messages", setting_flag, offsetof(struct policy, audit.messages), 0, 0, false},
 	{"audit", "required", setting_flag, offsetof(struct policy, audit.required), 0, 0, false},
 	{"audit", "keep", setting_size, offsetof(struct policy, audit.keep), MIB, 16 * TIB, false},
+	{"outputs", "mode", outputs_setting_mode, offsetof(struct policy, outputs.mode), 0, 0,
+	 false},
+	{"outputs", "autolink", outputs_setting_autolink, offsetof(struct policy, outputs.links), 0,
+	 0, false},
+	{"outputs", "mime", outputs_setting_mime, offsetof(struct policy, outputs.mime), 0, 0,
+	 false},
+	{"outputs", "extra_types", outputs_setting_types,
+	 offsetof(struct policy, outputs.extra_types), 0, 0, false},
+	{"outputs", "comm_targets", outputs_setting_targets,
+	 offsetof(struct policy, outputs.comm_targets), 0, 0, false},
 };
 enum { SETTINGS = sizeof(settings) / sizeof(settings[0]) };
 
@@ -274,10 +286,15 @@ int policy_default(struct policy *ret_policy)
 		.startup = setting_list_new(0),
 		.env_keep = copy_list(default_keep),
 		.env_set = setting_list_new(0),
+		.outputs = {.mode = OUTPUTS_STATIC,
+			    .mime = setting_list_new(0),
+			    .extra_types = setting_list_new(0),
+			    .comm_targets = copy_list(default_targets)},
 	};
 
 	if (!policy.stage_in || !policy.may_add || !policy.out_names || !policy.caches ||
-	    !policy.startup || !policy.env_keep || !policy.env_set) {
+	    !policy.startup || !policy.env_keep || !policy.env_set || !policy.outputs.mime ||
+	    !policy.outputs.extra_types || !policy.outputs.comm_targets) {
 		policy_done(&policy);
 		return -ENOMEM;
 	}
@@ -294,6 +311,9 @@ void policy_done(struct policy *policy)
 	setting_list_free(policy->startup);
 	setting_list_free(policy->env_keep);
 	setting_list_free(policy->env_set);
+	setting_list_free(policy->outputs.mime);
+	setting_list_free(policy->outputs.extra_types);
+	setting_list_free(policy->outputs.comm_targets);
 	free(policy->python);
 	*policy = (struct policy){0};
 }
@@ -451,6 +471,14 @@ static json_t *show_size(uint64_t bytes)
 	return json_string(text);
 }
 
+static json_t *show_outputs(const struct outputs_rules *outputs)
+{
+	return json_pack("{s:s, s:s, s:o, s:o, s:o}", "mode", outputs_mode_name(outputs->mode),
+			 "autolink", outputs->links ? "leave" : "defang", "mime",
+			 show_list(outputs->mime), "extra_types", show_list(outputs->extra_types),
+			 "comm_targets", show_list(outputs->comm_targets));
+}
+
 char *policy_show(const struct policy *policy)
 {
 	json_t *object;
@@ -459,7 +487,7 @@ char *policy_show(const struct policy *policy)
 	/* json_pack(3) takes every "o" over and gives NULL when one of them is NULL. */
 	object = json_pack(
 		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}, "
-		"s:{s:b,s:b,s:b,s:o}}",
+		"s:{s:b,s:b,s:b,s:o}, s:o}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
@@ -469,7 +497,8 @@ char *policy_show(const struct policy *policy)
 		"memory", show_size(policy->memory), "pids", (json_int_t)policy->pids, "open_files",
 		(json_int_t)policy->open_files, "tmp", show_size(policy->tmp), "audit", "content",
 		policy->audit.content, "messages", policy->audit.messages, "required",
-		policy->audit.required, "keep", show_size(policy->audit.keep));
+		policy->audit.required, "keep", show_size(policy->audit.keep), "outputs",
+		show_outputs(&policy->outputs));
 	if (!object)
 		return NULL;
 	text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -14,7 +14,9 @@
  *     "python":    "/opt/venvs/course",
  *     "env":       { "keep": ["LANG", "TZ"], "set": { "OMP_NUM_THREADS": "2" } },
  *     "resources": { "memory": "4G", "pids": 1024, "open_files": 1024, "tmp": "1G" },
- *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" } }
+ *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" },
+ *     "outputs":   { "mode": "static", "autolink": "defang", "mime": [], "extra_types": [],
+ *                    "comm_targets": ["jupyter.widget"] } }
  */
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
@@ -22,6 +24,7 @@
 #include <stdint.h>
 
 #include "proxy/audit.h"
+#include "proxy/content.h"
 #include "sandbox/base.h"
 
 #define POLICY_FILE_MAX (256 * 1024)
@@ -56,6 +59,7 @@ struct policy {
 	uint64_t open_files;
 	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */
 	struct audit_rules audit;
+	struct outputs_rules outputs;
 };
 
 /* The words of stage.caches, NULL-terminated. */

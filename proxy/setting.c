@@ -238,6 +238,37 @@ int setting_list(const struct setting *setting, const json_t *value, const struc
 	return 0;
 }
 
+int setting_checked_list(const struct setting *setting, json_t *value, struct place *at,
+			 void *target, const char *sample, setting_check *check)
+{
+	cleanup(setting_list_free_p) char **list = NULL;
+	char shown[120];
+	int r = setting_list(setting, value, at, sample);
+
+	if (r < 0)
+		return r;
+	list = setting_list_new(json_array_size(value));
+	if (!list)
+		return setting_no_memory(at);
+	for (size_t i = 0; i < json_array_size(value); i++) {
+		cleanup(free_ptr) char *kept = NULL;
+		const char *text = setting_list_string(setting, value, i, at);
+
+		if (!text)
+			return -EINVAL;
+		r = check(text, at, &kept);
+		if (r < 0)
+			return r;
+		if (setting_list_has(list, kept)) {
+			escape_string(shown, sizeof(shown), kept);
+			return place_complain(at, false, "\"%s\" is listed twice", shown);
+		}
+		list[i] = steal_ptr(&kept);
+	}
+	setting_list_replace(target, &list);
+	return 0;
+}
+
 int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target)
 {
 	cleanup(free_ptr) char *path = NULL;

@@ -47,6 +47,11 @@ int setting_list(const struct setting *setting, const json_t *value, const struc
 /* Its string at `index` (lent), or NULL with the error filled; moves `at` there. */
 const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
 				struct place *at);
+/* Checks one entry of a list and gives the text to keep (caller frees). 0, -EINVAL or -ENOMEM. */
+typedef int setting_check(const char *text, const struct place *at, char **ret_text);
+/* A list of strings without doubles, each checked. The target is a char **, NULL-terminated. */
+int setting_checked_list(const struct setting *setting, json_t *value, struct place *at,
+			 void *target, const char *sample, setting_check *check);
 /* Copies a path without its empty and "." steps (caller frees): "" is "." or "/". No "..", no "~"
  * at the start, at most `max` bytes. 0, -EINVAL or -ENOMEM. */
 int setting_path(const char *text, size_t max, const struct place *at, char **ret_path);

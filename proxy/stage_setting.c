@@ -214,40 +214,6 @@ int stage_setting_inputs(const struct setting *setting, json_t *value, struct pl
 
 /* ---- lists of strings ---- */
 
-/* Checks one entry and gives the text to keep (caller frees). */
-typedef int check_fn(const char *text, const struct place *at, char **ret_text);
-
-static int read_list(const struct setting *setting, json_t *value, struct place *at, void *target,
-		     const char *sample, check_fn *check)
-{
-	cleanup(setting_list_free_p) char **list = NULL;
-	char shown[120];
-	int r = setting_list(setting, value, at, sample);
-
-	if (r < 0)
-		return r;
-	list = setting_list_new(json_array_size(value));
-	if (!list)
-		return setting_no_memory(at);
-	for (size_t i = 0; i < json_array_size(value); i++) {
-		cleanup(free_ptr) char *kept = NULL;
-		const char *text = setting_list_string(setting, value, i, at);
-
-		if (!text)
-			return -EINVAL;
-		r = check(text, at, &kept);
-		if (r < 0)
-			return r;
-		if (setting_list_has(list, kept)) {
-			escape_string(shown, sizeof(shown), kept);
-			return place_complain(at, false, "\"%s\" is listed twice", shown);
-		}
-		list[i] = steal_ptr(&kept);
-	}
-	setting_list_replace(target, &list);
-	return 0;
-}
-
 static int copy(const char *text, const struct place *at, char **ret_text)
 {
 	*ret_text = strdup(text);
@@ -283,7 +249,8 @@ static int check_directory(const char *text, const struct place *at, char **ret_
 int stage_setting_trees(const struct setting *setting, json_t *value, struct place *at,
 			void *target)
 {
-	return read_list(setting, value, at, target, "[\".\", \"/srv/data\"]", check_directory);
+	return setting_checked_list(setting, value, at, target, "[\".\", \"/srv/data\"]",
+				    check_directory);
 }
 
 static int check_file_name(const char *text, const struct place *at, char **ret_text)
@@ -309,7 +276,8 @@ static int check_file_name(const char *text, const struct place *at, char **ret_
 int stage_setting_names(const struct setting *setting, json_t *value, struct place *at,
 			void *target)
 {
-	return read_list(setting, value, at, target, "[\"conftest.py\"]", check_file_name);
+	return setting_checked_list(setting, value, at, target, "[\"conftest.py\"]",
+				    check_file_name);
 }
 
 static int check_cache(const char *text, const struct place *at, char **ret_text)
@@ -330,7 +298,7 @@ static int check_cache(const char *text, const struct place *at, char **ret_text
 int stage_setting_caches(const struct setting *setting, json_t *value, struct place *at,
 			 void *target)
 {
-	return read_list(setting, value, at, target, "[\"huggingface\"]", check_cache);
+	return setting_checked_list(setting, value, at, target, "[\"huggingface\"]", check_cache);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -362,7 +330,7 @@ static int check_startup(const char *text, const struct place *at, char **ret_te
 int stage_setting_startup(const struct setting *setting, json_t *value, struct place *at,
 			  void *target)
 {
-	return read_list(setting, value, at, target, "[\"startup.py\"]", check_startup);
+	return setting_checked_list(setting, value, at, target, "[\"startup.py\"]", check_startup);
 }
 
 /* ---- stage.history ---- */

@@ -166,10 +166,16 @@ static void reads_every_key(void **state)
 static void shows_what_it_reads_again(void **state)
 {
 	static const char *const texts[] = {
-		"{}", full,
+		"{}",
+		full,
 		"{\"stage\":{\"may_add\":[],\"history\":\"off\",\"startup\":[],\"in\":[\"./a=/"
 		"b\"]}}",
-		"{\"env\":{\"keep\":[]},\"resources\":{\"memory\":\"16T\"}}"};
+		"{\"env\":{\"keep\":[]},\"resources\":{\"memory\":\"16T\"}}",
+		"{\"outputs\":{\"mode\":\"interactive\",\"autolink\":\"leave\",\"mime\":[\"text/"
+		"csv\"],"
+		"\"extra_types\":[\"my_event\"],\"comm_targets\":[\"jupyter.widget\",\"x.Y:z-1\"]}"
+		"}",
+		"{\"outputs\":{\"mode\":\"off\"}}"};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(texts); i++) {
@@ -255,20 +261,20 @@ static void says_where_and_what(void **state)
 	} cases[] = {
 		{"{\n  \"stage\": {},\n  \"reosurces\": {}\n}",
 		 "p.json:3:3: unknown key \"reosurces\", did you mean \"resources\"? (known: "
-		 "stage, python, env, resources, audit)"},
+		 "stage, python, env, resources, audit, outputs)"},
 		{"{\"stage\": {\n\t\"inn\": []}}",
 		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
 		 "may_add, out_limit, out_files, out_names, caches, history, startup)"},
 		{"{\"memory\": \"4G\"}",
 		 "p.json:1:2: unknown key \"memory\": it belongs in "
-		 "\"resources\" (known: stage, python, env, resources, audit)"},
+		 "\"resources\" (known: stage, python, env, resources, audit, outputs)"},
 		{"{\"env\": {\"python\": \"/x\"}}",
 		 "p.json:1:10: unknown key \"python\" in \"env\": it belongs at the top (known: "
 		 "keep, set)"},
 		{"{\"network\": \"none\"}", "p.json:1:2: unknown key \"network\" (known: stage, "
-					    "python, env, resources, audit)"},
-		{"{\"\\u0078\\n\": 1}",
-		 "p.json:1:2: unknown key \"x\\n\" (known: stage, python, env, resources, audit)"},
+					    "python, env, resources, audit, outputs)"},
+		{"{\"\\u0078\\n\": 1}", "p.json:1:2: unknown key \"x\\n\" (known: stage, python, "
+					"env, resources, audit, outputs)"},
 		{"{\"stage\": 7}", "p.json:1:11: \"stage\" must be an object {...}, not a number"},
 		{" [1]", "p.json:1:2: a policy must be an object {...}, not a list [...]"},
 		{"{\"env\": {\"set\": {\"A\": \"{\\\"[\", \"\xc3\xa9\": \"\"}}}",
@@ -388,6 +394,26 @@ static void says_where_and_what(void **state)
 		 "\"512M\""},
 		{"{\"resources\": {\"memory\": true}}",
 		 "p.json:1:26: \"memory\" must be a size such as \"512M\", not true or false"},
+		{"{\"outputs\": {\"mode\": \"open\"}}",
+		 "p.json:1:22: \"mode\" must be \"text\", \"static\", \"interactive\" or \"off\""},
+		{"{\"outputs\": {\"autolink\": true}}",
+		 "p.json:1:26: \"autolink\" must be \"defang\" or \"leave\" (addresses in text), "
+		 "not "
+		 "true or false"},
+		{"{\"outputs\": {\"mime\": [\"text/html\"]}}",
+		 "p.json:1:23: \"text/html\" cannot be named here: what becomes of it is said by "
+		 "\"mode\""},
+		{"{\"outputs\": {\"mime\": [\"application/x-javascript\"]}}",
+		 "p.json:1:23: \"application/x-javascript\" cannot be named here: what becomes of "
+		 "it "
+		 "is said by \"mode\""},
+		{"{\"outputs\": {\"mime\": [\"Text/CSV\"]}}",
+		 "p.json:1:23: \"Text/CSV\" is not a MIME type in lower case, such as "
+		 "\"text/csv\""},
+		{"{\"outputs\": {\"extra_types\": [\"status\"]}}",
+		 "p.json:1:30: \"status\" is a message of Jupyter's own: leave it out"},
+		{"{\"outputs\": {\"comm_targets\": [\"a b\"]}}",
+		 "p.json:1:31: \"a b\" is not the name of a comm target"},
 	};
 	struct policy policy;
 	struct err err;

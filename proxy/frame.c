@@ -1,0 +1,359 @@
+#include "proxy/frame.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <strings.h>
+
+#include "proxy/buffer.h"
+#include "sandbox/base.h"
+
+#define STATIC_CSP                                                                                 \
+	"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "     \
+	"media-src data: blob:; base-uri 'none'; form-action 'none'"
+#define SCRIPT_CSP STATIC_CSP "; script-src 'unsafe-inline' 'unsafe-eval'"
+#define OUTER_CSP  "; frame-src 'none'"
+
+/* White, in a dark theme too: a frame cannot know the theme, and libraries write dark text. */
+#define STYLE                                                                                      \
+	"<style>:root{color-scheme:light;background:#fff;color:#111;"                              \
+	"font:13px/1.5 system-ui,sans-serif}body{margin:8px}</style>"
+#define OUTER_STYLE "<style>body{margin:0;background:#fff}iframe{display:block}</style>"
+
+enum {
+	HEIGHT_MIN = 60,
+	HEIGHT_MAX = 1200,
+	HEIGHT_USUAL = 400,
+	HEIGHT_BORDER = 24, /* margins of the body */
+	HEIGHT_NAMED = 30,  /* smaller ones are icons */
+	HEIGHT_ROW = 24,
+	WIDTH_LETTERS = 110,
+};
+
+/* ---- words ---- */
+
+static bool is_word(const char *text, size_t size, const char *word)
+{
+	return size >= strlen(word) && strncasecmp(text, word, strlen(word)) == 0;
+}
+
+static bool ends_name(const char *text, size_t size)
+{
+	return size == 0 || strchr(" \t\n\r\f/>", *text) != NULL;
+}
+
+/* Whether a tag of that name is at `text`, "<" included. */
+static bool is_tag(const char *text, size_t size, const char *name)
+{
+	size_t length = strlen(name);
+
+	return size > length && text[0] == '<' && is_word(text + 1, size - 1, name) &&
+	       ends_name(text + 1 + length, size - 1 - length);
+}
+
+/* What names a host or another document without a script: made text. */
+static bool is_neutered(const char *text, size_t size)
+{
+	static const char *const names[] = {"link",   "meta",	     "base",  "iframe",
+					    "frame",  "object",	     "embed", "applet",
+					    "portal", "fencedframe", "script"};
+
+	if (size > 0 && *text == '/') {
+		text++;
+		size--;
+	}
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (is_word(text, size, names[i]))
+			return true;
+	return false;
+}
+
+/* ---- escaping ---- */
+
+static const char *entity(char c)
+{
+	switch (c) {
+	case '&':
+		return "&amp;";
+	case '<':
+		return "&lt;";
+	case '>':
+		return "&gt;";
+	case '"':
+		return "&quot;";
+	case '\'':
+		return "&#39;";
+	case '\0':
+		return "";
+	default:
+		return NULL;
+	}
+}
+
+void frame_escape(struct buffer *out, const char *text, size_t size)
+{
+	size_t from = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		const char *escaped = entity(text[i]);
+
+		if (!escaped)
+			continue;
+		buffer_add(out, text + from, i - from);
+		buffer_text(out, escaped);
+		from = i + 1;
+	}
+	buffer_add(out, text + from, size - from);
+}
+
+/* The body as it stands in the document. NUL goes before names are looked at. */
+static void add_body(struct buffer *out, const char *body, size_t size, bool scripts)
+{
+	size_t from = 0;
+
+	for (size_t i = 0; i < size && !scripts; i++) {
+		if (body[i] != '<' || !is_neutered(body + i + 1, size - i - 1))
+			continue;
+		buffer_add(out, body + from, i - from);
+		buffer_text(out, "&lt;");
+		from = i + 1;
+	}
+	buffer_add(out, body + from, size - from);
+}
+
+/* ---- height ---- */
+
+static size_t number_at(const char *text, size_t size)
+{
+	size_t value = 0;
+
+	for (size_t i = 0; i < size && text[i] >= '0' && text[i] <= '9' && value < 100000; i++)
+		value = value * 10 + (size_t)(text[i] - '0');
+	return value;
+}
+
+/* N of height:Npx, height="N", "height":N at `text`, where "height" begins. */
+static size_t height_at(const char *text, size_t size)
+{
+	size_t i = strlen("height"), gap;
+
+	for (gap = i; gap < size && gap < i + 4 && text[gap] && strchr("\"': =", text[gap]); gap++)
+		;
+	return gap > i && gap < size ? number_at(text + gap, size - gap) : 0;
+}
+
+struct extent {
+	size_t height;	/* the largest that is named, in pixels */
+	size_t rows;	/* of tables */
+	size_t lines;	/* that text begins on its own */
+	size_t letters; /* of text */
+	bool graphic;	/* something whose size nobody knows */
+	bool tag, code; /* where it is now */
+};
+
+static void look_at_tag(struct extent *extent, const char *text, size_t size)
+{
+	static const char *const lines[] = {"p",  "div", "li", "br", "h1", "h2",  "h3",
+					    "h4", "h5",	 "h6", "hr", "dt", "pre", "summary"};
+	static const char *const graphics[] = {"img", "svg", "canvas", "video", "script"};
+
+	if (is_tag(text, size, "tr"))
+		extent->rows++;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		extent->lines += is_tag(text, size, lines[i]);
+	for (size_t i = 0; i < sizeof(graphics) / sizeof(graphics[0]); i++)
+		extent->graphic |= is_tag(text, size, graphics[i]);
+}
+
+/* Text, or what is in a tag or a script. */
+static void look_at(struct extent *extent, const char *text, size_t size)
+{
+	if (*text == '<') {
+		look_at_tag(extent, text, size);
+		extent->code = is_tag(text, size, "script") || is_tag(text, size, "style") ||
+			       (extent->code && !is_tag(text, size, "/script") &&
+				!is_tag(text, size, "/style"));
+		extent->tag = true;
+	} else if (*text == '>') {
+		extent->tag = false;
+	} else if (!extent->tag && !extent->code) {
+		extent->letters++;
+	}
+}
+
+static unsigned estimate_height(const char *body, size_t size)
+{
+	struct extent extent = {0};
+	size_t height, named;
+
+	for (size_t i = 0; i < size; i++) {
+		look_at(&extent, body + i, size - i);
+		if ((body[i] != 'h' && body[i] != 'H') || !is_word(body + i, size - i, "height") ||
+		    (i > 0 && body[i - 1] == '-'))
+			continue;
+		named = height_at(body + i, size - i);
+		if (named > extent.height && named < HEIGHT_MAX * 4)
+			extent.height = named;
+	}
+	if (extent.graphic && extent.height < HEIGHT_NAMED)
+		extent.height = HEIGHT_USUAL;
+	height = extent.rows * HEIGHT_ROW;
+	if (extent.rows == 0 && !extent.graphic)
+		height = (extent.lines + extent.letters / WIDTH_LETTERS + 1) * HEIGHT_ROW;
+	if (extent.height > height)
+		height = extent.height;
+	height += HEIGHT_BORDER;
+	if (height < HEIGHT_MIN)
+		return HEIGHT_MIN;
+	return height > HEIGHT_MAX ? HEIGHT_MAX : (unsigned)height;
+}
+
+/* ---- the frames ---- */
+
+static void add_head(struct buffer *out, bool scripts, bool outer)
+{
+	buffer_text(out, "<!DOCTYPE html><html><head><meta http-equiv=\"Content-Security-Policy\" "
+			 "content=\"");
+	buffer_text(out, scripts ? SCRIPT_CSP : STATIC_CSP);
+	buffer_text(out, outer ? OUTER_CSP : "");
+	buffer_text(out, "\"><meta charset=utf-8>"
+			 "<meta http-equiv=\"x-dns-prefetch-control\" content=\"off\">");
+	buffer_text(out, outer ? OUTER_STYLE : STYLE);
+	buffer_text(out, "</head><body>");
+}
+
+/* A frame that holds `document`. */
+static void add_frame(struct buffer *out, const struct buffer *document, bool scripts,
+		      unsigned height)
+{
+	buffer_text(out, scripts ? "<iframe sandbox=\"allow-scripts\" srcdoc=\""
+				 : "<iframe sandbox=\"\" srcdoc=\"");
+	if (document->data)
+		frame_escape(out, document->data, document->size);
+	buffer_format(out, "\" style=\"width:100%%;height:%upx;border:0\"></iframe>", height);
+	out->failed |= document->failed;
+}
+
+char *frame_wrap(const char *body, size_t size, bool scripts, size_t *ret_size)
+{
+	struct buffer bare = {0}, inner = {0}, outer = {0}, out = {0};
+	unsigned height;
+	char *made;
+
+	if (size > FRAME_BODY_MAX)
+		return NULL;
+	for (size_t i = 0; i < size;) {
+		const char *nul = memchr(body + i, '\0', size - i);
+		size_t stretch = nul ? (size_t)(nul - body) - i : size - i;
+
+		buffer_add(&bare, body + i, stretch);
+		i += stretch + 1;
+	}
+	height = bare.data ? estimate_height(bare.data, bare.size) : HEIGHT_MIN;
+	add_head(&inner, scripts, false);
+	if (bare.data)
+		add_body(&inner, bare.data, bare.size, scripts);
+	buffer_text(&inner, "</body></html>");
+	inner.failed |= bare.failed;
+	buffer_done(&bare);
+	add_head(&outer, scripts, true);
+	add_frame(&outer, &inner, scripts, height);
+	buffer_text(&outer, "</body></html>");
+	buffer_done(&inner);
+	add_frame(&out, &outer, scripts, height + 8);
+	buffer_done(&outer);
+	made = buffer_take(&out, ret_size);
+	buffer_done(&out);
+	return made;
+}
+
+/* ---- scripts ---- */
+
+/* The next tag of that name at or after `i`, or the end. */
+static size_t find_tag(const char *body, size_t size, size_t i, const char *name)
+{
+	while (i < size) {
+		const char *at = memchr(body + i, '<', size - i);
+
+		if (!at)
+			return size;
+		i = (size_t)(at - body);
+		if (is_tag(at, size - i, name))
+			return i;
+		i++;
+	}
+	return size;
+}
+
+static size_t past_tag(const char *body, size_t size, size_t i)
+{
+	const char *end = i < size ? memchr(body + i, '>', size - i) : NULL;
+
+	return end ? (size_t)(end - body) + 1 : size;
+}
+
+char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, size_t *ret_scripts)
+{
+	struct buffer out = {0};
+	size_t i = 0, scripts = 0;
+	char *made;
+
+	while (i < size) {
+		size_t script = find_tag(body, size, i, "script");
+
+		buffer_add(&out, body + i, script - i);
+		scripts += script < size;
+		i = past_tag(body, size, find_tag(body, size, script, "/script"));
+	}
+	made = buffer_take(&out, ret_size);
+	buffer_done(&out);
+	*ret_scripts = scripts;
+	return made;
+}
+
+static bool shows(const char *text, size_t size)
+{
+	static const char *const names[] = {"img", "svg",      "audio", "video", "input",
+					    "hr",  "progress", "meter", "math",	 "button"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (is_tag(text, size, names[i]))
+			return true;
+	return false;
+}
+
+bool frame_is_visible(const char *body, size_t size)
+{
+	for (size_t i = 0; i < size; i++) {
+		if (is_tag(body + i, size - i, "style")) {
+			i = past_tag(body, size, find_tag(body, size, i, "/style")) - 1;
+		} else if (body[i] == '<') {
+			if (shows(body + i, size - i))
+				return true;
+			i = past_tag(body, size, i) - 1;
+		} else if (!strchr(" \t\n\r\f", body[i])) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool frame_is_remote(const char *body, size_t size)
+{
+	static const char *const hosts[] = {"http:", "https:", "//"};
+	const char *end = body + size;
+
+	for (const char *at = body; (at = memmem(at, (size_t)(end - at), "src", 3)); at++) {
+		size_t skip = 3;
+
+		while (at + skip < end && skip < 8 && at[skip] == ' ')
+			skip++;
+		if (at + skip == end || at[skip] != '=')
+			continue;
+		while (at + skip < end && skip < 8 && at[skip] && strchr("= \"'", at[skip]))
+			skip++;
+		for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
+			if (is_word(at + skip, (size_t)(end - at) - skip, hosts[i]))
+				return true;
+	}
+	return false;
+}

@@ -1,0 +1,111 @@
+#include "proxy/typeset.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "proxy/buffer.h"
+
+/* What links, loads, styles or makes other macros, in MathJax 2 and 3 with all extensions; each
+ * stands for all that begin so. */
+static const char *const macros[] = {
+	"\\href",     "\\url",	       "\\style",    "\\class",	 "\\cssId",    "\\require",
+	"\\include",  "\\input",       "\\def",	     "\\edef",	 "\\gdef",     "\\xdef",
+	"\\let",      "\\futurelet",   "\\newc",     "\\renewc", "\\providec", "\\newenv",
+	"\\renewenv", "\\Newextarrow", "\\data",     "\\csname", "\\bbox",     "\\texttip",
+	"\\mathtip",  "\\toggle",      "\\mmlToken", "\\html",	 "\\unicode",  "\\tip",
+};
+
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static const char *find_macro(const char *text, size_t size)
+{
+	const char *end = text + size;
+
+	for (const char *at = text; (at = memchr(at, '\\', (size_t)(end - at))); at++)
+		for (size_t i = 0; i < sizeof(macros) / sizeof(macros[0]); i++)
+			if ((size_t)(end - at) >= strlen(macros[i]) &&
+			    memcmp(at, macros[i], strlen(macros[i])) == 0)
+				return "a macro that links, loads or defines";
+	return NULL;
+}
+
+const char *typeset_latex(const char *text, size_t size)
+{
+	if (size > TYPESET_LATEX_MAX)
+		return "larger than 64 KiB";
+	return find_macro(text, size);
+}
+
+/* Whether "<" at `at` would begin a tag, a comment or the like. */
+static bool begins_tag(const char *at, const char *end)
+{
+	return at + 1 < end && (is_letter(at[1]) || at[1] == '/' || at[1] == '!' || at[1] == '?');
+}
+
+char *typeset_no_tags(const char *text, size_t size, size_t *ret_size)
+{
+	struct buffer out = {0};
+	char *made;
+
+	for (size_t i = 0; i < size; i++) {
+		buffer_add(&out, text + i, 1);
+		if (text[i] == '<' && begins_tag(text + i, text + size))
+			buffer_text(&out, " ");
+	}
+	made = buffer_take(&out, ret_size);
+	buffer_done(&out);
+	return made;
+}
+
+/* What follows "](": an address without anything that ends it early, and ")". */
+static bool is_plain_link(const char *at, const char *end)
+{
+	static const char *const schemes[] = {"https://", "http://", "mailto:"};
+	size_t size = 0;
+
+	while (at + size < end && (is_letter(at[size]) || (at[size] >= '0' && at[size] <= '9') ||
+				   (at[size] && strchr("-._~:/?#@!$*+,;=%", at[size]))))
+		size++;
+	if (at + size == end || at[size] != ')')
+		return false;
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (size > strlen(schemes[i]) && strncmp(at, schemes[i], strlen(schemes[i])) == 0)
+			return true;
+	return false;
+}
+
+static const char *markdown_at(const char *at, const char *end, bool links)
+{
+	const char next = at + 1 < end ? at[1] : '\0';
+
+	switch (*at) {
+	case '<':
+		return begins_tag(at, end) ? "raw HTML" : NULL;
+	case '&':
+		return is_letter(next) || next == '#' ? "an HTML entity" : NULL;
+	case '!':
+		return next == '[' ? "an image" : NULL;
+	case ']':
+		if (next == '(' && !(links && is_plain_link(at + 2, end)))
+			return "a link";
+		return next == ':' || next == '[' ? "a link by reference" : NULL;
+	default:
+		return NULL;
+	}
+}
+
+const char *typeset_markdown(const char *text, size_t size, bool links)
+{
+	const char *end = text + size, *found = NULL;
+
+	for (const char *at = text; at < end && !found; at++)
+		found = markdown_at(at, end, links);
+	for (const char *at = text; at < end && !found; at++)
+		if ((*at == 'm' || *at == 'M') && (size_t)(end - at) >= 7 &&
+		    strncasecmp(at, "mermaid", 7) == 0)
+			found = "a diagram";
+	return found ? found : find_macro(text, size);
+}

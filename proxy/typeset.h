@@ -1,0 +1,28 @@
+/*
+ * typeset: Markdown and LaTeX, which front ends make markup of.
+ *
+ * A live output counts as trusted: raw HTML in Markdown runs, links may be javascript:, images are
+ * fetched; MathJax has macros that load, link and style. So text passes only when nothing in it can
+ * become any of that; everything else is shown as the text it is. Pure functions; they never log.
+ */
+#ifndef PROXY_TYPESET_H
+#define PROXY_TYPESET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define TYPESET_LATEX_MAX (64u * 1024)
+
+/*
+ * Whether Markdown holds no tag, no entity, no image, no link (with `links`: none but plain http,
+ * https and mailto), no reference, no diagram and no macro that is refused in LaTeX. Addresses in
+ * its text are for plain.h. NULL: fine; else what is in it.
+ */
+const char *typeset_markdown(const char *text, size_t size, bool links);
+/* The same for LaTeX. */
+const char *typeset_latex(const char *text, size_t size);
+/* A copy in which no "<" begins a tag (TeX ignores a space after it), for front ends that put LaTeX
+ * into the page as markup. Caller frees; NULL: no memory. */
+char *typeset_no_tags(const char *text, size_t size, size_t *ret_size);
+
+#endif
