@@ -42,10 +42,10 @@ _cellwall() {
 		case $verb in
 		install)
 			words="--user --prefix --sys-prefix --name --display-name --python --policy --wrap
-				--shared-environment --help"
+				--shared-environment --server-config --help"
 			;;
 		list) words="--prefix --json --help" ;;
-		remove) words="--prefix --help $(_cellwall_kernelspecs)" ;;
+		remove) words="--prefix --server-config --help $(_cellwall_kernelspecs)" ;;
 		doctor) words="--json --help" ;;
 		stage)
 			if [ "$COMP_CWORD" = 2 ]; then

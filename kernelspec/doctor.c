@@ -12,6 +12,7 @@
 #include "kernelspec/paths.h"
 #include "kernelspec/plan.h"
 #include "kernelspec/probe.h"
+#include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
 #include "proxy/connection.h"
 #include "proxy/launch.h"
@@ -268,6 +269,20 @@ static void put_kernelspecs(struct page *page)
 	list_done(&list);
 }
 
+/* The page's side of it, which a kernel can run without. */
+static void put_server(struct page *page)
+{
+	cleanup(free_ptr) char *path = NULL;
+	struct probe_result result;
+
+	if (server_find(&path) > 0)
+		probe_say(&result, PROBE_OK, NULL, "%s", path);
+	else
+		probe_say(&result, PROBE_LIMITED, SERVER_HINT,
+			  "the notebook server sends none against leaks");
+	put(page, "server headers", false, &result);
+}
+
 static void print_page(struct page *page)
 {
 	struct probe_result result;
@@ -281,6 +296,7 @@ static void print_page(struct page *page)
 		installed[i].run(&result);
 		put(page, installed[i].what, installed[i].needed, &result);
 	}
+	put_server(page);
 	put_kernelspecs(page);
 	if (page->json)
 		printf("%s", "");

@@ -8,6 +8,7 @@
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
 #include "kernelspec/search.h"
+#include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
 #include "kernelspec/warm.h"
 #include "kernelspec/wrap.h"
@@ -23,6 +24,7 @@ struct options {
 	const char *python;
 	const char *policy;
 	const char *wrap;
+	const char *server_config; /* of --server-config: a directory, "" or "-"; NULL: no */
 	bool shared_environment;
 };
 
@@ -35,7 +37,8 @@ enum {
 	KEY_PYTHON,
 	KEY_POLICY,
 	KEY_WRAP,
-	KEY_SHARED
+	KEY_SHARED,
+	KEY_SERVER
 };
 
 static const struct argp_option known[] = {
@@ -53,6 +56,10 @@ static const struct argp_option known[] = {
 	{"shared-environment", KEY_SHARED, NULL, 0,
 	 "Accept that the notebook server runs packages of the kernel's environment, outside the "
 	 "wall",
+	 2},
+	{"server-config", KEY_SERVER, "DIR", OPTION_ARG_OPTIONAL,
+	 "Instead of a kernelspec, write the notebook server's headers against leaks, to DIR or "
+	 "where --user, --prefix or --sys-prefix says; \"-\": print them",
 	 2},
 	{NULL, 0, NULL, 0, "How it is called", 3},
 	{"name", KEY_NAME, "NAME", 0, "Name of the kernelspec (default: python3-isolated)", 3},
@@ -94,10 +101,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_SHARED:
 		options->shared_environment = true;
 		break;
+	case KEY_SERVER:
+		options->server_config = arg ? arg : "";
+		break;
 	case ARGP_KEY_ARG:
 		argp_error(state, "%s is one word too many", arg);
 		break;
 	case ARGP_KEY_END:
+		if (options->server_config &&
+		    (options->python || options->wrap || options->policy || options->name ||
+		     options->display_name || options->shared_environment))
+			argp_error(state, "--server-config writes no kernelspec: give it alone, "
+					  "with --prefix or with --sys-prefix");
 		if (options->python && options->wrap)
 			argp_error(state, "--python and --wrap exclude each other");
 		break;
@@ -258,6 +273,54 @@ static int find_place(const struct options *options, char **ret_directory, struc
 	return *ret_directory ? 0 : err_set(err, -ENOMEM, "cannot find the place for kernelspecs");
 }
 
+/* Where the server's configuration goes. */
+static int find_config(const struct options *options, char **ret_directory, struct err *err)
+{
+	cleanup(free_ptr) char *prefix = NULL;
+	int code = 0;
+
+	if (options->place == PLACE_SYS_PREFIX)
+		code = search_jupyter_prefix(&prefix, err);
+	else if (options->place == PLACE_PREFIX)
+		prefix = paths_absolute(options->prefix);
+	if (code < 0)
+		return code;
+	*ret_directory = options->server_config[0] ? paths_absolute(options->server_config)
+			 : options->place != PLACE_USER && !prefix ? NULL
+								   : server_directory(prefix);
+	return *ret_directory
+		       ? 0
+		       : err_set(err, -ENOMEM, "cannot find the place for the configuration");
+}
+
+static int install_server(const struct options *options, struct err *err)
+{
+	cleanup(free_ptr) char *directory = NULL, *path = NULL, *text = NULL;
+	int code;
+
+	if (strcmp(options->server_config, "-") == 0) {
+		text = server_text();
+		return text && puts(text) >= 0 ? 0 : err_set(err, -EIO, "cannot print it");
+	}
+	code = find_config(options, &directory, err);
+	if (code == 0)
+		code = server_write(directory, &path, err);
+	if (code == 0)
+		printf("wrote %s; start the notebook server anew\n", path);
+	return code;
+}
+
+/* Beside the kernel there is the page: is it closed too? */
+static void say_server(void)
+{
+	cleanup(free_ptr) char *path = NULL;
+
+	if (server_find(&path) == 0)
+		printf("the notebook server sends no headers against leaks yet: " SERVER_HINT "\n");
+	else if (path)
+		printf("the notebook server's headers against leaks are in %s\n", path);
+}
+
 static int install(const struct options *options, struct err *err)
 {
 	cleanup(free_ptr) char *cellwall = NULL, *directory = NULL, *path = NULL;
@@ -279,6 +342,8 @@ static int install(const struct options *options, struct err *err)
 			problem.text);
 	if (code == 0)
 		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);
+	if (code == 0)
+		say_server();
 	plan_done(&plan);
 	return code;
 }
@@ -291,7 +356,7 @@ int verb_install(int argc, char **argv)
 	argp_err_exit_status = 2;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return 2;
-	if (install(&options, &err) < 0) {
+	if ((options.server_config ? install_server : install)(&options, &err) < 0) {
 		fprintf(stderr, "cellwall install: %s\n", err.text);
 		return 1;
 	}

@@ -11,6 +11,7 @@
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
 #include "kernelspec/search.h"
+#include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
 #include "proxy/policy.h"
 
@@ -242,12 +243,13 @@ static int print_json(const struct list *list)
 
 struct options {
 	const char *prefix;
+	const char *server_config; /* a directory or ""; NULL: not asked for */
 	bool json;
 	char **names;
 	size_t count;
 };
 
-enum { KEY_PREFIX = 256, KEY_JSON };
+enum { KEY_PREFIX = 256, KEY_JSON, KEY_SERVER };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -259,6 +261,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_JSON:
 		options->json = true;
+		return 0;
+	case KEY_SERVER:
+		options->server_config = arg ? arg : "";
 		return 0;
 	case ARGP_KEY_ARGS:
 		options->names = state->argv + state->next;
@@ -277,6 +282,11 @@ static const struct argp_option list_options[] = {
 
 static const struct argp_option remove_options[] = {
 	{"prefix", KEY_PREFIX, "DIR", 0, "Those in DIR/share/jupyter/kernels", 0},
+	{"server-config", KEY_SERVER, "DIR", OPTION_ARG_OPTIONAL,
+	 "The server's headers that install --server-config wrote: the user's, those below "
+	 "--prefix, "
+	 "or in DIR",
+	 0},
 	{0},
 };
 
@@ -329,6 +339,23 @@ static int remove_one(const struct list *list, const char *name, struct err *err
 		       escape_string(shown, sizeof(shown), name));
 }
 
+/* The headers of `install --server-config`. */
+static int remove_server(const struct options *options, struct err *err)
+{
+	cleanup(free_ptr) char *prefix = options->prefix ? paths_absolute(options->prefix) : NULL;
+	cleanup(free_ptr) char *directory = options->server_config[0]
+						    ? paths_absolute(options->server_config)
+					    : options->prefix && !prefix ? NULL
+									 : server_directory(prefix);
+	cleanup(free_ptr) char *path = NULL;
+	int code = directory ? server_remove(directory, &path, err)
+			     : err_set(err, -ENOMEM, "cannot find the place of the configuration");
+
+	if (code == 0)
+		printf("removed %s; start the notebook server anew\n", path);
+	return code;
+}
+
 int verb_remove(int argc, char **argv)
 {
 	static const struct argp parser = {
@@ -344,6 +371,12 @@ int verb_remove(int argc, char **argv)
 	argp_err_exit_status = 2;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return 2;
+	if (options.server_config && remove_server(&options, &err) < 0) {
+		fprintf(stderr, "cellwall remove: %s\n", err.text);
+		result = 1;
+	}
+	if (options.count == 0 && options.server_config)
+		return result;
 	if (options.count == 0) {
 		fprintf(stderr, "cellwall remove: which one? (see cellwall list)\n");
 		return 2;

@@ -86,6 +86,8 @@ class Lab:
             "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings",
             '{"fetchNews": "false", "checkForUpdates": false}',
         )
+        # All of these tests run with the headers that cellwall proposes.
+        site.run("install", "--server-config", check=True)
         self.log = open(site.root / "lab.log", "wb")
         self.process = subprocess.Popen(
             [
