@@ -103,7 +103,7 @@ static json_t *as_json(const char *text, size_t size)
 
 static void put_string(struct audit *audit, const char *key, const char *text)
 {
-	if (text)
+	if (text && text[0])
 		put_json(audit, key, as_json(text, cut(strlen(text), AUDIT_TEXT)));
 }
 
@@ -590,8 +590,8 @@ static bool take_token(struct audit *audit)
 	return true;
 }
 
-void audit_note(struct audit *audit, const char *event, const char *channel, const char *msg_type,
-		size_t size, const char *verdict, const char *reason)
+static void note(struct audit *audit, const char *event, const char *direction, const char *channel,
+		 const char *msg_type, size_t size, const char *verdict, const char *reason)
 {
 	if (!audit)
 		return;
@@ -599,16 +599,26 @@ void audit_note(struct audit *audit, const char *event, const char *channel, con
 	if (!take_token(audit))
 		return;
 	begin_line(audit, event);
-	if (channel) {
-		put_string(audit, "direction", "out");
-		put_string(audit, "channel", channel);
-	}
+	put_string(audit, "direction", direction);
+	put_string(audit, "channel", channel);
 	put_string(audit, "msg_type", msg_type);
 	if (size > 0)
 		put_number(audit, "size", size);
 	put_string(audit, "verdict", verdict);
 	put_string(audit, "reason", reason);
 	end_line(audit);
+}
+
+void audit_refused(struct audit *audit, bool inward, const char *channel, const char *msg_type,
+		   size_t size, const char *verdict, const char *reason)
+{
+	note(audit, "refused", inward ? "in" : "out", channel, msg_type, size, verdict, reason);
+}
+
+void audit_note(struct audit *audit, const char *event, const char *channel, const char *msg_type,
+		size_t size, const char *verdict, const char *reason)
+{
+	note(audit, event, channel ? "out" : NULL, channel, msg_type, size, verdict, reason);
 }
 
 void audit_gone(struct audit *audit, int code, int signal_number)

@@ -51,7 +51,11 @@ void audit_cell(struct audit *audit, struct iovec content);
 /* A message passed; nothing unless rules->messages. */
 void audit_message(struct audit *audit, bool inward, const char *channel, const char *msg_type,
 		   struct iovec content);
-/* Anything else. Strings may be NULL and foreign; `size` 0: none. */
+/* A message went no further. */
+void audit_refused(struct audit *audit, bool inward, const char *channel, const char *msg_type,
+		   size_t size, const char *verdict, const char *reason);
+/* Anything else; what has a channel came from the kernel. Strings may be NULL and foreign; `size`
+ * 0: none. */
 void audit_note(struct audit *audit, const char *event, const char *channel, const char *msg_type,
 		size_t size, const char *verdict, const char *reason);
 void audit_gone(struct audit *audit, int code, int signal_number);

@@ -6,7 +6,22 @@
 
 #include "sandbox/log.h"
 
-static const char *const channel_names[] = {"shell", "control", "stdin", "iopub", "hb"};
+const char *corridor_channel(const struct passage *passage)
+{
+	static const char *const names[] = {"shell", "control", "stdin", "iopub", "hb"};
+
+	return names[passage->channel];
+}
+
+/* Of all its parts, whatever they are. */
+static size_t bytes_of(const struct passage *passage)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < passage->count; i++)
+		bytes += passage->parts[i].iov_len;
+	return bytes;
+}
 
 static const char *const refusal_names[REFUSALS] = {
 	[REFUSED_TYPE] = "no type of a kernel's",
@@ -23,12 +38,13 @@ static const char *const refusal_names[REFUSALS] = {
 static void count_refusal(const struct corridor *corridor, const struct passage *passage,
 			  unsigned *counter, const char *why)
 {
-	audit_note(corridor->audit, "refused", channel_names[passage->channel], NULL, 0,
-		   passage->direction == GUARD_INWARD ? "of a client" : "of the kernel", why);
+	audit_refused(corridor->audit, passage->direction == GUARD_INWARD,
+		      corridor_channel(passage), passage->header.msg_type, bytes_of(passage),
+		      "dropped", why);
 	if (++*counter <= 10 || *counter % 1000 == 0)
 		log_warning("refused a message from %s on %s: %s (%u so far)",
 			    passage->direction == GUARD_INWARD ? "a client" : "the kernel",
-			    channel_names[passage->channel], why, *counter);
+			    corridor_channel(passage), why, *counter);
 }
 
 /* Hashing takes 0.6 ms per MB and signature; a thread costs 0.1 ms. */
@@ -187,7 +203,7 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 					       : !relay_outward(corridor, passage))
 		return false;
 	audit_message(corridor->audit, passage->direction == GUARD_INWARD,
-		      channel_names[passage->channel], passage->header.msg_type,
+		      corridor_channel(passage), passage->header.msg_type,
 		      passage->direction == GUARD_INWARD ? passage->wire.signed_part[WIRE_CONTENT]
 							 : passage->fresh[WIRE_CONTENT]);
 	return true;

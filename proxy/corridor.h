@@ -88,6 +88,9 @@ bool relay_one(struct corridor *corridor, struct passage *passage);
 int passage_dress(const struct passage *passage, struct wall_frame *frame);
 void passage_done(struct passage *passage);
 
+/* "shell", "control", … */
+const char *corridor_channel(const struct passage *passage);
+
 /* An interrupt is on its way: a question to a client is not waited for any more. */
 void corridor_interrupted(struct corridor *corridor);
 

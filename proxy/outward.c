@@ -279,10 +279,12 @@ static const char *failure(int code)
 	}
 }
 
-static void report(struct corridor *corridor, const struct passage *passage, const char *what)
+static void report(struct corridor *corridor, const struct passage *passage, bool goes,
+		   const char *what)
 {
-	audit_note(corridor->audit, "blocked", NULL, passage->guard.msg_type,
-		   passage->wire.signed_part[WIRE_CONTENT].iov_len, NULL, what);
+	audit_note(corridor->audit, "blocked", corridor_channel(passage), passage->guard.msg_type,
+		   passage->wire.signed_part[WIRE_CONTENT].iov_len, goes ? "changed" : "dropped",
+		   what);
 	if (++corridor->blocked <= 10 || corridor->blocked % 1000 == 0)
 		log_warning("blocked in a %s of %llu bytes: %s (%u so far)",
 			    passage->guard.msg_type, (unsigned long long)bytes_of(passage), what,
@@ -323,7 +325,7 @@ enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 	if (code == 0)
 		take_answer(passage, &examination);
 	if (what)
-		report(corridor, passage, what);
+		report(corridor, passage, goes, what);
 	if (!goes)
 		say(corridor, passage, passage->guard.rule,
 		    format_string("blocked: %s, %llu bytes: %s", passage->guard.msg_type,

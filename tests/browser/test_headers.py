@@ -22,18 +22,7 @@ class Listener(http.server.ThreadingHTTPServer):
         self.asked = []
         super().__init__(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
-        self.udp.settimeout(0.1)
         threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def datagrams(self):
-        """How many came; by STUN in a page of WebRTC."""
-        count = 0
-        with contextlib.suppress(TimeoutError):
-            while self.udp.recv(2048):
-                count += 1
-        return count
 
     def reached(self, way):
         return any(f"/{way}" in path for path in self.asked)
@@ -59,7 +48,6 @@ def listener():
     yield listener
     listener.shutdown()
     listener.server_close()
-    listener.udp.close()
 
 
 # Each asks `to` for its own name in a way that needs no click; one round of them takes as long as the page allows.
@@ -118,16 +106,25 @@ setTimeout(done, 2000);
 """
 
 
+def datagrams(browser):
+    """How many a page of WebRTC sends to a port of its own."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(0.1)
+        browser.execute_async_script(STUN, udp.getsockname()[1])
+        count = 0
+        with contextlib.suppress(TimeoutError):
+            while udp.recv(2048):
+                count += 1
+    return count
+
+
 def test_webrtc_reaches_nobody(browser, lab, listener):
     """No Content-Security-Policy stops this: it is the Connection-Allowlist."""
-    port = listener.udp.getsockname()[1]
     browser.get(listener.url + "/plain")
-    browser.execute_async_script(STUN, port)
-    assert listener.datagrams() > 0
+    assert datagrams(browser) > 0
     open_lab(browser, lab)
-    listener.datagrams()  # the last of the page before
-    browser.execute_async_script(STUN, port)
-    assert listener.datagrams() == 0
+    assert datagrams(browser) == 0
 
 
 def test_a_script_cannot_send_the_page_elsewhere(browser, lab, listener):
