@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "sandbox/arguments.h"
+#include "sandbox/log.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/supervisor.h"
 
@@ -60,8 +61,20 @@ void refusals_begin(struct supervisor *supervisor, int listener)
 		supervisor_fail(supervisor, "seccomp", &err);
 }
 
+/* Not for what one caller does: the host refuses it, and says so each time. */
+static void say_blind(struct refusals *refusals, int code)
+{
+	if (refusals->blind || (code != EPERM && code != EACCES && code != ENOSYS))
+		return;
+	refusals->blind = true;
+	log_warning("where the kernel tries to connect is not reported: its memory cannot be read "
+		    "(%s)",
+		    strerrorname_np(code));
+}
+
 /* Returns how many of `size` bytes could be read. */
-static size_t read_memory(pid_t pid, uint64_t address, void *out, size_t size)
+static size_t read_memory(struct refusals *refusals, pid_t pid, uint64_t address, void *out,
+			  size_t size)
 {
 	const size_t page = 4096;
 	const size_t first = page - (size_t)(address % page);
@@ -77,29 +90,34 @@ static size_t read_memory(pid_t pid, uint64_t address, void *out, size_t size)
 		remote[i].iov_len = i > 0 ? size - remote[0].iov_len : first < size ? first : size;
 	}
 	got = process_vm_readv(pid, &local, 1, remote, 2, 0);
+	if (got < 0)
+		say_blind(refusals, errno);
 	return got < 0 ? 0 : (size_t)got;
 }
 
-static void read_string(pid_t pid, uint64_t address, char *out, size_t size)
+static void read_string(struct refusals *refusals, pid_t pid, uint64_t address, char *out,
+			size_t size)
 {
-	out[read_memory(pid, address, out, size - 1)] = '\0';
+	out[read_memory(refusals, pid, address, out, size - 1)] = '\0';
 }
 
-static void tell_address(struct telling *telling, const struct seccomp_notif *call,
-			 const char *what, unsigned argument)
+static void tell_address(struct refusals *refusals, struct telling *telling,
+			 const struct seccomp_notif *call, const char *what, unsigned argument)
 {
 	unsigned char address[sizeof(struct sockaddr_storage)];
 	const uint64_t size = call->data.args[argument + 1] & UINT32_MAX;
-	const size_t got = read_memory((pid_t)call->pid, call->data.args[argument], address,
-				       size < sizeof(address) ? (size_t)size : sizeof(address));
+	const size_t got =
+		read_memory(refusals, (pid_t)call->pid, call->data.args[argument], address,
+			    size < sizeof(address) ? (size_t)size : sizeof(address));
 
 	if (attempt_address(address, got, telling->target))
 		telling->what = what;
 }
 
-static void tell_exec(struct telling *telling, const struct seccomp_notif *call, unsigned argument)
+static void tell_exec(struct refusals *refusals, struct telling *telling,
+		      const struct seccomp_notif *call, unsigned argument)
 {
-	read_string((pid_t)call->pid, call->data.args[argument], telling->target,
+	read_string(refusals, (pid_t)call->pid, call->data.args[argument], telling->target,
 		    sizeof(telling->target));
 	if (attempt_setuid(telling->target))
 		telling->what = "exec";
@@ -150,7 +168,7 @@ static void tell_chroot(struct refusals *refusals, struct telling *telling,
 	char text[ATTEMPT_HOOK_MAX];
 	struct attempt_hook hook;
 
-	read_string((pid_t)call->pid, call->data.args[0], text, sizeof(text));
+	read_string(refusals, (pid_t)call->pid, call->data.args[0], text, sizeof(text));
 	if (!attempt_hook(text, &hook)) {
 		telling->what = "call";
 		copy(telling->target, sizeof(telling->target), "chroot");
@@ -172,19 +190,19 @@ static void examine(struct refusals *refusals, const struct seccomp_notif *call,
 
 	switch (call->data.nr) {
 	case SYS_connect:
-		tell_address(telling, call, "connect", 1);
+		tell_address(refusals, telling, call, "connect", 1);
 		break;
 	case SYS_bind:
-		tell_address(telling, call, "bind", 1);
+		tell_address(refusals, telling, call, "bind", 1);
 		break;
 	case SYS_sendto:
-		tell_address(telling, call, "send", 4);
+		tell_address(refusals, telling, call, "send", 4);
 		break;
 	case SYS_execve:
-		tell_exec(telling, call, 0);
+		tell_exec(refusals, telling, call, 0);
 		break;
 	case SYS_execveat:
-		tell_exec(telling, call, 1);
+		tell_exec(refusals, telling, call, 1);
 		break;
 	case SYS_chroot:
 		tell_chroot(refusals, telling, call);

@@ -8,7 +8,8 @@
  * What is read from the caller's memory goes into the report and nowhere else, so there is nothing
  * to be won by changing it in between. Bounded: REFUSALS_TURN calls between other events,
  * REFUSALS_WINDOW_CALLS in REFUSALS_WINDOW_MS (further ones wait), and reports by a rate, the
- * others counted. The listener's end, with ours, answers ENOSYS.
+ * others counted. The listener's end, with ours, answers ENOSYS. Not bounded: a caller's page that
+ * a hung file system keeps holds the reader up as it does the caller. May log.
  */
 #ifndef SANDBOX_REFUSALS_H
 #define SANDBOX_REFUSALS_H
@@ -41,6 +42,7 @@ struct refusals {
 	unsigned calls;		   /* in it */
 	int64_t wait_until;	   /* now_ms: nothing is taken before; 0: not set */
 	bool begun;
+	bool blind; /* the host lets nobody read the callers' memory; it was logged */
 	/* What is repeated has a rate of its own, so that it hides nothing new. */
 	struct refusals_rate first, repeated;
 	uint64_t known[REFUSALS_KNOWN]; /* hashes, a ring */

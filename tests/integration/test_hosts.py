@@ -10,7 +10,7 @@ import sys
 
 import harness
 import pytest
-from harness import shell
+from harness import SLEEP, shell
 
 ROOT = os.geteuid() == 0
 HELLO = shell("echo the kernel runs; exit 0")
@@ -136,6 +136,33 @@ def test_what_is_lacking_is_named(site, launch):
     assert page["can_run"] is True and lines["its layers"]["state"] == "limited"
     assert "landlock" in lines["its layers"]["detail"].split() and lines["Landlock"]["state"] == "limited"
     assert "cannot give" not in launch(*HELLO).log
+
+
+LISTENER_ABOVE = """
+import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+code = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7fff0000))
+program = ctypes.create_string_buffer(struct.pack("@HP", 1, ctypes.addressof(code)))
+libc.syscall.restype = ctypes.c_long
+fd = libc.syscall(317, 1, 8, program)
+assert fd >= 0, ctypes.get_errno()
+parent = os.getpid()
+if os.fork() == 0:
+    os.setsid()
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(0)
+os.close(fd)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_listener_of_its_own(launch):
+    """Another process answers system calls already: the kernel runs, and one line says what that costs."""
+    run = launch(*SLEEP, wrapper=[sys.executable, "-c", LISTENER_ABOVE])
+    assert run.wait_role("kernel")
+    assert run.log.count("what the kernel is refused is not reported: the host gives no listener (EBUSY)") == 1
 
 
 def test_container_as_root(site, launch):
