@@ -3,13 +3,41 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proxy/comms.h"
 #include "proxy/header.h"
 #include "proxy/limits.h"
+#include "proxy/outputs.h"
+#include "proxy/replies.h"
 
 #define FLAGS_OUT (JSON_COMPACT | JSON_REAL_PRECISION(17))
 
 /* A rule that nobody has written refuses. */
-static enum content_verdict (*const rules[CONTENT_RULES])(struct content *content) = {0};
+static enum content_verdict (*const rules[CONTENT_RULES])(struct content *content) = {
+	[CONTENT_STREAM] = outputs_stream,
+	[CONTENT_DISPLAY] = outputs_display,
+	[CONTENT_RESULT] = outputs_result,
+	[CONTENT_UPDATE] = outputs_update,
+	[CONTENT_CLEAR] = outputs_clear,
+	[CONTENT_ERROR] = outputs_error,
+	[CONTENT_DEBUG_EVENT] = replies_debug_event,
+	[CONTENT_COMM_OPEN] = comms_open,
+	[CONTENT_COMM_MSG] = comms_msg,
+	[CONTENT_COMM_CLOSE] = comms_close,
+	[CONTENT_EXECUTE_REPLY] = replies_execute,
+	[CONTENT_INSPECT_REPLY] = replies_inspect,
+	[CONTENT_COMPLETE_REPLY] = replies_complete,
+	[CONTENT_HISTORY_REPLY] = replies_history,
+	[CONTENT_IS_COMPLETE_REPLY] = replies_is_complete,
+	[CONTENT_KERNEL_INFO_REPLY] = replies_kernel_info,
+	[CONTENT_COMM_INFO_REPLY] = replies_comm_info,
+	[CONTENT_DEBUG_REPLY] = replies_debug,
+	[CONTENT_USAGE_REPLY] = replies_usage,
+	[CONTENT_SUBSHELL_REPLY] = replies_subshell,
+	[CONTENT_STATUS_REPLY] = replies_status,
+	[CONTENT_INPUT_REQUEST] = replies_input_request,
+	[CONTENT_CLIENT_COMM_OPEN] = comms_client_open,
+	[CONTENT_CLIENT_COMM_CLOSE] = comms_client_close,
+};
 
 enum content_verdict content_judge(enum content_rule rule, struct content *content)
 {

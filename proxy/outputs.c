@@ -5,13 +5,11 @@
 
 #include "proxy/buffer.h"
 #include "proxy/frame.h"
+#include "proxy/known.h"
 #include "proxy/mime.h"
 #include "proxy/outputs_setting.h"
 #include "proxy/plain.h"
-
-/* Of proxy/known.h. */
-bool known_display_has(const struct known *known, const char *id, size_t size);
-void known_display_add(struct known *known, const char *id, size_t size);
+#include "proxy/widgets.h"
 
 #define TRACEBACK_MAX  4096
 #define DISPLAY_ID_MAX 256
@@ -59,12 +57,33 @@ static void read_metadata(struct bundle *bundle, const char *type, const json_t 
 	json_decref(made);
 }
 
+/* Markup that was made here once comes back when a widget's outputs are restored. */
+static bool was_made(const struct bundle *bundle, const char *type, const json_t *value)
+{
+	return bundle->content->rules->mode != OUTPUTS_TEXT && strcmp(type, "text/html") == 0 &&
+	       json_is_string(value) && bundle->content->known &&
+	       known_made_has(bundle->content->known, json_string_value(value),
+			      json_string_length(value));
+}
+
+static bool names_no_widget(const struct bundle *bundle, const char *type, const json_t *value)
+{
+	const char *id = json_string_value(json_object_get(value, "model_id"));
+
+	return strcmp(type, "application/vnd.jupyter.widget-view+json") == 0 &&
+	       !(id && bundle->content->known && widgets_view_ok(bundle->content, id));
+}
+
 static void read_one(struct bundle *bundle, const char *type, json_t *value, const json_t *metadata)
 {
 	struct mime mime = {.rules = bundle->content->rules};
 
 	if (strlen(type) > MIME_KEY_MAX || json_object_size(bundle->made) >= MIME_KEYS)
 		mime.why = "too many types";
+	else if (was_made(bundle, type, value))
+		mime.value = json_incref(value);
+	else if (names_no_widget(bundle, type, value))
+		mime.why = "no widget of ipywidgets itself";
 	else
 		mime_read(&mime, type, value);
 	bundle->failed |= mime.failed;
@@ -162,6 +181,15 @@ static void read_bundle(struct bundle *bundle, json_t *data, json_t *metadata)
 	json_decref(made);
 }
 
+static void remember_made(const struct bundle *bundle)
+{
+	const json_t *html = json_object_get(bundle->made, "text/html");
+
+	if (json_is_string(html) && bundle->content->known)
+		known_made_add(bundle->content->known, json_string_value(html),
+			       json_string_length(html));
+}
+
 /* `object` becomes what `made` is. 0, 1 or -ENOMEM. */
 static int replace(json_t *object, json_t *made)
 {
@@ -179,6 +207,7 @@ int outputs_bundle(json_t *data, json_t *metadata, struct content *content)
 	if (bundle.made && bundle.metadata)
 		read_bundle(&bundle, data, metadata);
 	if (bundle.made && bundle.metadata && !bundle.failed) {
+		remember_made(&bundle);
 		r = replace(data, bundle.made);
 		also = replace(metadata, bundle.metadata);
 		r = r < 0 || also < 0 ? -ENOMEM : r | also;

@@ -8,29 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/known.h"
 #include "proxy/outputs.h"
-
-/* The table of displays, as small as a test needs it. */
-struct known {
-	char id[8][32];
-	size_t count;
-};
-bool known_display_has(const struct known *of, const char *id, size_t size);
-void known_display_add(struct known *of, const char *id, size_t size);
-
-bool known_display_has(const struct known *of, const char *id, size_t size)
-{
-	for (size_t i = 0; i < of->count; i++)
-		if (strlen(of->id[i]) == size && memcmp(of->id[i], id, size) == 0)
-			return true;
-	return false;
-}
-
-void known_display_add(struct known *of, const char *id, size_t size)
-{
-	assert_true(of->count < 8 && size < 32);
-	memcpy(of->id[of->count++], id, size);
-}
 
 static struct outputs_rules rules;
 static struct known *known;
@@ -440,9 +419,14 @@ static void bundles_are_bounded(void **state)
 
 static int set_up(void **state)
 {
+	const struct known_comm widget = {.kind = KNOWN_WIDGET, .open = true, .model = 1};
+
 	(void)state;
-	known = calloc(1, sizeof(*known));
-	return known ? 0 : -1;
+	known = known_new();
+	return known && known_comm_set(known, "0123456789abcdef", &widget) == 0 &&
+			       known_comm_set(known, "0123", &widget) == 0
+		       ? 0
+		       : -1;
 }
 
 static int tear_down(void **state)
@@ -450,13 +434,41 @@ static int tear_down(void **state)
 	(void)state;
 	json_decref(content.content);
 	json_decref(content.metadata);
-	free(known);
+	known_free(known);
 	return 0;
+}
+
+static void only_widgets_that_there_are(void **state)
+{
+	(void)state;
+	run(outputs_display,
+	    "{\"data\":{\"application/vnd.jupyter.widget-view+json\":{\"model_id\":"
+	    "\"ffff\"},\"text/plain\":\"x\"},\"metadata\":{}}");
+	assert_null(json_object_get(json_object_get(content.content, "data"),
+				    "application/vnd.jupyter.widget-view+json"));
+}
+
+/* What comes back through a widget is not put in frames again. */
+static void made_markup_is_kept(void **state)
+{
+	char *sent;
+
+	(void)state;
+	rules.mode = OUTPUTS_STATIC;
+	assert_int_equal(run(outputs_display, "{\"data\":{\"text/html\":\"<svg onload=x>\"},"
+					      "\"metadata\":{}}"),
+			 CONTENT_CHANGED);
+	sent = json_dumps(content.content, 0);
+	assert_non_null(strstr(sent, "srcdoc"));
+	assert_int_equal(run(outputs_display, sent), CONTENT_KEEP);
+	free(sent);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(only_widgets_that_there_are),
+		cmocka_unit_test(made_markup_is_kept),
 		cmocka_unit_test(harmless_messages_keep_their_bytes),
 		cmocka_unit_test(messages_lose_what_does_not_belong),
 		cmocka_unit_test(only_what_was_shown_is_updated),
