@@ -2,7 +2,9 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -359,6 +361,25 @@ static int open_log(struct parts *parts, const struct options *options, struct e
 	return 0;
 }
 
+/*
+ * What libzmq and the threads take in address space. Below it libzmq ends the process in the middle
+ * of a launch, with words for its authors.
+ */
+#define ADDRESS_SPACE_LEAST (UINT64_C(128) << 20)
+
+static int check_memory(struct err *err)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+	    limit.rlim_cur >= ADDRESS_SPACE_LEAST)
+		return 0;
+	return err_set(err, -ENOMEM,
+		       "this process may use %" PRIu64 " MB of memory (ulimit -v) and cellwall "
+		       "needs %" PRIu64 ": raise the limit where the server is started",
+		       (uint64_t)limit.rlim_cur >> 20, ADDRESS_SPACE_LEAST >> 20);
+}
+
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
@@ -370,7 +391,7 @@ int verb_kernel(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return EXIT_USAGE;
-	if (read_policy(&parts, &options, &err) < 0 ||
+	if (check_memory(&err) < 0 || read_policy(&parts, &options, &err) < 0 ||
 	    connection_read(options.connection_file, &parts.connection, &err) < 0) {
 		log_error("%s", err.text);
 		parts_done(&parts);

@@ -297,8 +297,9 @@ static size_t proc_masks(char *out, size_t size)
 		if (!end)
 			continue;
 		*end = '\0';
-		if (strcmp(at + 1, "/proc/sys/fs/binfmt_misc") == 0)
-			continue; /* systemd's automount: covers an empty directory, which is
+		if (strcmp(at + 1, "/proc/sys/fs/binfmt_misc") == 0 ||
+		    strcmp(at + 1, "/proc/fs/nfsd") == 0)
+			continue; /* systemd and the NFS server: on empty directories, which is
 				     allowed */
 		count++;
 		if (used + strlen(at) + 1 < size)

@@ -102,6 +102,15 @@ static void say_refused(void *arg, const char *path, const char *reason)
 	(void)stage_fail("%s: %s", escape_string(escaped, sizeof(escaped), path), reason);
 }
 
+static void say_flagged(void *arg, const char *path, const char *reason)
+{
+	char escaped[STAGE_SHOWN];
+
+	(void)arg;
+	printf("can run code when opened: %s (%s)\n", escape_string(escaped, sizeof(escaped), path),
+	       reason);
+}
+
 static void say_found(void *arg, const char *directory, const char *out,
 		      const struct staging_report *report)
 {
@@ -125,8 +134,8 @@ int stage_recover(const struct stage *stage)
 	if (stage->options & STAGE_DRY_RUN)
 		return stage_show_waiting(stage, true);
 	/* 0: the limits that the run itself had */
-	if (staging_recover(stage->state, all ? NULL : stage->out, 0, 0, say_refused, say_found,
-			    &results, &err) < 0) {
+	if (staging_recover(stage->state, all ? NULL : stage->out, 0, 0, say_refused, say_flagged,
+			    say_found, &results, &err) < 0) {
 		(void)stage_fail("%s", err.text);
 		return stage_fail("what could not be brought in is kept; try again when that is "
 				  "mended");

@@ -17,7 +17,6 @@
 #include "sandbox/tree.h"
 
 #define FONTS_MAX (8u * 1024 * 1024)
-#define INSIDE	  INSIDE_HOME "/.cache/matplotlib"
 
 /* It leaves the list where results are collected. */
 static char script[] = "import matplotlib.font_manager";
@@ -47,7 +46,7 @@ int warm_use(struct spec *spec, const char *interpreter)
 	if (!place || lstat(place, &status) < 0 || !S_ISDIR(status.st_mode) ||
 	    status.st_uid != geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)))
 		return 0;
-	return spec_add_overlay(spec, place, INSIDE, false);
+	return spec_add_overlay(spec, place, INSIDE_FONTS, false);
 }
 
 /* The child's side: the kernel that is no kernel, in its own folder, silent. */

@@ -152,7 +152,7 @@ static void say_notice(struct session *session, const char *text)
 {
 	char escaped[2048];
 
-	log_warning("%s", escape_string(escaped, sizeof(escaped), text));
+	log_warning("%s", escape_line(escaped, sizeof(escaped), text));
 	audit_note(session->plan->audit, "notice", NULL, NULL, 0, NULL, text);
 	events_say(session, escaped);
 }

@@ -51,7 +51,7 @@ void session_fail(struct session *session, const char *text)
 	if (session->phase >= DRAINING)
 		return;
 	session->failure = format_string("the kernel could not be started: %s",
-					 escape_string(escaped, sizeof(escaped), text));
+					 escape_line(escaped, sizeof(escaped), text));
 	log_error("%s", session->failure ? session->failure : escaped);
 	audit_note(session->plan->audit, "failed", NULL, NULL, 0, NULL, text);
 	notice_say(&session->notice, session->cell, session->failure ? session->failure : escaped);
@@ -457,7 +457,7 @@ static void recover_results(const struct session *session)
 
 	poll(NULL, 0, LAST_BREATH_MS);
 	if (staging_recover(spec->state, spec->out, spec->out_bytes, spec->out_files, log_refused,
-			    NULL, NULL, &err) < 0)
+			    NULL, NULL, NULL, &err) < 0)
 		log_error("%s", err.text);
 }
 

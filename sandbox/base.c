@@ -323,7 +323,7 @@ static size_t escape_one(char unit[4], const unsigned char *text, size_t size, s
 	return 4;
 }
 
-const char *escape_text(char *out, size_t out_size, const void *text, size_t size)
+static const char *escape(char *out, size_t out_size, const void *text, size_t size, bool again)
 {
 	const unsigned char *next = text;
 	size_t at = 0, cut = 0; /* cut: where "..." still fits */
@@ -332,7 +332,12 @@ const char *escape_text(char *out, size_t out_size, const void *text, size_t siz
 	if (out_size == 0)
 		return "";
 	while (size > 0) {
-		size_t used, length = escape_one(unit, next, size, &used);
+		size_t used = 1, length = 1;
+
+		if (again && *next == '\\')
+			unit[0] = '\\';
+		else
+			length = escape_one(unit, next, size, &used);
 
 		if (length >= out_size - at) {
 			at = cut;
@@ -351,9 +356,19 @@ const char *escape_text(char *out, size_t out_size, const void *text, size_t siz
 	return out;
 }
 
+const char *escape_text(char *out, size_t out_size, const void *text, size_t size)
+{
+	return escape(out, out_size, text, size, false);
+}
+
 const char *escape_string(char *out, size_t out_size, const char *text)
 {
-	return escape_text(out, out_size, text, strlen(text));
+	return escape(out, out_size, text, strlen(text), false);
+}
+
+const char *escape_line(char *out, size_t out_size, const char *text)
+{
+	return escape(out, out_size, text, strlen(text), true);
 }
 
 char *path_join(const char *directory, const char *name)

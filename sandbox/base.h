@@ -73,6 +73,8 @@ int write_new_file(int dirfd, const char *path, mode_t mode, const void *data, s
 const char *escape_text(char *out, size_t out_size, const void *text, size_t size);
 /* The same for a string. */
 const char *escape_string(char *out, size_t out_size, const char *text);
+/* The same for a line in which names may be escaped already: backslashes stay as they are. */
+const char *escape_line(char *out, size_t out_size, const char *text);
 
 /* Joins with exactly one "/" between. Returns a fresh string (caller frees) or NULL when out of
  * memory. */

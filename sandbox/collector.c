@@ -236,7 +236,7 @@ _Noreturn void collector_recover(int socket, int lifeline, const struct spec *sp
 	struct err err = {0};
 
 	prepare(lifeline);
-	if (staging_recover(spec->state, spec->out, 0, 0, refused_earlier, found, &collector,
+	if (staging_recover(spec->state, spec->out, 0, 0, refused_earlier, NULL, found, &collector,
 			    &err) < 0)
 		notice(&collector, err.text);
 	_exit(EXIT_SUCCESS);

@@ -8,6 +8,7 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h> /* ST_RDONLY */
@@ -444,6 +445,18 @@ static bool reserved(const char *target)
 	       strncmp(target, INSIDE_SOCKETS "/", sizeof(INSIDE_SOCKETS)) == 0;
 }
 
+/* A server of files asks who somebody is and knows no capabilities (nfs(5)); what is below /work is
+ * the kernel's. */
+static int place_as_kernel(const struct build *build, const struct source *source)
+{
+	int at;
+
+	(void)setfsuid((uid_t)build->identity.inside);
+	at = mounts_place(build->root, source->target, source->directory);
+	(void)setfsuid(0);
+	return at;
+}
+
 static int attach_source(struct build *build, struct source *source, struct err *err)
 {
 	cleanup(close_fd) int at = -1;
@@ -452,6 +465,8 @@ static int attach_source(struct build *build, struct source *source, struct err 
 		return err_set(err, -EINVAL, "cannot bind %s at %s: that place is taken",
 			       source->path, source->target);
 	at = mounts_place(build->root, source->target, source->directory);
+	if (at == -EACCES && build->identity.pair)
+		at = place_as_kernel(build, source);
 	if (at == -EROFS)
 		return err_set(err, at,
 			       "cannot bind %s at %s: it does not exist in the read-only tree that "

@@ -389,13 +389,18 @@ static int new_upper(const struct build *build, int *ret_upper, int *ret_scratch
  */
 static int attach_lower(struct build *build, struct source *source, struct err *err)
 {
+	/* What nobody asked for is not missed either. */
+	const bool asked = strcmp(source->target, INSIDE_FONTS) != 0;
+
 	if (build->identity.pair) {
-		build_notice(build, "%s was left out: there is no overlayfs for it here",
-			     source->path);
+		if (asked)
+			build_notice(build, "%s was left out: there is no overlayfs for it here",
+				     source->path);
 		return 0;
 	}
-	build_notice(build, "%s is read-only inside: there is no overlayfs for it here",
-		     source->path);
+	if (asked)
+		build_notice(build, "%s is read-only inside: there is no overlayfs for it here",
+			     source->path);
 	/* Its mount has left the namespace, and does not come back. */
 	if (sources_reopen(source, err) < 0)
 		return err->code;

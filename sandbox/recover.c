@@ -27,6 +27,7 @@ struct recovery {
 	const char *out;
 	uint64_t max_bytes, max_files;
 	staging_refused_fn *refused;
+	staging_refused_fn *flagged;
 	staging_found_fn *found;
 	void *arg;
 	uint64_t refusals;
@@ -107,6 +108,8 @@ static int bring_in(struct recovery *recovery, struct staging *staging)
 	int r = 0;
 
 	recovery->refusals = 0;
+	if (recovery->flagged)
+		staging_on_flagged(staging, recovery->flagged, recovery->arg);
 	for (int round = 0; round < ROUNDS; round++) {
 		struct staging_report report = {0};
 
@@ -169,14 +172,15 @@ static int open_entries(const char *state, DIR **ret_entries, struct err *err)
 }
 
 int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint64_t max_files,
-		    staging_refused_fn *refused, staging_found_fn *found, void *arg,
-		    struct err *err)
+		    staging_refused_fn *refused, staging_refused_fn *flagged,
+		    staging_found_fn *found, void *arg, struct err *err)
 {
 	struct recovery recovery = {.state = state,
 				    .out = out,
 				    .max_bytes = max_bytes,
 				    .max_files = max_files,
 				    .refused = refused,
+				    .flagged = flagged,
 				    .found = found,
 				    .arg = arg,
 				    .err = err};

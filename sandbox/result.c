@@ -167,8 +167,8 @@ static int remember(struct collector *c, struct result *result, const struct see
 		(void)seen_store(&c->staging->seen, file, &result->source, target, result->beside,
 				 result->unsettled);
 	if (result->moved && !result->equal && c->refused) {
-		snprintf(reason, sizeof(reason), "it is beside as \"%s\": %s",
-			 escape_string(name, sizeof(name), result->target), result->moved);
+		snprintf(reason, sizeof(reason), "%s, so it is there as \"%s\"", result->moved,
+			 escape_string(name, sizeof(name), result->target));
 		c->refused(c->arg, c->staging->walk.path, reason);
 	}
 	return 0;

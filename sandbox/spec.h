@@ -22,6 +22,7 @@
 #define INSIDE_OUT	  INSIDE_WORK "/staging/out" /* its own place inside, see staging.h */
 #define INSIDE_HISTORY	  INSIDE_WORK "/.cellwall-history.sqlite" /* hidden: no result */
 #define INSIDE_HOME	  "/home/user"
+#define INSIDE_FONTS	  INSIDE_HOME "/.cache/matplotlib" /* warm.h */
 #define INSIDE_USER	  "user"
 #define INSIDE_UID	  1000
 #define INSIDE_HOSTNAME	  "cellwall"

@@ -127,15 +127,16 @@ int staging_remove(struct staging *staging, struct err *err);
 /*
  * For every private directory below `state` that nobody holds and whose results belong to `out`
  * (NULL: any): collects and removes it. Empty abandoned ones are removed whatever they belong to.
- * `found` is called per directory of which a file was brought in; a limit of 0 is that of the run.
- * Without `refused`, a directory of which something was refused is kept for a call that can say it.
- * Returns 0 or the first negative errno (it goes on past a failure).
+ * `flagged` is as in staging_on_flagged, may be
+ * NULL. `found` is called per directory of which a file was brought in; a limit of 0 is that of the
+ * run. Without `refused`, a directory of which something was refused is kept for a call that can
+ * say it. Returns 0 or the first negative errno (it goes on past a failure).
  */
 typedef void staging_found_fn(void *arg, const char *directory, const char *out,
 			      const struct staging_report *report);
 int staging_recover(const char *state, const char *out, uint64_t max_bytes, uint64_t max_files,
-		    staging_refused_fn *refused, staging_found_fn *found, void *arg,
-		    struct err *err);
+		    staging_refused_fn *refused, staging_refused_fn *flagged,
+		    staging_found_fn *found, void *arg, struct err *err);
 
 /* Is there a private directory below `state`, of whatever kernel, that staging_recover would look
  * at? */

@@ -419,7 +419,7 @@ static void recover_lost(struct supervisor *supervisor)
 	struct err err;
 
 	if (staging_recover(spec->state, spec->out, spec->out_bytes, spec->out_files, say_refused,
-			    NULL, supervisor, &err) < 0) {
+			    NULL, NULL, supervisor, &err) < 0) {
 		supervisor_tell(supervisor, "notice", err.text, NULL);
 		supervisor->results[2] = 1;
 	}

@@ -7,6 +7,7 @@ The environment says what is tested (tests/run sets it):
   CELLWALL_PREFIX   where cmake --install put cellwall
   CELLWALL_KERNEL   the python of the kernel's environment (ipykernel, pandas, matplotlib, scikit-learn)
   CELLWALL_SLOW     1: also the checks that take half a minute each
+  CELLWALL_PLACE    where homes, projects and state directories are made (/var/tmp)
 """
 
 import contextlib
@@ -57,7 +58,7 @@ class Site:
         self.cellwall = os.path.join(self.prefix, "bin", "cellwall")
         self.python = os.environ["CELLWALL_KERNEL"]
         # Short: the path of an ipc socket has at most 107 bytes.
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="cwt-", dir="/var/tmp"))
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="cwt-", dir=os.environ.get("CELLWALL_PLACE", "/var/tmp")))
         for name in ("home", "state", "runtime", "tmp", "share", "config"):
             (self.root / name).mkdir(mode=0o700)
         self.home = self.root / "home"

@@ -6,6 +6,8 @@ What test_staging.py has (plain links, fifos, sockets, hidden names, limits) is 
 import os
 import pathlib
 import stat
+import statistics
+import threading
 import time
 
 import harness
@@ -134,6 +136,68 @@ def test_many_files(site, start):
     assert 1 <= len(said) < 100
     assert "10000" in "".join(said) + kernel.log
     assert kernel.log_path.stat().st_size < 1 << 20
+
+
+@pytest.mark.slow
+def test_a_million_files(site, start):
+    """The limit ends the collection, the notebook and another kernel go on meanwhile, and nothing is left at the end."""
+    before = site.private_directories()
+    kernel, other = start(ISOLATED), start(ISOLATED)
+    code = (
+        "import os, sys\n"
+        "def fill(places):\n"
+        "    for place in places:\n"
+        "        os.mkdir(f'd{place}'); os.chdir(f'd{place}')\n"
+        "        for index in range(50000): os.close(os.open(str(index), os.O_CREAT | os.O_WRONLY))\n"
+        "        os.chdir('..')\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    fill(range(0, 20, 2)); os._exit(0)\n"
+        "fill(range(1, 20, 2)); os.waitpid(pid, 0)\n"
+    )
+    begin = time.monotonic()
+    request = kernel.client.execute(code)
+    waits, made = [], []
+
+    def beside():
+        sent = time.monotonic()
+        assert other.run("6 * 7", timeout=20).result == "42"
+        waits.append(time.monotonic() - sent)
+
+    ended = threading.Thread(target=lambda: made.append(harness.collect(kernel.client, request, 600)))
+    ended.start()
+    while ended.is_alive():
+        beside()
+        ended.join(0.2)
+    assert made
+    seconds = time.monotonic() - begin
+    assert kernel.run("6 * 7", timeout=20).result == "42", "the kernel goes on while the collector is at it"
+    out = out_of(kernel)
+    assert processes.wait_until(lambda: len(files_below(out)) >= 10000, 60 * harness.PATIENCE, 0.5)
+    settled = time.monotonic() - begin - seconds
+    for _ in range(10):
+        beside()
+    said = harness.notices(harness.drain(kernel.client, 1)) + harness.notices(made[0])
+    begin = time.monotonic()
+    kernel.shutdown()
+    ending = time.monotonic() - begin
+    assert ending < 10 * harness.PATIENCE
+    assert len(files_below(out)) == 10000
+    assert "10000" in "".join(said) + kernel.log, "the limit is not said"
+    assert len(said) < 100 and kernel.log_path.stat().st_size < 1 << 20
+    other.shutdown()
+    # What is too much to be removed in the time of an end is removed by whoever comes next.
+
+    def recovered():
+        site.run("stage", "recover", cwd=kernel.cwd, timeout=300)
+        return site.private_directories() == before
+
+    assert processes.wait_until(recovered, 60 * harness.PATIENCE, 1)
+    assert len(files_below(out)) == 10000
+    harness.figure(
+        f"a million files in {seconds:.0f} s, the limit reached {settled:.1f} s later, ended in {ending:.1f} s; "
+        f"a cell beside it took {statistics.median(waits) * 1e3:.0f} ms, {max(waits) * 1e3:.0f} ms at the most"
+    )
 
 
 def test_deep_directories(site, start):
@@ -336,7 +400,7 @@ def test_never_overwrites_what_the_host_changed(site, start):
     kernel.shutdown()
     assert (out / "report.csv").read_text() == "edited by hand"
     assert (out / "report (cellwall 1).csv").read_text() == "second"
-    assert "report (cellwall 1).csv" in said
+    assert 'report.csv: that file was changed on the host, so it is there as "report (cellwall 1).csv"' in said
 
 
 def test_what_was_there_before(site, start):

@@ -58,45 +58,46 @@ def test_staging_directory_of_somebody_else(site, start, nothing_left):
         assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456), path
 
 
+# How each way to change a staged thing fails: to an ordinary user, and to root. As root the group is nobody's inside, so
+# that not even a socket or a fifo that comes later can be written to: that is looked at before the mount is.
+CHANGES = {
+    "open(file, 'r+')": ("EROFS", "EACCES"),
+    "open(file, 'a')": ("EROFS", "EACCES"),
+    "open(file, 'w')": ("EROFS", "EROFS"),
+    "os.truncate(file, 0)": ("EROFS", "EACCES"),
+    "open(place + '/new', 'w')": ("EROFS", "EROFS"),
+    "os.remove(file)": ("EROFS", "EROFS"),
+    "os.rename(file, place + '/c')": ("EROFS", "EROFS"),
+    "os.mkdir(place + '/d')": ("EROFS", "EROFS"),
+    "os.rmdir(place + '/sub')": ("EROFS", "EROFS"),
+    "os.symlink('x', place + '/l')": ("EROFS", "EROFS"),
+    "os.chmod(file, 0o777)": ("EROFS", "EROFS"),
+    "os.utime(file)": ("EROFS", "EROFS"),
+    "os.setxattr(file, 'user.x', b'y')": ("EROFS", "EROFS"),
+    "os.link(file, '/work/hard')": ("EXDEV", "EXDEV"),
+    "open(place + '/sub/b_csv', 'r+')": ("EROFS", "EACCES"),
+}
+
+
 @pytest.mark.core
 def test_staged_things_cannot_be_changed(site, start):
-    """Every way to change one fails, and as on a read-only file system wherever its owner and group are the user's."""
+    """Every way to change one fails, and in the way that staging.md says."""
     project = site.project(staging__in__a_csv="a", staging__in__sub__b_csv="b")
-    before = listing(project)
+    before = listing(project / "staging" / "in")
     kernel = start(ISOLATED, cwd=project)
     code = (
-        "import os, errno, shutil\n"
-        "place = '/work/staging/in'\n"
-        "calls = {\n"
-        "    'truncate': lambda: open(place + '/a_csv', 'w'),\n"
-        "    'append': lambda: open(place + '/a_csv', 'a'),\n"
-        "    'new': lambda: open(place + '/new', 'w'),\n"
-        "    'remove': lambda: os.remove(place + '/a_csv'),\n"
-        "    'rename': lambda: os.rename(place + '/a_csv', place + '/c'),\n"
-        "    'mkdir': lambda: os.mkdir(place + '/d'),\n"
-        "    'chmod': lambda: os.chmod(place + '/a_csv', 0o777),\n"
-        "    'utime': lambda: os.utime(place + '/a_csv'),\n"
-        "    'xattr': lambda: os.setxattr(place + '/a_csv', 'user.x', b'y'),\n"
-        "    'link': lambda: os.link(place + '/a_csv', '/work/hard'),\n"
-        "    'sub': lambda: open(place + '/sub/b_csv', 'r+'),\n"
-        "}\n"
-        "def outcome(call):\n"
-        "    try: call()\n"
-        "    except OSError as problem: return errno.errorcode[problem.errno]\n"
-        "    return 'done'\n"
-        "print({name: outcome(call) for name, call in calls.items()})\n"
+        "import os, errno\n"
+        "place, outcomes = '/work/staging/in', {}\n"
+        "file = place + '/a_csv'\n"
+        f"for call in {list(CHANGES)!r}:\n"
+        "    try: outcomes[call] = repr(eval(call))\n"
+        "    except OSError as problem: outcomes[call] = errno.errorcode[problem.errno]\n"
+        "print(outcomes)\n"
     )
     outcomes = eval(done(kernel, code))
     kernel.shutdown()
-    # As root the group is nobody's inside, so that not even a fifo could be written to: that is looked at first.
-    first = {"append", "sub", "new", "remove", "rename", "mkdir", "xattr"} if ROOT else set()
-    for name, outcome in outcomes.items():
-        expected = {"EXDEV"} if name == "link" else {"EROFS"} | ({"EACCES", "EOVERFLOW"} if name in first else set())
-        assert outcome in expected, outcomes
-    assert outcomes["truncate"] == outcomes["chmod"] == outcomes["utime"] == errno.errorcode[errno.EROFS]
-    assert listing(project / "staging" / "in") == {
-        path: value for path, value in before.items() if path.startswith(str(project / "staging" / "in"))
-    }
+    assert outcomes == {call: expected[ROOT] for call, expected in CHANGES.items()}
+    assert listing(project / "staging" / "in") == before
 
 
 @pytest.mark.core
@@ -151,8 +152,7 @@ def test_special_files_are_refused_with_their_path(site, launch, kind, nothing_l
     holder = special(path, kind)
     launched = launch(*harness.SLEEP, cwd=project)
     assert launched.wait() not in (0, None)
-    log = launched.log.replace("\\\\", "\\")
-    assert f"{project}/staging/in/a/b/special\\nfile is a {kind}" in log, log
+    assert f"{project}/staging/in/a/b/special\\nfile is a {kind}" in launched.log, launched.log
     if holder:
         holder.close()
 

@@ -137,6 +137,21 @@ def test_recover_after_sigkill_of_everything(site, start):
     assert site.run("stage", "recover", cwd=kernel.cwd).returncode == 0
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_recovery_names_what_can_run_code(site, start):
+    kernel = start(ISOLATED)
+    out = kernel.cwd / "staging" / "out"
+    (kernel.cwd / "staging").mkdir()
+    out.mkdir(mode=0o555)
+    kernel.run("import pickle; pickle.dump([1], open('model.pkl', 'wb')); open('plain.csv', 'w').write('1')")
+    for process in processes.tree(kernel.pid):
+        process.kill()
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, kernel.started_ticks), 5 * harness.PATIENCE)
+    out.chmod(0o755)
+    said = site.run("stage", "recover", cwd=kernel.cwd, check=True).stdout
+    assert said.startswith("can run code when opened: model.pkl (") and "plain" not in said, said
+
+
 def test_next_kernel_brings_in_what_was_left(site, start):
     """Results of a kernel that was killed with all of ours are not forgotten: the next one in the folder brings them."""
     kernel = start(ISOLATED)

@@ -344,6 +344,8 @@ static void test_escape_cut(void **state)
 	assert_string_equal(escape_string(out, 4, "abc"), "abc");
 	assert_string_equal(escape_string(out, 4, "abcd"), "...");
 	assert_string_equal(escape_string(out, 6, "abcdef"), "ab...");
+	/* once escaped, a line stays as it is */
+	assert_string_equal(escape_line(out, sizeof(out), "a\\x1b\x1b\n"), "a\\x1b\\x1b\\n");
 }
 
 static void test_path_join(void **state)

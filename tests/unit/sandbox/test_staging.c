@@ -682,7 +682,8 @@ static void on_found(void *arg, const char *directory, const char *out,
 static int recover(const char *out)
 {
 	memset(&found, 0, sizeof(found));
-	return staging_recover(world.state, out, 0, 0, world_log, on_found, &world, &world.err);
+	return staging_recover(world.state, out, 0, 0, world_log, NULL, on_found, &world,
+			       &world.err);
 }
 
 static void recovers(void **state)
@@ -729,7 +730,8 @@ static void recovery_keeps_what_it_cannot_write(void **state)
 	assert_int_equal(found.count, 0);
 	assert_int_equal(rename(at(&world, "away"), world.project), 0);
 	/* refusals that nobody hears are kept too */
-	assert_int_equal(staging_recover(world.state, NULL, 0, 1, NULL, NULL, NULL, &world.err), 0);
+	assert_int_equal(
+		staging_recover(world.state, NULL, 0, 1, NULL, NULL, NULL, NULL, &world.err), 0);
 	assert_content(&world, "o:a", "one");
 	assert_int_equal(count_names(world.state, NULL), 0);
 }
@@ -739,7 +741,8 @@ static void recovery_without_an_ear_keeps_refusals(void **state)
 	(void)state;
 	put(&world, "w:.x", "hidden");
 	world.staging = staging_free(world.staging);
-	assert_int_equal(staging_recover(world.state, NULL, 0, 0, NULL, NULL, NULL, &world.err), 0);
+	assert_int_equal(
+		staging_recover(world.state, NULL, 0, 0, NULL, NULL, NULL, NULL, &world.err), 0);
 	assert_true(count_names(world.state, NULL) > 0);
 	assert_int_equal(recover(NULL), 0);
 	assert_int_equal(world.refused, 1);
@@ -763,8 +766,9 @@ static void recovery_removes_empty_ones(void **state)
 	assert_int_equal(count_names(world.state, NULL), 4);
 	assert_true(exists(&world, "state/stranger"));
 	assert_true(exists(&world, "state/.new-00000000000000000000000000000001/work/x"));
-	assert_int_equal(staging_recover(at(&world, "no such"), NULL, 0, 0, NULL, NULL, NULL, NULL),
-			 0);
+	assert_int_equal(
+		staging_recover(at(&world, "no such"), NULL, 0, 0, NULL, NULL, NULL, NULL, NULL),
+		0);
 }
 
 static void recovery_ends_a_removal(void **state)

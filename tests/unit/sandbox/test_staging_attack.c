@@ -822,9 +822,9 @@ static void survives_kills(void **state)
 				0);
 	}
 	assert_true(caught);
-	assert_int_equal(
-		staging_recover(world.state, world.out, 0, 0, world_log, NULL, &world, &world.err),
-		0);
+	assert_int_equal(staging_recover(world.state, world.out, 0, 0, world_log, NULL, NULL,
+					 &world, &world.err),
+			 0);
 	assert_int_equal(world.refused, 0);
 	assert_true(all_whole(world.out));
 	for (int i = 0; i < KILL_FILES; i++) {
@@ -854,8 +854,8 @@ static void survives_kills_of_recovery(void **state)
 		int status;
 
 		if (child == 0) {
-			(void)staging_recover(world.state, NULL, 0, 0, world_log, NULL, &world,
-					      NULL);
+			(void)staging_recover(world.state, NULL, 0, 0, world_log, NULL, NULL,
+					      &world, NULL);
 			_exit(0);
 		}
 		usleep(round * 100);
@@ -864,7 +864,8 @@ static void survives_kills_of_recovery(void **state)
 		assert_true(all_whole(world.out));
 	}
 	assert_int_equal(
-		staging_recover(world.state, NULL, 0, 0, world_log, NULL, &world, &world.err), 0);
+		staging_recover(world.state, NULL, 0, 0, world_log, NULL, NULL, &world, &world.err),
+		0);
 	assert_int_equal(world.refused, 0);
 	assert_int_equal(count_names(world.out, NULL), KILL_FILES + 3);
 	assert_int_equal(count_names(world.state, NULL), 0);

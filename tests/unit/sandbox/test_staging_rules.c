@@ -115,9 +115,9 @@ static void remembers_names_for_a_recovery(void **state)
 	put(&world, "w:conftest.py", "1");
 	put(&world, "w:page.html", "<script>");
 	world.staging = staging_free(world.staging);
-	assert_int_equal(
-		staging_recover(world.state, world.out, 0, 0, world_log, NULL, &world, &world.err),
-		0);
+	assert_int_equal(staging_recover(world.state, world.out, 0, 0, world_log, NULL, NULL,
+					 &world, &world.err),
+			 0);
 	assert_content(&world, "o:conftest.py", "1");
 	assert_int_equal(world.refused, 0);
 	assert_int_equal(staging_create(world.state, world.out, world_owner(), BYTES, FILES,
@@ -349,7 +349,8 @@ static void keeps_the_history(void **state)
 	/* killed: the recovery brings it back */
 	world.staging = staging_free(world.staging);
 	assert_int_equal(
-		staging_recover(world.state, world.out, 0, 0, NULL, NULL, NULL, &world.err), 0);
+		staging_recover(world.state, world.out, 0, 0, NULL, NULL, NULL, NULL, &world.err),
+		0);
 	assert_content(&world, "folders/history.sqlite", "first, second");
 	begin_again();
 }
