@@ -13,6 +13,7 @@
 #include "proxy/plain.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "proxy/buffer.h"
@@ -21,6 +22,53 @@
 #define ESC	    0x1b
 #define SGR_MAX	    64 /* bytes of one colour sequence */
 #define WORD_JOINER "\xe2\x81\xa0"
+
+/* ---- stretches without anything to look at ---- */
+
+#define BLOCK 64
+
+typedef unsigned char vector __attribute__((vector_size(16)));
+
+static vector load(const unsigned char *text)
+{
+	vector bytes;
+
+	memcpy(&bytes, text, sizeof(bytes));
+	return bytes;
+}
+
+static vector is(vector bytes, unsigned char c)
+{
+	return (vector)(bytes == c);
+}
+
+/* Not zero where there is something to look at; the byte after the sixteen is readable. */
+static vector marks(const unsigned char *text)
+{
+	const vector c = load(text), next = load(text + 1);
+
+	return ((vector)(c < 0x20) & ~(is(c, '\n') | is(c, '\t'))) | is(c, 0x7f) | is(c, 0xc2) |
+	       is(c, 0xe2) | (is(c, ':') & is(next, '/')) | (is(c | 0x20, 'a') & is(next, ':')) |
+	       (is(c | 0x20, 'w') & is(next | 0x20, 'w'));
+}
+
+static bool block_is_quiet(const unsigned char *text)
+{
+	const vector all = marks(text) | marks(text + 16) | marks(text + 32) | marks(text + 48);
+	uint64_t halves[2];
+
+	memcpy(halves, &all, sizeof(halves));
+	return (halves[0] | halves[1]) == 0;
+}
+
+/* Past the quiet blocks at `i`, and not to the very end. `ret_again`: where to ask next. */
+static size_t skip_quiet(const unsigned char *text, size_t size, size_t i, size_t *ret_again)
+{
+	while (i + BLOCK < size && block_is_quiet(text + i))
+		i += BLOCK;
+	*ret_again = i + BLOCK;
+	return i;
+}
 
 /* ---- controls ---- */
 
@@ -156,9 +204,11 @@ static bool is_special(unsigned char c)
 /* The clean stretches are copied whole; without `keep` it stops at the first change. */
 static void strip_all(struct strip *strip, bool keep)
 {
-	size_t i = 0, from = 0, same;
+	size_t i = 0, from = 0, again = 0, same;
 
 	while (i < strip->size && (keep || !strip->dirty)) {
+		if (i >= again)
+			i = skip_quiet(strip->text, strip->size, i, &again);
 		if (!is_special(strip->text[i])) {
 			i++;
 			continue;
@@ -182,6 +232,8 @@ static size_t count_moves(const char *text, size_t size)
 {
 	size_t moves = 0;
 
+	if (size == 0 || (!memchr(text, '\r', size) && !memchr(text, '\b', size)))
+		return 0;
 	for (size_t i = 0; i < size; i++)
 		moves += text[i] == '\r' || text[i] == '\b';
 	return moves;
@@ -297,12 +349,35 @@ static void look(struct links *links, size_t i)
 	links->last = links->last << 8 | c;
 }
 
+/* Whether what was seen last may be in the midst of something that a quiet block cannot see. */
+static bool is_begun(const struct links *links)
+{
+	unsigned char c = before(links, 0);
+
+	return c == 'a' || c == 'w' || c == '\b' || c == START;
+}
+
+/* Past the quiet blocks at `i`, with their end in the register. */
+static size_t look_past(struct links *links, size_t i, size_t *ret_again)
+{
+	size_t end = skip_quiet(links->text, links->size, i, ret_again);
+
+	for (size_t j = end - 8; end > i && j < end; j++) {
+		unsigned char c = links->text[j];
+
+		links->last = links->last << 8 | (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+	}
+	return end;
+}
+
 static void break_links(struct links *links)
 {
-	for (size_t i = 0; i < links->size && (links->keep || !links->dirty);) {
-		size_t sgr =
-			links->text[i] == ESC ? sgr_length(links->text + i, links->size - i) : 0;
+	size_t i = 0, again = 0, sgr;
 
+	while (i < links->size && (links->keep || !links->dirty)) {
+		if (i >= again && !is_begun(links))
+			i = look_past(links, i, &again);
+		sgr = links->text[i] == ESC ? sgr_length(links->text + i, links->size - i) : 0;
 		if (sgr == 0)
 			look(links, i);
 		i += sgr ? sgr : 1;
@@ -315,71 +390,21 @@ static void break_links(struct links *links)
 
 /* ---- the interface ---- */
 
-#define BLOCK 64
-
-/* Whether there is nothing to look at in BLOCK bytes; the one after them is readable. Compilers
- * make vector code of it. */
-static bool block_is_quiet(const unsigned char *text)
+/* The walks that change, each to its first change. */
+bool plain_is_clean(const char *text, size_t size, unsigned flags)
 {
-	unsigned char found = 0;
-
-	for (size_t i = 0; i < BLOCK; i++) {
-		unsigned char c = text[i], next = text[i + 1];
-
-		found |= (unsigned char)((c < 0x20) & (c != '\n') & (c != '\t'));
-		found |= (unsigned char)((c == 0x7f) | (c == 0xc2) | (c == 0xe2));
-		found |= (unsigned char)((c == ':') & (next == '/'));
-		found |= (unsigned char)(((c | 0x20) == 'a') & (next == ':'));
-		found |= (unsigned char)(((c | 0x20) == 'w') & ((next | 0x20) == 'w'));
-	}
-	return found == 0;
-}
-
-/* Whether the blocks of the text are quiet; then only its ends are of interest. */
-static bool is_quiet(const unsigned char *text, size_t size, size_t *ret_rest)
-{
-	size_t i = 0;
-
-	while (i + BLOCK < size) {
-		if (!block_is_quiet(text + i))
-			return false;
-		i += BLOCK;
-	}
-	*ret_rest = i;
-	return true;
-}
-
-/* The same walk as that which changes, to the first change. `before_text`: START, or what is there.
- */
-static bool walk_is_clean(const unsigned char *text, size_t size, unsigned flags,
-			  unsigned char before_text)
-{
-	struct strip strip = {.text = text, .size = size, .flags = flags};
+	const unsigned char *bytes = (const unsigned char *)text;
+	struct strip strip = {.text = bytes, .size = size, .flags = flags};
 	struct links links = {
-		.text = text, .size = size, .stream = flags & PLAIN_STREAM, .last = before_text};
+		.text = bytes, .size = size, .stream = flags & PLAIN_STREAM, .last = START};
 
 	strip_all(&strip, false);
 	buffer_done(&strip.out);
-	if (strip.dirty || count_moves((const char *)text, size) > PLAIN_MOVES)
+	if (strip.dirty || count_moves(text, size) > PLAIN_MOVES)
 		return false;
 	if (!(flags & PLAIN_LINKS))
 		break_links(&links);
 	return !links.dirty;
-}
-
-bool plain_is_clean(const char *text, size_t size, unsigned flags)
-{
-	const unsigned char *bytes = (const unsigned char *)text;
-	size_t rest = 0;
-
-	/* A quiet block holds no whole address, and a walk from eight bytes before the end of the
-	 * last one sees what it begins. At the start of a piece "w." is an address's end. */
-	if (size <= BLOCK || !is_quiet(bytes, size, &rest))
-		return walk_is_clean(bytes, size, flags, START);
-	if ((flags & PLAIN_STREAM) && !(flags & PLAIN_LINKS) && (bytes[0] | 0x20) == 'w' &&
-	    bytes[1] == '.')
-		return false;
-	return walk_is_clean(bytes + rest - 8, size - rest + 8, flags, ' ');
 }
 
 /* Both passes. `ret_text` is what is left; 0, 1 or -ENOMEM. */

@@ -126,28 +126,71 @@ static size_t escape(const char *at, const char *end, unsigned *overwrites)
 	return 0;
 }
 
+static bool is_in(char c, const char *set)
+{
+	return c && strchr(set, c);
+}
+
+/*
+ * Whether text on the two sides of an escape may come to be an address: front ends take colours out
+ * and carry out \r and \b before they look. `bare`: nothing visible was before it.
+ */
+static bool joins(const char *begin, const char *at, size_t length, const char *end, bool bare)
+{
+	const char last = at > begin ? at[-1] : '\0', next = at + length < end ? at[length] : '\0';
+
+	if (is_in(at[1], "nt\"\\"))
+		return false;
+	return is_in(last, ":/wW") || is_in(next, ":/") || (bare && is_in(next, "wW")) ||
+	       (at[1] == 'b' && is_in(next, ".wW\\\""));
+}
+
+/* Whether what the next piece of a stream begins with could make an address of this end, or what
+ * came before of this beginning. */
+static bool open_ended(const char *begin, const char *end)
+{
+	const size_t size = (size_t)(end - begin);
+	size_t w = 0, first = 0;
+
+	while (w < size && is_in(end[-1 - (long)w], "wW"))
+		w++;
+	while (first < size && is_in(begin[first], "wW"))
+		first++;
+	return w > 1 || (w == 1 && size == 1) || (size > 0 && end[-1] == ':') ||
+	       (size > 1 && end[-1] == '/' && end[-2] == ':') ||
+	       (first > 0 && first < size && begin[first] == '.');
+}
+
 const char *scan_text(const char *at, const char *end, bool links)
 {
 	const char *const begin = at + 1;
+	bool bare = true, escaped = false; /* nothing visible yet; an escape was seen */
+	const char *skipped;
 	unsigned overwrites = 0;
 
 	if (at == end || *at != '"')
 		return NULL;
-	for (at++; (at = skip_plain(at, end, links)) < end;) {
+	for (at++; (skipped = skip_plain(at, end, links)) < end;) {
 		size_t length = 1;
 
+		bare = bare && skipped == at;
+		at = skipped;
 		if (*at == '"')
-			return at + 1;
-		if (*at == '\\')
+			return links || !open_ended(begin, at) ? at + 1 : NULL;
+		if (*at == '\\') {
 			length = escape(at, end, &overwrites);
-		else if ((unsigned char)*at < 0x20)
+			if (!links && length && joins(begin, at, length, end, bare))
+				return NULL;
+			escaped = true;
+		} else if ((unsigned char)*at < 0x20)
 			return NULL;
 		else if ((unsigned char)*at >= 0x7f)
 			length = visible(at, end);
-		else if (address(begin, at, end))
+		else if (address(begin, at, end) || (escaped && *at == ':' && is_in(at[-1], "aA")))
 			return NULL;
 		if (length == 0)
 			return NULL;
+		bare = bare && *at == '\\';
 		at += length;
 	}
 	return NULL;
