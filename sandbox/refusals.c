@@ -20,6 +20,11 @@
 /* Room for structures of a later system, which are longer (seccomp_unotify(2)). */
 #define NOTIFICATION_ROOM 512
 
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
+#endif
+
 union question {
 	struct seccomp_notif notification;
 	char room[NOTIFICATION_ROOM];
@@ -54,6 +59,9 @@ void refusals_begin(struct supervisor *supervisor, int listener)
 		r = err_set(&err, -E2BIG, "this system's notifications are too long");
 	if (r == 0)
 		r = seccomp_arguments(&supervisor->refusals.program, &err);
+	/* Since Linux 6.6: the caller's processor goes on here at once. No other answer is needed.
+	 */
+	(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	supervisor->refusals.begun = true;
 	supervisor->refusals.first.left = supervisor->refusals.repeated.left = REFUSALS_BURST;
 	supervisor->fd[FD_LISTENER] = listener;

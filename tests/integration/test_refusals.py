@@ -102,6 +102,28 @@ def test_inside_is_no_attempt(kernel):
     assert blocked(run) == []
 
 
+def test_signals_and_local_sockets(kernel):
+    """A connect to a path waits for nobody: no signal can end it halfway, which Python takes for success."""
+    code = """
+        import os, signal, socket
+        server = socket.socket(socket.AF_UNIX); server.bind("/tmp/many"); server.listen()
+        signals = []
+        old = signal.signal(signal.SIGALRM, lambda *_: signals.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        rounds = 0
+        while len(signals) < 200:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect("/tmp/many")
+                client.getpeername()
+                server.accept()[0].close()
+            rounds += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print("connected")
+    """
+    run = kernel.run(textwrap.dedent(code))
+    assert run.stdout.strip() == "connected", run.problem
+
+
 def test_calls(kernel):
     code = """
         import ctypes, socket

@@ -144,6 +144,8 @@ static int call_all(void)
 	ANSWERS(connect(-1, (void *)&out, sizeof(out)), EBADF);
 	ANSWERS(connect(-1, (void *)&lo, sizeof(lo)), EBADF); /* silent */
 	ANSWERS(connect(-1, (void *)8, 16), EBADF);	      /* silent */
+	ANSWERS(connect(-1, (void *)&out, 12), EBADF);	      /* not asked about at all */
+	ANSWERS(sendto(-1, "", 1, 0, (void *)&out, 20), EBADF);
 	ANSWERS(bind(-1, (void *)&out, sizeof(out)), EBADF);
 	ANSWERS(sendto(-1, "", 1, 0, (void *)&out, sizeof(out)), EBADF);
 	ANSWERS(sendto(-1, "", 1, 0, NULL, 0), EBADF); /* not asked about at all */
@@ -175,7 +177,7 @@ static int call_refused(void)
 {
 	ANSWERS(socket(AF_VSOCK, SOCK_STREAM, 0), ENOSYS);
 	ANSWERS(syscall(SYS_mount, 0, 0, 0, 0, 0), ENOSYS);
-	ANSWERS(connect(-1, NULL, 0), ENOSYS);
+	ANSWERS(connect(-1, NULL, sizeof(struct sockaddr_in)), ENOSYS);
 	return 0;
 }
 
@@ -337,6 +339,8 @@ static void test_program(void **state)
 {
 	struct sock_fprog program;
 	struct seccomp_data data = {.nr = SYS_mount};
+	static const uint64_t told[] = {16, 28, 111, 128, UINT32_MAX, 16 | 1ull << 32},
+			      untold_sizes[] = {0, 2, 15, 17, 27, 29, 110, 110 | 1ull << 32};
 	const struct sock_filter bad[] = {BPF_STMT(BPF_ST, 0)};
 	struct sock_filter strange[] = {bad[0]};
 	const struct sock_fprog unknown = {.len = 1, .filter = strange};
@@ -345,7 +349,15 @@ static void test_program(void **state)
 	assert_int_equal(seccomp_arguments(&program, NULL), 0);
 	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF | EPERM);
 	data.nr = SYS_connect;
-	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF);
+	for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		data.args[2] = told[i];
+		assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF);
+	}
+	for (unsigned i = 0; i < sizeof(untold_sizes) / sizeof(untold_sizes[0]); i++) {
+		data.args[2] = untold_sizes[i];
+		assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ALLOW);
+	}
+	data.args[2] = 16;
 	data.nr = SYS_read;
 	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ALLOW);
 	arguments_quiet(&program);
