@@ -26,6 +26,7 @@ enum {
 	HEIGHT_BORDER = 24, /* margins of the body */
 	HEIGHT_NAMED = 30,  /* smaller ones are icons */
 	HEIGHT_ROW = 24,
+	HEIGHT_AXES = 60, /* what some libraries draw around a figure's height */
 	WIDTH_LETTERS = 110,
 };
 
@@ -143,6 +144,7 @@ static size_t height_at(const char *text, size_t size)
 
 struct extent {
 	size_t height;	/* the largest that is named, in pixels */
+	size_t data;	/* the last one in a script */
 	size_t rows;	/* of tables */
 	size_t lines;	/* that text begins on its own */
 	size_t letters; /* of text */
@@ -191,9 +193,16 @@ static unsigned estimate_height(const char *body, size_t size)
 		    (i > 0 && body[i - 1] == '-'))
 			continue;
 		named = height_at(body + i, size - i);
-		if (named > extent.height && named < HEIGHT_MAX * 4)
-			extent.height = named;
+		if (named >= HEIGHT_MAX * 4)
+			continue;
+		/* Of a script the data count, which come after the library. */
+		if (!extent.code)
+			extent.height = named > extent.height ? named : extent.height;
+		else if (i > 0 && body[i - 1] == '"' && named >= HEIGHT_NAMED)
+			extent.data = named;
 	}
+	if (extent.height < HEIGHT_NAMED && extent.data > 0)
+		extent.height = extent.data + HEIGHT_AXES;
 	if (extent.graphic && extent.height < HEIGHT_NAMED)
 		extent.height = HEIGHT_USUAL;
 	height = extent.rows * HEIGHT_ROW;

@@ -147,6 +147,12 @@ static void frames_fit_their_content(void **state)
 	assert_int_equal(height_of("{\"height\":350}<div>"), 350 + 24 + 8);
 	assert_int_equal(height_of("<div style=\"line-height:500px;height:99999px\">x"), 72 + 8);
 	assert_int_equal(height_of("<img src=x>"), 424 + 8);
+	assert_int_equal(height_of("<script>a.height=900;x={\"height\":800}</script>"
+				   "<script>{\"height\": 250}</script>"),
+			 250 + 60 + 24 + 8);
+	assert_int_equal(height_of("<div style=\"height:300px\"></div>"
+				   "<script>{\"height\": 900}</script>"),
+			 300 + 24 + 8);
 	assert_int_equal(height_of("<div style=\"height:5000px\"><canvas>"), 424 + 8);
 	assert_int_equal(height_of("<div style=\"height:4000px\">"), 1200 + 8);
 	for (int i = 0; i < 40; i++)
