@@ -150,8 +150,9 @@ static void test_real_traffic_keeps(void **state)
 				    "'value':{'year':2020,'month':0,'date':1},'step':'any'"),
 			 CONTENT_KEEP);
 	assert_int_equal(open_model("lnk", "LinkModel",
-				    "'source':['IPY_MODEL_sli','value'],"
-				    "'target':['IPY_MODEL_bar','value']"),
+				    VIEW "'_view_name':null,"
+					 "'source':['IPY_MODEL_sli','value'],"
+					 "'target':['IPY_MODEL_bar','value']"),
 			 CONTENT_KEEP);
 	assert_int_equal(judge(comms_close, "{'comm_id':'bar','data':{}}"), CONTENT_KEEP);
 	assert_int_equal(update("bar", "update", "'value':1"), CONTENT_DROP);
