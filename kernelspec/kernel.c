@@ -19,13 +19,17 @@
 #include "proxy/examine.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
+#include "proxy/resource_setting.h"
 #include "proxy/session.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/log.h"
 #include "sandbox/staging.h"
 
 #define TOKEN	    "{inner_connection_file}"
 #define NOTICES_MAX 32
 #define SHOW_MAX    64
+/* /tmp, /dev/shm and the home get so little of the memory limit that one part more remains. */
+#define MEMORY_MOUNTS 4
 
 struct options {
 	const char *connection_file;
@@ -279,7 +283,17 @@ static int fill_limits(struct parts *parts, struct err *err)
 	spec->out_bytes = policy->out_limit;
 	spec->out_files = policy->out_files;
 	spec->tmp_bytes = policy->tmp;
-	spec->memory = policy->memory;
+	spec->cpus = policy->cpus;
+	spec->disk = policy->disk;
+	spec->cgroup_only = policy->cgroup_only;
+	/* A share is there for the machine; a size is also what one process can ask for. */
+	if (policy->memory <= RESOURCE_SHARE_MAX)
+		spec->memory = cgroup_machine_memory() / 100 * policy->memory;
+	else
+		spec->memory = spec->data = policy->memory;
+	/* What lives in memory is an error when it is full, before the kernel would have to end. */
+	if (spec->memory > 0 && spec->tmp_bytes > spec->memory / MEMORY_MOUNTS)
+		spec->tmp_bytes = spec->memory / MEMORY_MOUNTS;
 	spec->pids = policy->pids;
 	spec->open_files = policy->open_files;
 	code = random_hex(parts->inner_key, 32);
@@ -412,6 +426,7 @@ int verb_kernel(int argc, char **argv)
 				     .inner_key = parts.inner_key,
 				     .folder = parts.folder,
 				     .audit = parts.audit,
+				     .idle_timeout = parts.policy.idle_timeout,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
 				     .outputs = &outputs,
 				     .examine = parts.examine,

@@ -47,8 +47,10 @@ static const struct argp parser = {
 	       "    \"python\":    \"/opt/venvs/course\",\n"
 	       "    \"env\":       { \"keep\": [\"LANG\", \"TZ\"], \"set\": { \"OMP_NUM_THREADS\": "
 	       "\"2\" } },\n"
-	       "    \"resources\": { \"memory\": \"4G\", \"pids\": 1024, \"open_files\": 1024, "
-	       "\"tmp\": \"1G\" } }\n\n"
+	       "    \"resources\": { \"memory\": \"4G\", \"cpus\": 2, \"pids\": 1024, "
+	       "\"open_files\": 1024,\n"
+	       "                   \"tmp\": \"1G\", \"disk\": \"20G\", \"idle_timeout\": \"2h\", "
+	       "\"enforce\": \"best\" } }\n\n"
 	       "An unknown key is an error, with its line and column.",
 };
 

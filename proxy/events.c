@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ static void say_death(struct session *session, unsigned signal_number)
 {
 	cleanup(free_ptr) char *text = NULL;
 
-	if (session->leaving || signal_number == 0)
+	if (session->leaving || session->exceeded || signal_number == 0)
 		return;
 	text = format_string("the kernel was ended by signal %u (%s)%s", signal_number,
 			     sigdescr_np((int)signal_number) ? sigdescr_np((int)signal_number)
@@ -203,6 +204,59 @@ static void log_layers(struct session *session, const char *has, const char *lac
 			    escape_string(named, sizeof(named), lacks));
 }
 
+/* "4 GB", "4.1 GB", "512 MB": units of 1024, as people say them. */
+static void format_bytes(uint64_t bytes, char out[32])
+{
+	static const char *const units[] = {"KB", "MB", "GB", "TB"};
+	uint64_t unit = 1024, tenths;
+	size_t i = 0;
+
+	for (; bytes / unit >= 1000 && i + 1 < sizeof(units) / sizeof(units[0]); i++)
+		unit *= 1024;
+	tenths = (bytes / (unit / 64) * 10 + 32) / 64;
+	if (tenths % 10 == 0 || tenths >= 1000)
+		(void)snprintf(out, 32, "%" PRIu64 " %s", tenths / 10, units[i]);
+	else
+		(void)snprintf(out, 32, "%" PRIu64 ".%" PRIu64 " %s", tenths / 10, tenths % 10,
+			       units[i]);
+}
+
+static void say_exceeded(struct session *session, const struct status *status)
+{
+	const bool kernel = strcmp(status->field[1], "kernel") == 0;
+	const bool memory = strcmp(status->field[0], "memory") == 0;
+	cleanup(free_ptr) char *text = NULL;
+	char used[32], limit[32];
+	uint64_t bytes = 0;
+
+	(void)parse_u64(status->field[2], UINT64_MAX, &bytes);
+	format_bytes(bytes, used);
+	(void)parse_u64(status->field[3], UINT64_MAX, &bytes);
+	format_bytes(bytes, limit);
+	session->exceeded = session->exceeded || kernel;
+	text = format_string("%s: %s %s of %s, the limit is %s (resources.%s)",
+			     kernel ? "the kernel was ended"
+				    : "processes that the kernel had started were ended",
+			     kernel ? "it used" : "together they used", used,
+			     memory ? "memory" : "disk", limit, memory ? "memory" : "disk");
+	if (!text)
+		return;
+	log_warning("%s", text);
+	notice_say(&session->notice, session->cell, text);
+}
+
+static void log_limits(const struct status *status)
+{
+	char reason[512];
+
+	if (strcmp(status->field[0], "cgroup") == 0)
+		log_info("limits: held by a cgroup");
+	else
+		log_warning("limits are held by rlimits and by looking at what the kernel uses, "
+			    "not by a cgroup: %s",
+			    escape_string(reason, sizeof(reason), status->field[1]));
+}
+
 static void take_status_packet(struct session *session, struct status *status)
 {
 	const char *word = status->word;
@@ -226,6 +280,10 @@ static void take_status_packet(struct session *session, struct status *status)
 		say_attempt(session, status);
 	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
 		say_notice(session, status->field[0]);
+	} else if (strcmp(word, "limits") == 0 && status->fields >= 2) {
+		log_limits(status);
+	} else if (strcmp(word, "exceeded") == 0 && status->fields >= 4) {
+		say_exceeded(session, status);
 	} else if (strcmp(word, "gone") == 0) {
 		kernel_gone(session, status);
 	} else if (strcmp(word, "done") == 0) {

@@ -100,6 +100,10 @@
 /* From SIGTERM to the kernel's SIGKILL. */
 #define TERMINATE_GRACE_MS 1500
 
+/* A cell after so long without a message is told to the supervisor, which looks at an idle kernel
+ * seldom. */
+#define BUSY_EVERY_MS 1000
+
 /* The kernel's stderr goes to the log at this many bytes per second, the rest is counted. */
 #define STDERR_RATE 65536
 /* And at this many bytes in all: a kernel shall not fill the disk that the log is on. */

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "proxy/outputs_setting.h"
+#include "proxy/resource_setting.h"
 #include "proxy/setting.h"
 #include "proxy/stage_setting.h"
 
@@ -74,8 +75,15 @@ static const struct setting settings[] = {
 	{NULL, "python", setting_directory, offsetof(struct policy, python), 0, 0, false},
 	{"env", "keep", setting_names, offsetof(struct policy, env_keep), 0, 0, false},
 	{"env", "set", setting_assignments, offsetof(struct policy, env_set), 0, 0, false},
-	{"resources", "memory", setting_size, offsetof(struct policy, memory), 128 * MIB, 16 * TIB,
+	{"resources", "memory", resource_setting_memory, offsetof(struct policy, memory), 128 * MIB,
+	 16 * TIB, true},
+	{"resources", "cpus", resource_setting_cpus, offsetof(struct policy, cpus), 0, 0, true},
+	{"resources", "disk", setting_size, offsetof(struct policy, disk), 16 * MIB, 16 * TIB,
 	 true},
+	{"resources", "idle_timeout", resource_setting_duration,
+	 offsetof(struct policy, idle_timeout), 1, 365 * 86400, true},
+	{"resources", "enforce", resource_setting_enforce, offsetof(struct policy, cgroup_only), 0,
+	 0, false},
 	{"resources", "pids", setting_count, offsetof(struct policy, pids), 32, 4194304, false},
 	{"resources", "open_files", setting_count, offsetof(struct policy, open_files), 64, 1048576,
 	 false},
@@ -274,7 +282,8 @@ int policy_default(struct policy *ret_policy)
 	struct policy policy = {
 		.out_limit = 2 * GIB,
 		.out_files = 10000,
-		.memory = 0,
+		.memory = 80,
+		.disk = 20 * GIB,
 		.pids = 4096,
 		.open_files = 4096,
 		.tmp = GIB,
@@ -486,7 +495,8 @@ char *policy_show(const struct policy *policy)
 
 	/* json_pack(3) takes every "o" over and gives NULL when one of them is NULL. */
 	object = json_pack(
-		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, s:{s:o,s:I,s:I,s:o}, "
+		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, "
+		"s:{s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}, "
 		"s:{s:b,s:b,s:b,s:o}, s:o}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
@@ -494,11 +504,14 @@ char *policy_show(const struct policy *policy)
 		show_list(policy->caches), "history", policy->history ? "folder" : "off", "startup",
 		show_list(policy->startup), "python", policy->python, "env", "keep",
 		show_list(policy->env_keep), "set", show_assignments(policy->env_set), "resources",
-		"memory", show_size(policy->memory), "pids", (json_int_t)policy->pids, "open_files",
-		(json_int_t)policy->open_files, "tmp", show_size(policy->tmp), "audit", "content",
-		policy->audit.content, "messages", policy->audit.messages, "required",
-		policy->audit.required, "keep", show_size(policy->audit.keep), "outputs",
-		show_outputs(&policy->outputs));
+		"memory", resource_setting_show_memory(policy->memory), "cpus",
+		resource_setting_show_cpus(policy->cpus), "pids", (json_int_t)policy->pids,
+		"open_files", (json_int_t)policy->open_files, "tmp", show_size(policy->tmp), "disk",
+		show_size(policy->disk), "idle_timeout",
+		resource_setting_show_duration(policy->idle_timeout), "enforce",
+		policy->cgroup_only ? "cgroup" : "best", "audit", "content", policy->audit.content,
+		"messages", policy->audit.messages, "required", policy->audit.required, "keep",
+		show_size(policy->audit.keep), "outputs", show_outputs(&policy->outputs));
 	if (!object)
 		return NULL;
 	text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

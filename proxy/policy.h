@@ -13,7 +13,8 @@
  *                    "history": "folder", "startup": ["startup.py"] },
  *     "python":    "/opt/venvs/course",
  *     "env":       { "keep": ["LANG", "TZ"], "set": { "OMP_NUM_THREADS": "2" } },
- *     "resources": { "memory": "4G", "pids": 1024, "open_files": 1024, "tmp": "1G" },
+ *     "resources": { "memory": "4G", "cpus": 2, "pids": 1024, "open_files": 1024, "tmp": "1G",
+ *                    "disk": "20G", "idle_timeout": "2h", "enforce": "best" },
  *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" },
  *     "outputs":   { "mode": "static", "autolink": "defang", "mime": [], "extra_types": [],
  *                    "comm_targets": ["jupyter.widget"] } }
@@ -21,6 +22,7 @@
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "proxy/audit.h"
@@ -52,9 +54,13 @@ struct policy {
 	char **startup;
 	/* An interpreter's prefix to show read-only besides the kernel's own, or NULL. */
 	char *python;
-	char **env_keep; /* NULL-terminated names taken from the server's environment */
-	char **env_set;	 /* NULL-terminated "NAME=VALUE" */
-	uint64_t memory; /* bytes; 0: no limit */
+	char **env_keep;       /* NULL-terminated names taken from the server's environment */
+	char **env_set;	       /* NULL-terminated "NAME=VALUE" */
+	uint64_t memory;       /* bytes, or 1 to 100 for a share of the machine's; 0: no limit */
+	uint64_t cpus;	       /* thousandths of a processor; 0: all */
+	uint64_t disk;	       /* bytes in /work at a time; 0: no limit */
+	uint64_t idle_timeout; /* seconds; 0: never */
+	bool cgroup_only;      /* nothing but a cgroup may hold the limits */
 	uint64_t pids;
 	uint64_t open_files;
 	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */

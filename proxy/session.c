@@ -93,6 +93,29 @@ static void stop(struct session *session)
 	session_tell(session, session->terms++ == 0 ? "terminate" : "kill");
 }
 
+/* When nobody has asked anything for so long, now_ms; 0: not to be waited for. */
+static int64_t idle_end(const struct session *session)
+{
+	if (session->plan->idle_timeout == 0 || session->phase != RUNNING || session->busy > 0 ||
+	    session->leaving)
+		return 0;
+	return session->heard + (int64_t)session->plan->idle_timeout * 1000;
+}
+
+static void end_idle(struct session *session)
+{
+	cleanup(free_ptr) char *text =
+		format_string("the kernel was ended: nobody has used it for %llu s "
+			      "(resources.idle_timeout)",
+			      (unsigned long long)session->plan->idle_timeout);
+
+	if (text) {
+		log_warning("%s", text);
+		notice_say(&session->notice, session->cell, text);
+	}
+	stop(session);
+}
+
 static void take_signal(struct session *session)
 {
 	struct signalfd_siginfo info;
@@ -272,11 +295,15 @@ static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 
 static long poll_timeout(const struct session *session)
 {
-	const int64_t now = now_ms();
+	const int64_t now = now_ms(), times[] = {session->deadline, idle_end(session)};
 	long timeout = -1;
 
-	if (session->deadline)
-		timeout = session->deadline > now ? (long)(session->deadline - now) : 0;
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		const long left = times[i] > now ? (long)(times[i] - now) : 0;
+
+		if (times[i] > 0 && (timeout < 0 || left < timeout))
+			timeout = left;
+	}
 	if (session->channels) {
 		const int hold = holding_timeout(&session->holding, now);
 
@@ -335,6 +362,8 @@ static void advance(struct session *session)
 		traffic_say_dropped(session, now_ms());
 		if (session->phase == RUNNING)
 			relieve_pressure(session);
+		if (idle_end(session) > 0 && now_ms() >= idle_end(session))
+			end_idle(session);
 	}
 	if (session->phase == DRAINING && (session->wall < 0 || now_ms() >= session->deadline))
 		leave(session);
@@ -492,6 +521,7 @@ int session_run(const struct session_plan *plan)
 				  .changes = -1,
 				  .signals = -1,
 				  .server = -1,
+				  .heard = now_ms(),
 				  .exit_code = EXIT_LAUNCH};
 	zmq_pollitem_t items[ITEMS];
 	struct err err;

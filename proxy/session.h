@@ -29,8 +29,9 @@ struct session_plan {
 	const char *sandbox;		     /* path of cellwall-sandbox */
 	const char *inner_key;		     /* hex; in the inner connection file too */
 	const char *folder;		     /* the notebook's, absolute; NULL: not known */
-	struct audit *audit;		     /* borrowed; NULL: no log */
-	bool closed; /* the policy lets nobody add inputs: nobody is told how */
+	uint64_t idle_timeout; /* seconds without a message after which the kernel ends; 0: never */
+	struct audit *audit;   /* borrowed; NULL: no log */
+	bool closed;	       /* the policy lets nobody add inputs: nobody is told how */
 	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
 	struct examine *examine;	     /* borrowed; needed with outputs */
 	char **notices;			     /* NULL-terminated, for the log */
@@ -53,6 +54,9 @@ struct session {
 	bool ready;	/* the relay is connected to the kernel's iopub */
 	bool lost;	/* the supervisor was killed */
 	bool leaving;	/* a client or a signal asked for the end */
+	bool exceeded;	/* the kernel was ended for a limit: said already */
+	unsigned busy;	/* cells that the kernel was given and has not answered */
+	int64_t heard;	/* the last message of a client, now_ms */
 	unsigned terms; /* SIGTERMs received */
 
 	struct launch launch;

@@ -53,8 +53,13 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 		message_free(message);
 		return;
 	}
-	if (passage.verdict == GUARD_CELL)
+	if (passage.verdict == GUARD_CELL) {
+		if (now_ms() > session->heard + BUSY_EVERY_MS)
+			session_tell(session, "busy");
+		session->busy++;
 		remember_cell(session, &passage);
+	}
+	session->heard = now_ms();
 	if (passage.verdict == GUARD_URGENT)
 		session_resume(session);
 	if (strcmp(passage.header.msg_type, "shutdown_request") == 0)
@@ -326,6 +331,10 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 		passage_done(&passage);
 		wall_frame_unref(frame);
 		return;
+	}
+	if (passage.verdict == GUARD_RESULT && session->busy > 0) {
+		session->busy--;
+		session->heard = now_ms();
 	}
 	code = pass_outward(session, &passage, frame);
 	passage_done(&passage);

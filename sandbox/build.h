@@ -29,10 +29,12 @@ struct build {
 	int lifeline;	    /* this process' own: the builder's, later pid 1's */
 	int relay_lifeline; /* handed on by the builder */
 	int init_lifeline;
-	int wall;	 /* the relay's end of the wall */
-	int relay_error; /* the relay writes why it cannot start; closed by it when it can */
-	int control;	 /* pid 1's end of its control socket, see init.h */
-	int output;	 /* write end of the pipe that is the kernel's stdout and stderr */
+	int wall;	     /* the relay's end of the wall */
+	int relay_error;     /* the relay writes why it cannot start; closed by it when it can */
+	int control;	     /* pid 1's end of its control socket, see init.h */
+	int output;	     /* write end of the pipe that is the kernel's stdout and stderr */
+	int cgroup;	     /* cgroup.procs of the sandbox's own group, or -1 */
+	uint64_t processors; /* thousandths, to be kept by affinity; 0: need not */
 
 	/* Made on the way. */
 	int relay_program;	/* cellwall-relay, opened in the host's mount namespace */
@@ -54,7 +56,8 @@ struct build {
 /*
  * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
  * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS
- * LACKS", "listener" with the descriptor of that name or "unheard ERRNO" (seccomp.h), and "exec"
+ * LACKS", "listener" with the descriptor of that name or "unheard ERRNO" (seccomp.h), "inside proc
+ * PID" and "inside room", each with a descriptor (usage.h; PID: the kernel's, inside), and "exec"
  * right before the kernel's execve(2). The last holder of the socket closes it by that execve, so
  * end of file after "exec" and no "error" means that the kernel runs.
  */

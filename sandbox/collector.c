@@ -1,18 +1,22 @@
 #include "sandbox/collector.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sandbox/caps.h"
 #include "sandbox/confine.h"
 #include "sandbox/process.h"
 #include "sandbox/status.h"
+#include "sandbox/tree.h"
 
 /* A long copy is done in slices, and stops between two when the kernel has ended and the final turn
  * is due. */
@@ -73,11 +77,62 @@ static void flagged(void *arg, const char *path, const char *reason)
 	send_words(arg, "flagged", fields, 2);
 }
 
+/* A file takes its blocks, and a share of what its file system has for names. */
+static uint64_t size_of(const struct stat *status)
+{
+	const uint64_t bytes =
+		(uint64_t)status->st_blocks * 512 / (status->st_nlink > 0 ? status->st_nlink : 1);
+
+	return bytes > INODE_BYTES ? bytes : INODE_BYTES;
+}
+
+/* Adds up what is in /work. */
+static void measure(const struct collector *collector)
+{
+	cleanup(close_fd) int work = open(staging_work(collector->staging),
+					  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct walk *walk = calloc(1, sizeof(*walk));
+	const char *field;
+	struct stat status;
+	uint64_t bytes = 0;
+	char number[24];
+	int r;
+
+	if (walk && work >= 0) {
+		walk_init(walk);
+		r = walk_start(walk, work);
+		while (r >= 0 && (r = walk_next(walk)) != 0) {
+			if (r < 0 || walk_stat(walk, &status) < 0) {
+				r = 0; /* the next one */
+				continue;
+			}
+			bytes += size_of(&status);
+			if (S_ISDIR(status.st_mode))
+				(void)walk_enter(walk);
+		}
+		walk_done(walk);
+	}
+	free(walk);
+	(void)snprintf(number, sizeof(number), "%" PRIu64, bytes);
+	field = number;
+	send_words(collector, "measured", &field, 1);
+}
+
+/* A word that ends the present turn. The one that asks for a sum does not. */
 static bool word_waits(const struct collector *collector)
 {
 	struct pollfd watch = {.fd = collector->socket, .events = POLLIN};
+	struct status command;
+	char first;
 
-	return poll(&watch, 1, 0) != 0;
+	while (poll(&watch, 1, 0) != 0) {
+		if (recv(collector->socket, &first, 1, MSG_PEEK) != 1 || first != 'm')
+			return true;
+		if (status_receive(collector->socket, &command, NULL) <= 0)
+			return true;
+		measure(collector);
+	}
+	return false;
 }
 
 /* Adds one slice to `total`. Returns 1 when time ran out, 0 when all is done that can be, or a
@@ -156,6 +211,8 @@ static bool obey(struct collector *collector)
 		return false;
 	if (strcmp(command.word, "collect") == 0 && command.fields == 1)
 		collect(collector, command.field[0]);
+	else if (strcmp(command.word, "measure") == 0)
+		measure(collector);
 	else if (strcmp(command.word, "final") == 0)
 		finish(collector);
 	else if (strcmp(command.word, "discard") == 0)

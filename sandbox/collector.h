@@ -3,15 +3,19 @@
  * never holds up the supervisor. It lives in the host's namespaces with the user's rights and never
  * runs foreign code; what it reads it reads through staging.h.
  *
- * Words on its socket (packets of status.h): to it "collect SEQ", "final" and "discard"; from it
- * "collected SEQ FILES BYTES LEFT WATCHED", "refused PATH REASON", "flagged PATH REASON", "notice
- * TEXT", "done FILES BYTES LEFT" (answer to final) and "discarded".
+ * Words on its socket (packets of status.h): to it "collect SEQ", "measure", "final" and "discard";
+ * from it "measured BYTES" (what is in /work now, see bounds.h), "collected SEQ FILES BYTES LEFT
+ * WATCHED", "refused PATH REASON", "flagged PATH REASON", "notice TEXT", "done FILES BYTES LEFT"
+ * (answer to final) and "discarded".
  */
 #ifndef SANDBOX_COLLECTOR_H
 #define SANDBOX_COLLECTOR_H
 
 #include "sandbox/spec.h"
 #include "sandbox/staging.h"
+
+/* What a file takes at the least: file systems have about one inode for so many bytes. */
+#define INODE_BYTES 16384
 
 /* From the kernel's end; what is not out by then stays in the private directory and is brought in
  * later. */

@@ -56,7 +56,11 @@ static void obey_builder(struct supervisor *supervisor, struct status *said)
 		log_warning("what the kernel is refused is not reported: the host gives no "
 			    "listener (%s)",
 			    said->field[0]);
+	} else if (strcmp(said->word, "inside") == 0) {
+		bounds_inside(supervisor, said);
 	}
+	for (size_t i = 0; i < STATUS_FDS; i++)
+		close_fd(&said->fds[i]);
 }
 
 /* Returns true when there may be more to read. */
@@ -149,7 +153,12 @@ void hear_collector(struct supervisor *supervisor, enum supervisor_fd which)
 			lose_collector(supervisor);
 		return;
 	}
-	if (strcmp(said.word, "discarded") == 0) {
+	if (strcmp(said.word, "measured") == 0) {
+		uint64_t bytes = 0;
+
+		if (said.fields == 1 && parse_u64(said.field[0], UINT64_MAX, &bytes) == 0)
+			bounds_measured(supervisor, bytes);
+	} else if (strcmp(said.word, "discarded") == 0) {
 		supervisor->phase = PHASE_FINISHED;
 	} else if (strcmp(said.word, "done") == 0) {
 		supervisor->phase = PHASE_FINISHED;
@@ -219,6 +228,8 @@ static void obey(struct supervisor *supervisor, const struct status *said)
 		supervisor->kill_at = now_ms() + TERMINATE_GRACE_MS;
 	} else if (!running) {
 		return; /* what follows is for a kernel that runs */
+	} else if (strcmp(said->word, "busy") == 0) {
+		bounds_hurry(supervisor);
 	} else if (strcmp(said->word, "interrupt") == 0) {
 		init_word(supervisor, INIT_INTERRUPT);
 	} else if (strcmp(said->word, "pause") == 0) {

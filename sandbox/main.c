@@ -23,6 +23,7 @@
 #include "sandbox/overlay.h"
 #include "sandbox/proc.h"
 #include "sandbox/rlimit.h"
+#include "sandbox/share.h"
 #include "sandbox/sources.h"
 #include "sandbox/status.h"
 #include "sandbox/supervisor.h"
@@ -47,6 +48,8 @@ static const struct stage {
 	const char *name;
 	int (*run)(struct build *build, struct err *err);
 } stages[] = {
+	/* First, so that all that is made counts. */
+	{BUILD_BUILDER, "limits", share_enter},
 	/* While the host's files are still the host's. */
 	{BUILD_BUILDER, "layers", layers_host},
 	{BUILD_BUILDER, "mounts", sources_open},
@@ -70,6 +73,7 @@ static const struct stage {
 	/* The fresh /proc first: it is refused once the host's is out of sight. */
 	{BUILD_INIT, "proc", proc_mount},
 	{BUILD_INIT, "namespaces", init_lock},
+	{BUILD_INIT, "limits", share_segments},
 	{BUILD_INIT, "masks", proc_mask},
 	{BUILD_INIT, "root", init_enter},
 	/* Before a uid other than 0, which could not do it any more. */
@@ -78,6 +82,7 @@ static const struct stage {
 	/* Before pid 1 gives up its capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its
 	   making. */
 	{BUILD_INIT, "kernel", kernel_start},
+	{BUILD_INIT, "limits", share_show},
 	{BUILD_INIT, "capabilities", drop_capabilities},
 	{BUILD_INIT, "init", init_quiet},
 	{BUILD_INIT, "seccomp", seccomp_load_init},
@@ -88,6 +93,7 @@ static const struct stage {
 	{BUILD_KERNEL, "capabilities", drop_capabilities},
 	{BUILD_KERNEL, "kernel", kernel_prepare},
 	{BUILD_KERNEL, "rlimits", rlimit_kernel},
+	{BUILD_KERNEL, "limits", share_processors},
 	{BUILD_KERNEL, "landlock", landlock_kernel},
 	{BUILD_KERNEL, "seccomp", seccomp_load_kernel},
 	{BUILD_KERNEL, "layers", layers_report},

@@ -60,8 +60,9 @@ int rlimit_kernel(struct build *build, struct err *err)
 		if (set(limits[i].resource, limits[i].name, limits[i].value, err) < 0)
 			return err->code;
 	}
-	if (spec->memory > 0)
-		return set(RLIMIT_AS, "RLIMIT_AS", spec->memory, err);
+	/* What one process can write to: more than all may use together is an error at once. */
+	if (spec->data > 0)
+		return set(RLIMIT_DATA, "RLIMIT_DATA", spec->data, err);
 	return 0;
 }
 

@@ -224,6 +224,8 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 		.relay_error = -1,
 		.control = -1,
 		.output = -1,
+		.cgroup = steal_fd(&supervisor->fd[FD_GROUP]),
+		.processors = supervisor->bounds.cgroup.cpus ? 0 : supervisor->spec.cpus,
 		.relay_program = -1,
 		.upper = -1,
 		.scratch = -1,
@@ -234,7 +236,7 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 	};
 	int *const theirs[] = {&build.sync,	     &build.lifeline, &build.relay_lifeline,
 			       &build.init_lifeline, &build.wall,     &build.relay_error,
-			       &build.control,	     &build.output};
+			       &build.control,	     &build.output,   &build.cgroup};
 	int r = connect_builder(supervisor, &build, err);
 
 	if (r == 0)

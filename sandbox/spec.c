@@ -216,6 +216,10 @@ static const struct record records[] = {
 	{"out_files", 1, put_number, get_number, AT(out_files), 0, true},
 	{"tmp_bytes", 1, put_number, get_number, AT(tmp_bytes), 0, true},
 	{"memory", 1, put_number, get_number, AT(memory), 0, true},
+	{"data", 1, put_number, get_number, AT(data), 0, false},
+	{"disk", 1, put_number, get_number, AT(disk), 0, false},
+	{"cpus", 1, put_number, get_number, AT(cpus), 0, false},
+	{"cgroup_only", 1, put_number, get_number, AT(cgroup_only), 0, false},
 	{"pids", 1, put_number, get_number, AT(pids), 0, true},
 	{"open_files", 1, put_number, get_number, AT(open_files), 0, true},
 };

@@ -54,16 +54,20 @@ struct spec {
 	size_t out_name_count;
 	/* Host file that the input history of this folder's kernels is kept in; NULL: none is. */
 	char *history;
-	char *relay;	     /* host path of cellwall-relay */
-	char *connection;    /* text of the inner connection file */
-	char *state;	     /* host directory for private directories (0700, made when missing) */
-	char *out;	     /* host path of staging/out; need not exist yet */
-	uint64_t out_bytes;  /* largest file, and all collected files together */
-	uint64_t out_files;  /* files collected at the most */
-	uint64_t tmp_bytes;  /* size of each of /tmp, /dev/shm and the home */
-	uint64_t memory;     /* RLIMIT_AS of each process in bytes; 0: none */
-	uint64_t pids;	     /* RLIMIT_NPROC */
-	uint64_t open_files; /* RLIMIT_NOFILE */
+	char *relay;	      /* host path of cellwall-relay */
+	char *connection;     /* text of the inner connection file */
+	char *state;	      /* host directory for private directories (0700, made when missing) */
+	char *out;	      /* host path of staging/out; need not exist yet */
+	uint64_t out_bytes;   /* largest file, and all collected files together */
+	uint64_t out_files;   /* files collected at the most */
+	uint64_t tmp_bytes;   /* size of each of /tmp, /dev/shm and the home */
+	uint64_t memory;      /* of the whole sandbox, in bytes; 0: no limit */
+	uint64_t data;	      /* RLIMIT_DATA of each process; 0: none */
+	uint64_t disk;	      /* bytes that may be in /work at a time; 0: no limit */
+	uint64_t cpus;	      /* thousandths of a processor; 0: all there are */
+	uint64_t pids;	      /* RLIMIT_NPROC */
+	uint64_t open_files;  /* RLIMIT_NOFILE */
+	uint64_t cgroup_only; /* 1: no launch without a cgroup that holds these limits */
 };
 
 /* Serialises into a fresh sealed memfd (caller closes). Returns the descriptor or a negative errno.

@@ -26,6 +26,11 @@
  *                            WHO at WHERE (FILE:LINE) did it, as it says itself, or both are empty
  *   untold COUNT             so many more attempts, which came too fast
  *   notice TEXT              anything else the user should read
+ *   limits HOLDER REASON     what holds the limits on the whole sandbox: cgroup, or watcher and why no
+ *                            cgroup does; once, after "started"
+ *   exceeded WHAT WHO USED LIMIT   WHO (kernel, or process: some that it had started) was ended:
+ *                            WHAT (memory, disk) was more than the limit, in bytes; for the kernel
+ *                            "gone" follows
  *   gone CODE SIGNAL         the kernel ended (one of the two is 0); the final collection begins
  *   done FILES BYTES LEFT    the final collection is over; the supervisor ends after it
  *
@@ -34,6 +39,7 @@
  *   terminate                SIGTERM to it, SIGKILL after TERMINATE_GRACE_MS
  *   kill                     SIGKILL to everything inside, now
  *   pause, resume            SIGSTOP, SIGCONT to everything inside
+ *   busy                     a cell begins after a pause: limits are to be looked at again
  *   collect SEQ              bring new and changed files out
  *   socket PATH              a socket file that the proxy is about to make for its clients: to
  *                            unlink, when nobody listens there, should the proxy die

@@ -134,6 +134,7 @@ static void begin_ending(struct supervisor *supervisor)
 	char code[16], signal[16];
 	bool ran = supervisor->phase == PHASE_RUNNING;
 
+	bounds_ended(supervisor);
 	supervisor->phase = PHASE_ENDING;
 	supervisor->kill_at = 0;
 	if (ran) {
@@ -160,6 +161,7 @@ static void kernel_runs(struct supervisor *supervisor)
 	}
 	supervisor->phase = PHASE_RUNNING;
 	supervisor_tell(supervisor, "started", NULL, NULL);
+	bounds_run(supervisor);
 }
 
 void supervisor_end(struct supervisor *supervisor)
@@ -285,6 +287,7 @@ static void on_time(struct supervisor *supervisor)
 		supervisor_end(supervisor);
 	if (due(&supervisor->relay_until))
 		supervisor_end_relay(supervisor);
+	bounds_look(supervisor);
 	if (due(&supervisor->collect_until) && supervisor->phase == PHASE_ENDING) {
 		supervisor_tell(supervisor, "notice",
 				"results could not be copied in time and wait to be recovered",
@@ -297,9 +300,13 @@ static void on_time(struct supervisor *supervisor)
 /* Milliseconds until the next of the times above; -1: none. */
 static int next_time(const struct supervisor *supervisor)
 {
-	const int64_t times[] = {supervisor->kill_at, supervisor->relay_until,
-				 supervisor->collect_until, supervisor->refusals.wait_until,
-				 supervisor->refusals.untold_at};
+	const int64_t times[] = {supervisor->kill_at,
+				 supervisor->relay_until,
+				 supervisor->collect_until,
+				 supervisor->refusals.wait_until,
+				 supervisor->refusals.untold_at,
+				 supervisor->bounds.next,
+				 supervisor->bounds.victim_at};
 	int64_t now = now_ms(), least = -1;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
@@ -353,6 +360,9 @@ static void dispatch(struct supervisor *supervisor, enum supervisor_fd which)
 	case FD_RELAY_ERROR:
 		hear_relay(supervisor);
 		break;
+	case FD_EVENTS:
+		bounds_event(supervisor);
+		break;
 	case FD_COLLECTOR:
 	case FD_RECOVERER:
 		hear_collector(supervisor, which);
@@ -373,7 +383,8 @@ static void turn(struct supervisor *supervisor)
 	for (size_t i = 0; i < FD_COLLECTOR_LIFE; i++)
 		watch[i] = (struct pollfd){.fd = supervisor->fd[i],
 					   .events = i == FD_LIFELINE ? 0 : POLLIN};
-	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = watch[FD_PROXY].fd = -1;
+	watch[FD_SPEC].fd = watch[FD_CHANGES].fd = watch[FD_GROUP].fd = watch[FD_PROXY].fd = -1;
+	watch[FD_EVENTS].events = POLLPRI;
 	if (refusals_wait(supervisor))
 		watch[FD_LISTENER].fd = -1;
 	if (outbox_waits(&supervisor->outbox))
@@ -465,6 +476,7 @@ static int finish(struct supervisor *supervisor)
 	for (enum supervisor_fd i = FD_BUILDER_LIFE; i < FD_COUNT; i++)
 		close_fd(&supervisor->fd[i]);
 	wait_for_all(supervisor);
+	bounds_finish(supervisor);
 	if (supervisor->collector_lost)
 		recover_lost(supervisor);
 	for (size_t i = 0; i < 3; i++)
@@ -516,6 +528,9 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 		return err->code;
 	if (spawn_collector(supervisor, err) < 0)
 		return err->code;
+	*ret_stage = "limits";
+	if (bounds_start(supervisor, err) < 0)
+		return err->code;
 	*ret_stage = "launch";
 	return spawn_builder(supervisor, err);
 }
@@ -557,6 +572,7 @@ static int adopt(struct supervisor *supervisor, struct err *err)
 
 	for (size_t i = 0; i < FD_COUNT; i++)
 		supervisor->fd[i] = -1;
+	bounds_init(&supervisor->bounds);
 	if (getsockopt(SUPERVISOR_STATUS, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
 	    type != SOCK_SEQPACKET)
 		return err_set(err, -EINVAL,

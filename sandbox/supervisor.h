@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "sandbox/base.h"
+#include "sandbox/bounds.h"
 #include "sandbox/build.h"
 #include "sandbox/outbox.h"
 #include "sandbox/refusals.h"
@@ -33,8 +34,10 @@ enum supervisor_fd {
 	FD_RELAY_ERROR,	   /* the relay's reason when it cannot start */
 	FD_COLLECTOR,	   /* see collector.h */
 	FD_RECOVERER,	   /* the same words, from the short-lived one */
+	FD_EVENTS,	   /* memory.events of the sandbox's cgroup */
 	FD_CHANGES,	   /* see changes.h; until the proxy has it */
 	FD_LISTENER,	   /* see refusals.h */
+	FD_GROUP,	   /* cgroup.procs of it; until the builder has it */
 	FD_PROXY,	   /* its pidfd */
 	FD_COLLECTOR_LIFE, /* write ends: closing one ends that child */
 	FD_RECOVERER_LIFE,
@@ -82,6 +85,7 @@ struct supervisor {
 	int64_t kill_at, relay_until, collect_until; /* now_ms; 0: not set */
 	char *sockets[CLIENT_SOCKETS_MAX]; /* paths of the client side (status.h, "socket") */
 	size_t socket_count;
+	struct bounds bounds;
 	struct outbox outbox;	/* to the proxy */
 	const char *last_order; /* to the collector, while its socket has no room */
 	struct refusals refusals;

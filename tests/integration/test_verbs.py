@@ -200,7 +200,7 @@ def test_resources(site, start):
     kernel = start(ISOLATED, spec=site.variant("--policy", policy))
     run = kernel.run(
         "import resource as r\n"
-        "print(r.getrlimit(r.RLIMIT_AS)[1] >> 30, r.getrlimit(r.RLIMIT_NOFILE)[1])\n"
+        "print(r.getrlimit(r.RLIMIT_DATA)[1] >> 30, r.getrlimit(r.RLIMIT_NOFILE)[1])\n"
         "try:\n"
         "    open('/tmp/big', 'wb').write(bytes(40_000_000)); print('WROTE')\n"
         "except OSError as problem: print(problem.errno)\n"

@@ -57,6 +57,10 @@ static void assert_same(const struct policy *a, const struct policy *b)
 	assert_int_equal(a->pids, b->pids);
 	assert_int_equal(a->open_files, b->open_files);
 	assert_int_equal(a->tmp, b->tmp);
+	assert_int_equal(a->cpus, b->cpus);
+	assert_int_equal(a->disk, b->disk);
+	assert_int_equal(a->idle_timeout, b->idle_timeout);
+	assert_int_equal(a->cgroup_only, b->cgroup_only);
 	assert_int_equal(!a->python, !b->python);
 	if (a->python)
 		assert_string_equal(a->python, b->python);
@@ -86,7 +90,11 @@ static void an_empty_object_is_the_default(void **state)
 	assert_string_equal(policy.env_keep[0], "LANG");
 	assert_int_equal(policy.out_limit, 2ULL << 30);
 	assert_int_equal(policy.out_files, 10000);
-	assert_int_equal(policy.memory, 0);
+	assert_int_equal(policy.memory, 80); /* of a hundred */
+	assert_int_equal(policy.cpus, 0);
+	assert_int_equal(policy.disk, 20ULL << 30);
+	assert_int_equal(policy.idle_timeout, 0);
+	assert_false(policy.cgroup_only);
 	assert_int_equal(policy.pids, 4096);
 	assert_int_equal(policy.open_files, 4096);
 	assert_int_equal(policy.tmp, 1ULL << 30);
@@ -114,7 +122,8 @@ static const char full[] =
 	"  \"env\": { \"keep\": [\"TZ\", \"GITHUB_TOKEN\"], \"set\": { "
 	"\"OMP_NUM_THREADS\": \"2\", \"_x\": \"a=b\\n\\u00e9\" } },\n"
 	"  \"resources\": { \"memory\": 4294967297, \"pids\": 1024, "
-	"\"open_files\": 64, \"tmp\": \"1048577\" } }\n";
+	"\"open_files\": 64, \"tmp\": \"1048577\", \"cpus\": 1.5, "
+	"\"disk\": \"1G\", \"idle_timeout\": \"120m\", \"enforce\": \"cgroup\" } }\n";
 
 static void assert_input(const struct policy_input *input, const char *path, const char *name,
 			 bool required)
@@ -160,6 +169,10 @@ static void reads_every_key(void **state)
 	assert_int_equal(policy.pids, 1024);
 	assert_int_equal(policy.open_files, 64);
 	assert_int_equal(policy.tmp, 1048577);
+	assert_int_equal(policy.cpus, 1500);
+	assert_int_equal(policy.disk, 1 << 30);
+	assert_int_equal(policy.idle_timeout, 7200);
+	assert_true(policy.cgroup_only);
 	policy_done(&policy);
 }
 
@@ -175,7 +188,11 @@ static void shows_what_it_reads_again(void **state)
 		"csv\"],"
 		"\"extra_types\":[\"my_event\"],\"comm_targets\":[\"jupyter.widget\",\"x.Y:z-1\"]}"
 		"}",
-		"{\"outputs\":{\"mode\":\"off\"}}"};
+		"{\"outputs\":{\"mode\":\"off\"}}",
+		"{\"resources\":{\"memory\":\"33%\",\"cpus\":4,\"idle_timeout\":\"90s\",\"disk\":0}"
+		"}",
+		"{\"resources\":{\"memory\":0,\"cpus\":0,\"idle_timeout\":0,\"enforce\":\"best\"}"
+		"}"};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(texts); i++) {
@@ -392,6 +409,20 @@ static void says_where_and_what(void **state)
 		{"{\"resources\": {\"memory\": \"4GB\"}}",
 		 "p.json:1:26: \"4GB\" is not a size: bytes, or digits with K, M, G or T, such as "
 		 "\"512M\""},
+		{"{\"resources\": {\"memory\": \"101%\"}}",
+		 "p.json:1:26: a share of the machine's memory is \"1%\" to \"100%\""},
+		{"{\"resources\": {\"memory\": 80}}",
+		 "p.json:1:26: \"memory\" is out of range: 128M to 16T, or 0 for no limit"},
+		{"{\"resources\": {\"cpus\": \"2\"}}",
+		 "p.json:1:24: \"cpus\" must be a number such as 2 or 0.5, not a string"},
+		{"{\"resources\": {\"cpus\": -1}}",
+		 "p.json:1:24: \"cpus\" is out of range: 0.01 to 4096, or 0 for no limit"},
+		{"{\"resources\": {\"idle_timeout\": \"2 h\"}}",
+		 "p.json:1:32: \"idle_timeout\" must be a time of at most 365 days such as "
+		 "\"90s\", "
+		 "\"30m\", \"2h\" or \"1d\", or 0 for never"},
+		{"{\"resources\": {\"enforce\": true}}",
+		 "p.json:1:27: \"enforce\" must be \"best\" or \"cgroup\""},
 		{"{\"resources\": {\"memory\": true}}",
 		 "p.json:1:26: \"memory\" must be a size such as \"512M\", not true or false"},
 		{"{\"outputs\": {\"mode\": \"open\"}}",

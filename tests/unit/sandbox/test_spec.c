@@ -102,6 +102,10 @@ static void fill(struct spec *spec)
 	spec->memory = 4;
 	spec->pids = 5;
 	spec->open_files = 6;
+	spec->data = 7;
+	spec->disk = 8;
+	spec->cpus = 1500;
+	spec->cgroup_only = 1;
 }
 
 static void test_round_trip(void **state)
@@ -146,6 +150,10 @@ static void test_round_trip(void **state)
 		assert_int_equal(got.memory, 4);
 		assert_int_equal(got.pids, 5);
 		assert_int_equal(got.open_files, 6);
+		assert_int_equal(got.data, 7);
+		assert_int_equal(got.disk, 8);
+		assert_int_equal(got.cpus, 1500);
+		assert_int_equal(got.cgroup_only, 1);
 		spec_done(&got);
 		assert_null(got.argv);
 		spec_done(&got); /* of nothing */
