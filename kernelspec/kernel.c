@@ -17,6 +17,7 @@
 #include "proxy/audit.h"
 #include "proxy/connection.h"
 #include "proxy/examine.h"
+#include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
 #include "proxy/resource_setting.h"
@@ -43,8 +44,6 @@ struct options {
 	char **argv; /* of the kernel, from after "--" */
 };
 
-static const struct outputs_rules outputs = {.mode = OUTPUTS_OFF};
-
 /* Everything that the plan borrows. */
 struct parts {
 	struct connection connection;
@@ -54,6 +53,7 @@ struct parts {
 	struct staged_places places;
 	struct audit *audit;
 	char inner_key[65];
+	struct known *known;
 	struct examine *examine;
 	char *sandbox;
 	char *folder; /* the notebook's */
@@ -315,9 +315,13 @@ static int read_policy(struct parts *parts, const struct options *options, struc
 	int code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
 					: policy_default(&parts->policy);
 
-	if (code == 0 && outputs.mode != OUTPUTS_OFF)
-		code = examine_start(examine_serve, &outputs, NULL, &parts->examine, err);
-	return code;
+	if (code < 0 || parts->policy.outputs.mode == OUTPUTS_OFF)
+		return code;
+	parts->known = known_new();
+	if (!parts->known)
+		return err_set(err, -ENOMEM, "out of memory");
+	return examine_start(examine_serve, &parts->policy.outputs, parts->known, &parts->examine,
+			     err);
 }
 
 static int make_plan(struct parts *parts, const struct options *options, struct err *err)
@@ -348,6 +352,7 @@ static int make_plan(struct parts *parts, const struct options *options, struct 
 static void parts_done(struct parts *parts)
 {
 	parts->examine = examine_stop(parts->examine);
+	known_free(parts->known);
 	connection_done(&parts->connection);
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);
@@ -428,8 +433,9 @@ int verb_kernel(int argc, char **argv)
 				     .audit = parts.audit,
 				     .idle_timeout = parts.policy.idle_timeout,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
-				     .outputs = &outputs,
+				     .outputs = &parts.policy.outputs,
 				     .examine = parts.examine,
+				     .known = parts.known,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);

@@ -1,6 +1,7 @@
 #include "proxy/content.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proxy/comms.h"
@@ -9,9 +10,10 @@
 #include "proxy/outputs.h"
 #include "proxy/replies.h"
 
-#define FLAGS_OUT (JSON_COMPACT | JSON_REAL_PRECISION(17))
+#define COMM_ID_MAX 256
+#define FLAGS_OUT   (JSON_COMPACT | JSON_REAL_PRECISION(17))
 
-/* A rule that nobody has written refuses. */
+/* A rule that is not here refuses. */
 static enum content_verdict (*const rules[CONTENT_RULES])(struct content *content) = {
 	[CONTENT_STREAM] = outputs_stream,
 	[CONTENT_DISPLAY] = outputs_display,
@@ -50,25 +52,6 @@ enum content_verdict content_judge(enum content_rule rule, struct content *conte
 	return rules[rule](content);
 }
 
-void blocked_add(struct blocked *blocked, const char *what, size_t bytes, const char *why)
-{
-	const size_t used = strlen(blocked->text), room = sizeof(blocked->text) - used;
-	const char *between = used ? "; " : "";
-	char shown[64], figure[40] = "";
-	int size;
-
-	blocked->count++;
-	escape_string(shown, sizeof(shown), what);
-	for (char *c = shown; *c; c++)
-		if ((unsigned char)*c >= 0x7f)
-			*c = '?';
-	if (bytes)
-		(void)snprintf(figure, sizeof(figure), ", %zu bytes", bytes);
-	size = snprintf(blocked->text + used, room, "%s%s%s: %s", between, shown, figure, why);
-	if (size < 0 || (size_t)size >= room)
-		blocked->text[used] = '\0';
-}
-
 /* ---- text that Python writes and JSON does not know ---- */
 
 static int hex4(const unsigned char *at, const unsigned char *end)
@@ -79,13 +62,16 @@ static int hex4(const unsigned char *at, const unsigned char *end)
 		return -1;
 	for (int i = 0; i < 4; i++) {
 		const unsigned char c = at[i];
+		const int digit = c >= '0' && c <= '9'	 ? c - '0'
+				  : c >= 'a' && c <= 'f' ? c - 'a' + 10
+				  : c >= 'A' && c <= 'F' ? c - 'A' + 10
+							 : -1;
 
-		value = value * 16 + (c >= '0' && c <= '9'   ? c - '0'
-				      : c >= 'a' && c <= 'f' ? c - 'a' + 10
-				      : c >= 'A' && c <= 'F' ? c - 'A' + 10
-							     : 0x100000);
+		if (digit < 0)
+			return -1;
+		value = value * 16 + digit;
 	}
-	return value < 0x10000 ? value : -1;
+	return value;
 }
 
 /*
@@ -181,7 +167,7 @@ static json_t *parse(struct iovec text, struct blocked *blocked)
 
 	if (bytes == 0 || bytes > EXAMINE_CONTENT_MAX ||
 	    !json_shallow(text.iov_base, bytes, CONTENT_DEPTH)) {
-		blocked_add(blocked, "content", bytes,
+		blocked_add(blocked, "content", 0,
 			    bytes > EXAMINE_CONTENT_MAX ? "too large"
 			    : bytes			? "nested too deep"
 							: "empty");
@@ -195,7 +181,7 @@ static json_t *parse(struct iovec text, struct blocked *blocked)
 	object = json_loadb(text.iov_base, text.iov_len, JSON_REJECT_DUPLICATES, &error);
 	if (object && json_is_object(object))
 		return object;
-	blocked_add(blocked, "content", bytes, object ? "it is no object" : problem(&error));
+	blocked_add(blocked, "content", 0, object ? "it is no object" : problem(&error));
 	json_decref(object);
 	return NULL;
 }
@@ -234,11 +220,15 @@ static size_t remove_keys(json_t *value)
 static int close_comm(struct content *content)
 {
 	const char *id = json_string_value(json_object_get(content->content, "comm_id"));
-	json_t *made = json_pack("{s:s, s:{}}", "comm_id", id ? id : "", "data");
+	json_t *made = id && strlen(id) <= COMM_ID_MAX
+			       ? json_pack("{s:s, s:{}}", "comm_id", id, "data")
+			       : NULL;
 
+	if (!made)
+		return -EINVAL;
 	json_decref(content->content);
 	content->content = made;
-	return made && id && strlen(id) <= 256 ? 0 : -1;
+	return 0;
 }
 
 static enum content_verdict judge(enum content_rule rule, struct content *content)
@@ -273,8 +263,7 @@ enum content_verdict content_examine(enum content_rule rule, struct iovec metada
 		*ret_metadata = json_dumps(content->metadata, FLAGS_OUT);
 		*ret_content = json_dumps(content->content, FLAGS_OUT);
 		if (!*ret_metadata || !*ret_content) {
-			blocked_add(&content->blocked, "content", text.iov_len,
-				    "it needs too much memory");
+			blocked_add(&content->blocked, "content", 0, "it needs too much memory");
 			verdict = CONTENT_DROP;
 		}
 	}

@@ -44,13 +44,13 @@ struct corridor {
 	struct audit *audit;		   /* borrowed; NULL: no log */
 	struct requests *requests;	   /* owned; may be NULL: nothing is remembered */
 	const struct outputs_rules *rules; /* borrowed; NULL: a trusted kernel */
-	struct examine *examine;	   /* borrowed; needed with rules */
-	struct recent *ids;		   /* owned; of the kernel's messages, made when needed */
-	const char *session;		   /* borrowed; what all messages to clients carry */
-	bool debugging;			   /* a client has asked the debugger something */
-	bool forgot;			   /* it was said that old requests are forgotten */
-	uint64_t asking;		   /* the client that an input_request waits for; 0: none */
-	unsigned told;			   /* as struct request's, for what belongs to none */
+	struct examine *examine;	   /* borrowed; needed with rules, as the next */
+	struct known *known;
+	struct recent *ids;  /* owned; of the kernel's messages, made when needed */
+	const char *session; /* borrowed; what all messages to clients carry */
+	bool forgot;	     /* it was said that old requests are forgotten */
+	uint64_t asking;     /* the client that an input_request waits for; 0: none */
+	unsigned told;	     /* as struct request's, for what belongs to none */
 	uint64_t output;
 	unsigned refused[2][SIGN_VERDICTS];
 	unsigned malformed[2];

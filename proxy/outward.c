@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proxy/corridor.h"
+#include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/scan.h"
 #include "sandbox/log.h"
@@ -97,7 +98,8 @@ static enum refusal check_place(const struct corridor *corridor, const struct pa
 		break;
 	}
 	if (passage->guard.rule == CONTENT_DEBUG_EVENT)
-		return corridor->debugging ? REFUSED_NOT : REFUSED_SILENTLY;
+		return corridor->known && known_debugging(corridor->known) ? REFUSED_NOT
+									   : REFUSED_SILENTLY;
 	if (passage->guard.rule == CONTENT_CLEAR)
 		return request ? REFUSED_NOT : REFUSED_PARENT;
 	if (passage->guard.rule == CONTENT_STATUS_REPLY)
@@ -387,8 +389,8 @@ void outward_expect(struct corridor *corridor, struct passage *passage)
 	}
 	if (strcmp(passage->header.msg_type, "interrupt_request") == 0)
 		corridor_interrupted(corridor);
-	if (strcmp(passage->header.msg_type, "debug_request") == 0)
-		corridor->debugging = true;
+	if (corridor->known && strcmp(passage->header.msg_type, "debug_request") == 0)
+		known_debug(corridor->known);
 	passage->request = requests_add(corridor->requests, passage->channel, identity,
 					wire->signed_part[WIRE_HEADER], &passage->header,
 					wire->signed_part[WIRE_CONTENT]);

@@ -12,27 +12,27 @@
 /* ---- text ---- */
 
 typedef unsigned char block __attribute__((vector_size(16)));
+typedef unsigned char loose __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint64_t halves __attribute__((vector_size(16)));
 
-static block load(const char *at)
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE block load(const char *at)
 {
-	block bytes;
-
-	memcpy(&bytes, at, sizeof(bytes));
-	return bytes;
+	return (block) * (const loose *)at;
 }
 
-static block same(block bytes, unsigned char c)
+INLINE block same(block bytes, unsigned char c)
 {
 	return (block)(bytes == c);
 }
 
 /* Not zero where a character needs a look: a quote, a backslash, a control character, one beyond
- * ASCII; and where addresses matter a colon and the first of two w. */
-static block marks(const char *at, bool links)
+ * ASCII; and where addresses matter a colon and the first of two w. Reads one byte more. */
+INLINE block marks(const char *at, bool links)
 {
 	const block bytes = load(at);
-	block found = same(bytes, '"') | same(bytes, '\\') | (block)(bytes < 0x20) |
-		      (block)(bytes >= 0x7f);
+	block found = same(bytes, '"') | same(bytes, '\\') | (block)(bytes - ' ' > '~' - ' ');
 
 	if (!links)
 		found |= same(bytes, ':') |
@@ -40,30 +40,35 @@ static block marks(const char *at, bool links)
 	return found;
 }
 
-static bool none(block a, block b, block c, block d)
+INLINE bool none(block found)
 {
-	const block all = a | b | c | d;
-	uint64_t halves[2];
+	const halves two = (halves)found;
 
-	memcpy(halves, &all, sizeof(halves));
-	return (halves[0] | halves[1]) == 0;
+	return (two[0] | two[1]) == 0;
+}
+
+/* Of those that can be seen, 1: a look in any case; 2: where addresses matter. */
+static const unsigned char looks[128] = {['"'] = 1, ['\\'] = 1, [':'] = 2, ['w'] = 2, ['W'] = 2};
+
+INLINE const char *skip(const char *at, const char *end, bool links)
+{
+	const unsigned char mask = links ? 1 : 3;
+
+	for (; end - at > 64; at += 64)
+		if (!none(marks(at, links) | marks(at + 16, links) | marks(at + 32, links) |
+			  marks(at + 48, links)))
+			break;
+	for (; end - at > 16 && none(marks(at, links)); at += 16)
+		;
+	while (at < end && *at >= ' ' && *at <= '~' && !(looks[(unsigned char)*at] & mask))
+		at++;
+	return at;
 }
 
 /* The first character that needs a look. */
 static const char *skip_plain(const char *at, const char *end, bool links)
 {
-	while (end - at > 64 && none(marks(at, links), marks(at + 16, links), marks(at + 32, links),
-				     marks(at + 48, links)))
-		at += 64;
-	for (; at < end; at++) {
-		const unsigned char c = (unsigned char)*at;
-
-		if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
-			return at;
-		if (!links && (c == ':' || (c | 0x20) == 'w'))
-			return at;
-	}
-	return at;
+	return links ? skip(at, end, true) : skip(at, end, false);
 }
 
 static bool letters(const char *at, const char *word)

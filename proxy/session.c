@@ -463,6 +463,7 @@ static int open_session(struct session *session, struct err *err)
 	session->corridor.session = session->notice.session;
 	session->corridor.rules = plan->outputs;
 	session->corridor.examine = plan->examine;
+	session->corridor.known = plan->known;
 	session->corridor.requests = requests_new();
 	if (!session->corridor.requests)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -33,8 +33,9 @@ struct session_plan {
 	struct audit *audit;   /* borrowed; NULL: no log */
 	bool closed;	       /* the policy lets nobody add inputs: nobody is told how */
 	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
-	struct examine *examine;	     /* borrowed; needed with outputs */
-	char **notices;			     /* NULL-terminated, for the log */
+	struct examine *examine;	     /* borrowed; needed with outputs, as the next */
+	struct known *known;
+	char **notices;	     /* NULL-terminated, for the log */
 	const char *failure; /* not NULL: nothing is started, clients are told this */
 };
 

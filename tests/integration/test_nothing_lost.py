@@ -267,10 +267,10 @@ def publish(kind, content, parent={}, spoil=None):
 """
 
 
-def hostile(site, start, body):
+def hostile(site, start, body, *options):
     """A kernel written by an attacker: speaks the inner protocol itself. `body` runs after the sockets are bound."""
     kernel = [site.python, "-c", HOSTILE + body, "{inner_connection_file}"]
-    return start(ISOLATED, spec=site.variant("--shared-environment", kernel=kernel), wait=False)
+    return start(ISOLATED, spec=site.variant("--shared-environment", *options, kernel=kernel), wait=False)
 
 
 ANSWER = r"""
@@ -355,7 +355,7 @@ serve()
 
 
 def test_messages_pass_byte_for_byte(site, start):
-    """Odd but valid JSON, both ways: the bytes of the signed parts arrive as they were sent."""
+    """Odd but valid JSON, both ways: the bytes of a trusted kernel's signed parts arrive as they were sent."""
     body = (
         ANSWER
         + r"""
@@ -368,7 +368,7 @@ def extra(s, frames, header):
 serve(extra)
 """
     )
-    kernel = hostile(site, start, body)
+    kernel = hostile(site, start, body, "--policy", site.policy({"outputs": {"mode": "off"}}))
     kernel.connect()
     with Raw(kernel.connection_file) as raw:
         shell = raw.socket("shell")

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,6 +220,59 @@ static void writes_literals(void **state)
 	assert_literal("\xe2\"x", 3, "\"\xef\xbf\xbd\\\"x\"");
 }
 
+/* A kernel's header made anew: its own id, and nothing else that it could choose but a version. */
+static void rebuilds(void **state)
+{
+	static const char *const bad[] = {"", "a/b", "a b", "\"", "\xc3\xa9", "<b>"};
+	struct header from = {.msg_id = "a_1.B-2", .session = "theirs", .version = "5.3"}, again;
+	char out[HEADER_REBUILT], long_id[HEADER_TEXT];
+	int size;
+
+	(void)state;
+	size = header_rebuild(&from, "stream", "ours", out);
+	assert_int_equal(size, strlen(out));
+	assert_int_equal(header_parse((struct iovec){out, (size_t)size}, &again, NULL), 0);
+	assert_string_equal(again.msg_id, "a_1.B-2");
+	assert_string_equal(again.msg_type, "stream");
+	assert_string_equal(again.session, "ours");
+	assert_string_equal(again.version, "5.3");
+	assert_non_null(strstr(out, "\"username\": \"kernel\""));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memcpy(from.msg_id, bad[i], strlen(bad[i]) + 1);
+		assert_false(header_plain_id(from.msg_id));
+		assert_int_equal(header_rebuild(&from, "stream", "ours", out), -EINVAL);
+	}
+	memset(long_id, 'a', sizeof(long_id));
+	long_id[128] = '\0';
+	assert_true(header_plain_id(long_id));
+	long_id[128] = 'a';
+	long_id[129] = '\0';
+	assert_false(header_plain_id(long_id));
+}
+
+static void keeps_versions_of_the_protocol(void **state)
+{
+	static const struct {
+		const char *text, *kept;
+	} cases[] = {
+		{"\"5.3\"", "5.3"}, {"\"5.0\"", "5.0"}, {"\"6.0\"", ""}, {"\"5.10\"", ""},
+		{"\"5.x\"", ""},    {"5.3", ""},	{"null", ""},	 {"{}", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[128];
+		struct header header;
+		const int size = snprintf(
+			text, sizeof(text),
+			"{\"msg_id\": \"1\", \"msg_type\": \"x\", \"version\": %s}", cases[i].text);
+
+		assert_int_equal(header_parse((struct iovec){text, (size_t)size}, &header, NULL),
+				 0);
+		assert_string_equal(header.version, cases[i].kept);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +284,8 @@ int main(void)
 		cmocka_unit_test(bounds_size_depth_and_fields),
 		cmocka_unit_test(makes_headers_that_it_reads),
 		cmocka_unit_test(writes_literals),
+		cmocka_unit_test(rebuilds),
+		cmocka_unit_test(keeps_versions_of_the_protocol),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
