@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proxy/content.h"
+#include "proxy/known.h"
 
 static const char *const keys[] = {"__proto__", "constructor", "prototype"};
 
@@ -39,13 +40,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct outputs_rules rules = {.mode = size > 1 ? data[1] % OUTPUTS_OFF : 0};
+	static struct known *known; /* as in the guard process it remembers what came before */
 	struct content content = {.rules = &rules};
 	char metadata[] = "{}", *new_metadata, *new_content;
 	enum content_verdict verdict;
 	json_t *object;
 
-	if (size < 2)
+	if (!known)
+		known = known_new();
+	if (!known || size < 2)
 		return 0;
+	content.known = known;
 	verdict = content_examine((enum content_rule)(data[0] % CONTENT_RULES),
 				  (struct iovec){metadata, 2},
 				  (struct iovec){(void *)(uintptr_t)(data + 2), size - 2}, &content,
