@@ -11,7 +11,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,8 +18,7 @@
 #include "kernelspec/probe.h"
 #include "kernelspec/probe_parts.h"
 #include "sandbox/base.h"
-
-#define CGROUP2_MAGIC 0x63677270 /* statfs(2) */
+#include "sandbox/cgroup.h"
 
 /* ---- system calls ---- */
 
@@ -140,53 +138,36 @@ void probe_idmap(struct probe_result *result)
 
 /* ---- limits ---- */
 
-/* The path in the "0::/…" line of /proc/self/cgroup, below /sys/fs/cgroup. NULL: no unified
- * hierarchy. */
-static char *own_cgroup(void)
+/* Why there is none is often the one thing to change. */
+static const char *cgroup_help(int code)
 {
-	static const char *const tops[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-	cleanup(free_ptr) char *text = NULL;
-	char *line, *end;
-	struct statfs fs;
-
-	if (read_file(AT_FDCWD, "/proc/self/cgroup", PROBE_FILE_MAX, &text, NULL, NULL) < 0)
-		return NULL;
-	line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
-	if (!line)
-		return NULL;
-	line = strstr(line, "0::") + 3;
-	end = strchr(line, '\n');
-	if (end)
-		*end = '\0';
-	for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++)
-		if (statfs(tops[i], &fs) == 0 && (unsigned long)fs.f_type == CGROUP2_MAGIC)
-			return format_string("%s%s", tops[i], line);
-	return NULL;
+	if (code == -EBUSY)
+		return "start the notebook server in a group below: a service with Delegate=yes "
+		       "and "
+		       "DelegateSubgroup=main (systemd 254), or in a container: mkdir "
+		       "/sys/fs/cgroup/main && echo $$ > /sys/fs/cgroup/main/cgroup.procs before "
+		       "it";
+	if (code == -ENOTSUP)
+		return "memory is then held by looking at it: boot with "
+		       "systemd.unified_cgroup_hierarchy=1; containers need a private cgroup "
+		       "namespace (docker run --cgroupns=private)";
+	return "memory is then held by looking at it; for a cgroup start the server with "
+	       "systemd-run "
+	       "--user --scope -p Delegate=yes jupyter lab, as a service with Delegate=yes, or in "
+	       "a "
+	       "container whose /sys/fs/cgroup can be written to";
 }
 
 void probe_cgroup(struct probe_result *result)
 {
-	static const char help[] =
-		"memory and process limits are then rlimits, per process: for whole kernels start "
-		"the server with systemd-run --user --scope -p Delegate=yes jupyter lab";
-	cleanup(free_ptr) char *own = own_cgroup();
-	cleanup(free_ptr) char *file = own ? path_join(own, "cgroup.controllers") : NULL;
-	char controllers[160] = "";
+	cleanup(free_ptr) char *parent = NULL;
+	struct err err = {0};
+	const int code = cgroup_find(&parent, &err);
 
-	if (!file) {
-		probe_say(result, PROBE_LIMITED, help, "no cgroup v2 here");
-		return;
-	}
-	probe_line(file, controllers, sizeof(controllers));
-	if (!strstr(controllers, "memory") || !strstr(controllers, "pids"))
-		probe_say(result, PROBE_LIMITED, help,
-			  "v2 without the controllers memory and pids (here: %s)",
-			  *controllers ? controllers : "none");
-	else if (access(own, W_OK) < 0)
-		probe_say(result, PROBE_LIMITED, help, "v2 with %s, not delegated to this user",
-			  controllers);
+	if (code < 0)
+		probe_say(result, PROBE_LIMITED, cgroup_help(code), "%s", err.text);
 	else
-		probe_say(result, PROBE_OK, NULL, "v2 with %s, delegated", controllers);
+		probe_say(result, PROBE_OK, NULL, "v2, for whole kernels: below %s", parent);
 }
 
 void probe_rlimits(struct probe_result *result)
