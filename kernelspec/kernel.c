@@ -296,6 +296,7 @@ static int fill_limits(struct parts *parts, struct err *err)
 		spec->tmp_bytes = spec->memory / MEMORY_MOUNTS;
 	spec->pids = policy->pids;
 	spec->open_files = policy->open_files;
+	spec->landlock = policy->landlock;
 	code = random_hex(parts->inner_key, 32);
 	if (code < 0)
 		return err_set(err, code, "no random numbers");

@@ -200,8 +200,7 @@ static void log_layers(struct session *session, const char *has, const char *lac
 	audit_layers(session->plan->audit, has, lacks);
 	log_info("layers: %s", escape_string(named, sizeof(named), has));
 	if (*lacks)
-		log_warning("this host cannot give the kernel these layers: %s",
-			    escape_string(named, sizeof(named), lacks));
+		log_warning("the kernel has no %s", escape_string(named, sizeof(named), lacks));
 }
 
 /* "4 GB", "4.1 GB", "512 MB": units of 1024, as people say them. */

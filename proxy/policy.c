@@ -72,6 +72,7 @@ static const struct setting settings[] = {
 	{"stage", "caches", stage_setting_caches, offsetof(struct policy, caches), 0, 0, false},
 	{"stage", "history", stage_setting_history, offsetof(struct policy, history), 0, 0, false},
 	{"stage", "startup", stage_setting_startup, offsetof(struct policy, startup), 0, 0, false},
+	{NULL, "wall", setting_wall, offsetof(struct policy, landlock), 0, 0, false},
 	{NULL, "python", setting_directory, offsetof(struct policy, python), 0, 0, false},
 	{"env", "keep", setting_names, offsetof(struct policy, env_keep), 0, 0, false},
 	{"env", "set", setting_assignments, offsetof(struct policy, env_set), 0, 0, false},
@@ -495,16 +496,17 @@ char *policy_show(const struct policy *policy)
 
 	/* json_pack(3) takes every "o" over and gives NULL when one of them is NULL. */
 	object = json_pack(
-		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s?, s:{s:o,s:o}, "
+		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s, s:s?, s:{s:o,s:o}, "
 		"s:{s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}, "
 		"s:{s:b,s:b,s:b,s:o}, s:o}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
 		show_list(policy->caches), "history", policy->history ? "folder" : "off", "startup",
-		show_list(policy->startup), "python", policy->python, "env", "keep",
-		show_list(policy->env_keep), "set", show_assignments(policy->env_set), "resources",
-		"memory", resource_setting_show_memory(policy->memory), "cpus",
+		show_list(policy->startup), "wall", policy->landlock ? "landlock" : "namespaces",
+		"python", policy->python, "env", "keep", show_list(policy->env_keep), "set",
+		show_assignments(policy->env_set), "resources", "memory",
+		resource_setting_show_memory(policy->memory), "cpus",
 		resource_setting_show_cpus(policy->cpus), "pids", (json_int_t)policy->pids,
 		"open_files", (json_int_t)policy->open_files, "tmp", show_size(policy->tmp), "disk",
 		show_size(policy->disk), "idle_timeout",

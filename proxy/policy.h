@@ -60,6 +60,7 @@ struct policy {
 	uint64_t cpus;	       /* thousandths of a processor; 0: all */
 	uint64_t disk;	       /* bytes in /work at a time; 0: no limit */
 	uint64_t idle_timeout; /* seconds; 0: never */
+	bool landlock;	       /* the wall without namespaces */
 	bool cgroup_only;      /* nothing but a cgroup may hold the limits */
 	uint64_t pids;
 	uint64_t open_files;

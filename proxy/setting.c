@@ -130,6 +130,17 @@ int setting_flag(const struct setting *setting, json_t *value, struct place *at,
 	return 0;
 }
 
+int setting_wall(const struct setting *setting, json_t *value, struct place *at, void *target)
+{
+	const char *text = json_string_value(value);
+
+	if (!text || (strcmp(text, "namespaces") != 0 && strcmp(text, "landlock") != 0))
+		return place_complain(at, false, "\"%s\" must be \"namespaces\" or \"landlock\"",
+				      setting->key);
+	*(bool *)target = strcmp(text, "landlock") == 0;
+	return 0;
+}
+
 /* "512M": digits and one of K, M, G, T, powers of 1024. Returns false for anything else. */
 static bool read_size(const char *text, uint64_t *ret_bytes)
 {

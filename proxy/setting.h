@@ -29,6 +29,8 @@ int setting_count(const struct setting *setting, json_t *value, struct place *at
 int setting_size(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* true or false. The target is a bool. */
 int setting_flag(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* "namespaces" or "landlock". The target is a bool: true for the second. */
+int setting_wall(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* An absolute directory, or null for none. The target is a char *. */
 int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* Names of variables. The target is a char **, NULL-terminated. */

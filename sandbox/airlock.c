@@ -18,6 +18,7 @@
 
 #include "sandbox/caps.h"
 #include "sandbox/process.h"
+#include "sandbox/ruleset.h"
 #include "sandbox/spec.h"
 
 /*
@@ -160,8 +161,8 @@ static int step_pivot(struct airlock *airlock, struct err *err)
 		return err_errno(err, "cannot change the root");
 	if (umount2(".", MNT_DETACH) < 0)
 		return err_errno(err, "cannot detach the old root");
-	if (chdir("/") < 0)
-		return err_errno(err, "cannot change to the root");
+	if (chdir(RELAY_SOCKETS) < 0)
+		return err_errno(err, "cannot change to the sockets");
 	return 0;
 }
 
@@ -207,34 +208,54 @@ static int step_limits(struct airlock *airlock, struct err *err)
 	return 0;
 }
 
+/* Where there is no root of its own: no file opens but below the directory of sockets. */
+static int step_files(struct airlock *airlock, struct err *err)
+{
+	cleanup(close_fd) int given = steal_fd(&airlock->sockets);
+	cleanup(close_fd) int ruleset = -1;
+
+	if (fchdir(given) < 0)
+		return err_errno(err, "cannot change to the directory of sockets");
+	ruleset = ruleset_new(true, RULESET_ABSTRACT | RULESET_SIGNALS, err);
+	if (ruleset < 0)
+		return ruleset;
+	return ruleset_enter(ruleset, err);
+}
+
 static int step_filter(struct airlock *airlock, struct err *err)
 {
 	(void)airlock;
 	return airlock_filter(err);
 }
 
+enum { NAMESPACES = 1, LANDLOCK = 2, BOTH = NAMESPACES | LANDLOCK };
+
 static const struct {
 	const char *name;
+	unsigned walls;
 	int (*run)(struct airlock *airlock, struct err *err);
 } steps[] = {
-	{"dumpable", step_dumpable},
-	{"signals", step_signals},
-	{"lifeline", step_lifeline},
-	{"libraries", step_libraries},
-	{"private mounts", step_private},
-	{"root", step_root},
-	{"sockets", step_sockets},
-	{"pivot", step_pivot},
-	{"owner", step_owner},
-	{"capabilities", step_capabilities},
-	{"limits", step_limits},
-	{"filter", step_filter},
+	{"dumpable", BOTH, step_dumpable},
+	{"signals", BOTH, step_signals},
+	{"lifeline", BOTH, step_lifeline},
+	{"libraries", BOTH, step_libraries},
+	{"private mounts", NAMESPACES, step_private},
+	{"root", NAMESPACES, step_root},
+	{"sockets", NAMESPACES, step_sockets},
+	{"pivot", NAMESPACES, step_pivot},
+	{"owner", NAMESPACES, step_owner},
+	{"files", LANDLOCK, step_files},
+	{"capabilities", BOTH, step_capabilities},
+	{"limits", BOTH, step_limits},
+	{"filter", BOTH, step_filter},
 };
 
 int airlock_enter(struct airlock *airlock, struct err *err)
 {
+	const unsigned wall = airlock->plain ? LANDLOCK : NAMESPACES;
+
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		if (steps[i].run(airlock, err) < 0)
+		if (steps[i].walls & wall && steps[i].run(airlock, err) < 0)
 			return err_wrap(err, "%s", steps[i].name);
 	}
 	return 0;

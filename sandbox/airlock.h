@@ -17,6 +17,7 @@
 
 struct airlock {
 	int lifeline; /* read end; see process.h */
+	bool plain;   /* without namespaces: Landlock instead of a root of its own */
 	int sockets;  /* the tmpfs: a detached mount (open_tree(2)) or a plain directory; closed by
 			 airlock_enter */
 	/*

@@ -324,6 +324,99 @@ static const struct check {
 
 #define CHECKS (sizeof(checks) / sizeof(checks[0]))
 
+/*
+ * For the wall without namespaces, before the others: what Landlock knows nothing of, where the
+ * uid is the host's. Modes, owners and times stay as they are and the calls say that they did it:
+ * too many programs end otherwise, the first of them IPython.
+ */
+static const struct sock_filter pretend[] = {FAIL(0)};
+static const struct sock_filter refuse[] = {FAIL(EPERM)};
+static const struct sock_filter unsupported[] = {FAIL(EOPNOTSUPP)};
+static const struct sock_filter missing[] = {FAIL(ENOSYS)};
+/* A socket with a path belongs to a service of the user's: its bus, its agents, its containers. */
+static const struct sock_filter unreachable[] = {FAIL(EACCES)}, told[] = {TELL(EACCES)};
+
+/* A datagram can be sent to any path, also on one of a pair. */
+#define STREAMS_ONLY                                                                               \
+	LOAD(LOW(1)), MASK(0xf), PASS_IF(SOCK_STREAM), PASS_IF(SOCK_SEQPACKET),                    \
+		FAIL(ESOCKTNOSUPPORT)
+
+static const struct sock_filter plain_socket[] = {
+	LOAD(LOW(0)),	      UNLESS_EQUAL(AF_NETLINK, 1), FAIL(EOPNOTSUPP),
+	IF_EQUAL(AF_UNIX, 1), FAIL(EAFNOSUPPORT),	   STREAMS_ONLY,
+};
+static const struct sock_filter plain_socketpair[] = {
+	LOAD(LOW(0)),
+	IF_EQUAL(AF_UNIX, 1),
+	FAIL(EAFNOSUPPORT),
+	STREAMS_ONLY,
+};
+
+/* Of itself alone: others of this uid are the user's. */
+#define ITSELF_ONLY(n) LOAD(LOW(n)), PASS_IF(0), FAIL(EPERM)
+static const struct sock_filter itself_first[] = {ITSELF_ONLY(0)};
+static const struct sock_filter itself_process[] = {
+	LOAD(LOW(0)),
+	IF_EQUAL(PRIO_PROCESS, 1),
+	FAIL(EPERM),
+	ITSELF_ONLY(1),
+};
+/* libzmq names its own thread; the ordinary policy is no harm to others. */
+static const struct sock_filter plain_scheduler[] = {LOAD(LOW(1)), PASS_IF(0), FAIL(EPERM)};
+
+static const struct check plain_checks[] = {
+#ifdef SYS_open
+	{SYS_chmod, BODY(pretend)},
+	{SYS_chown, BODY(pretend)},
+	{SYS_lchown, BODY(pretend)},
+	{SYS_utime, BODY(pretend)},
+	{SYS_utimes, BODY(pretend)},
+	{SYS_futimesat, BODY(pretend)},
+#endif
+	{SYS_fchmod, BODY(pretend)},
+	{SYS_fchmodat, BODY(pretend)},
+	{452 /* fchmodat2 */, BODY(pretend)},
+	{SYS_fchown, BODY(pretend)},
+	{SYS_fchownat, BODY(pretend)},
+	{SYS_utimensat, BODY(pretend)},
+	{SYS_setxattr, BODY(unsupported)},
+	{SYS_lsetxattr, BODY(unsupported)},
+	{SYS_fsetxattr, BODY(unsupported)},
+	{SYS_removexattr, BODY(unsupported)},
+	{SYS_lremovexattr, BODY(unsupported)},
+	{SYS_fremovexattr, BODY(unsupported)},
+	{463 /* setxattrat */, BODY(missing)},
+	{466 /* removexattrat */, BODY(missing)},
+	{469 /* file_setattr */, BODY(missing)},
+	{SYS_connect, BODY(told)},
+	{SYS_socket, BODY(plain_socket)},
+	{SYS_socketpair, BODY(plain_socketpair)},
+	{SYS_shmget, BODY(missing)},
+	{SYS_shmat, BODY(missing)},
+	{SYS_shmctl, BODY(missing)},
+	{SYS_semget, BODY(missing)},
+	{SYS_semop, BODY(missing)},
+	{SYS_semtimedop, BODY(missing)},
+	{SYS_semctl, BODY(missing)},
+	{SYS_msgget, BODY(missing)},
+	{SYS_msgsnd, BODY(missing)},
+	{SYS_msgrcv, BODY(missing)},
+	{SYS_msgctl, BODY(missing)},
+	{SYS_mq_open, BODY(missing)},
+	{SYS_mq_unlink, BODY(missing)},
+	{SYS_inotify_add_watch, BODY(unreachable)},
+	{SYS_prlimit64, BODY(itself_first)},
+	{SYS_setpriority, BODY(itself_process)},
+	{SYS_ioprio_set, BODY(refuse)},
+	{SYS_sched_setaffinity, BODY(itself_first)},
+	{SYS_sched_setattr, BODY(itself_first)},
+	{SYS_sched_setparam, BODY(itself_first)},
+	{SYS_sched_setscheduler, BODY(plain_scheduler)},
+	{SYS_pidfd_open, BODY(refuse)},
+};
+
+#define PLAIN_CHECKS (sizeof(plain_checks) / sizeof(plain_checks[0]))
+
 bool arguments_checks(int number)
 {
 	for (size_t i = 0; i < CHECKS; i++) {
@@ -333,29 +426,45 @@ bool arguments_checks(int number)
 	return false;
 }
 
-/* Each body behind "when it is this call", then the answers. */
-int arguments_compile(const struct arguments_answer *answers, size_t count,
+static size_t size_of(const struct check *list, size_t count)
+{
+	size_t size = 0;
+
+	for (size_t i = 0; i < count; i++)
+		size += 1 + list[i].size;
+	return size;
+}
+
+/* Each body behind "when it is this call". A body ends in a return: what follows still has the
+ * number loaded. */
+static size_t add_checks(struct sock_filter *code, size_t at, const struct check *list,
+			 size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct sock_filter test =
+			UNLESS_EQUAL(list[i].number, (unsigned char)list[i].size);
+
+		code[at++] = test;
+		memcpy(&code[at], list[i].body, list[i].size * sizeof(*code));
+		at += list[i].size;
+	}
+	return at;
+}
+
+int arguments_compile(bool plain, const struct arguments_answer *answers, size_t count,
 		      struct sock_fprog *ret_program, struct err *err)
 {
 	const struct sock_filter load = LOAD(offsetof(struct seccomp_data, nr)), pass = PASS;
-	size_t size = 2 + 2 * count, at = 0;
-	struct sock_filter *code;
+	const size_t first = plain ? PLAIN_CHECKS : 0;
+	size_t size = 2 + size_of(plain_checks, first) + size_of(checks, CHECKS) + 2 * count,
+	       at = 0;
+	struct sock_filter *code = calloc(size, sizeof(*code));
 
-	for (size_t i = 0; i < CHECKS; i++)
-		size += 1 + checks[i].size;
-	code = calloc(size, sizeof(*code));
 	if (!code)
 		return err_set(err, -ENOMEM, "out of memory");
 	code[at++] = load;
-	for (size_t i = 0; i < CHECKS; i++) {
-		/* A body ends in a return: what follows still has the number loaded. */
-		const struct sock_filter test =
-			UNLESS_EQUAL(checks[i].number, (unsigned char)checks[i].size);
-
-		code[at++] = test;
-		memcpy(&code[at], checks[i].body, checks[i].size * sizeof(*code));
-		at += checks[i].size;
-	}
+	at = add_checks(code, at, plain_checks, first);
+	at = add_checks(code, at, checks, CHECKS);
 	for (size_t i = 0; i < count; i++) {
 		const struct sock_filter test = UNLESS_EQUAL(answers[i].number, 1),
 					 tell = TELL(answers[i].code);

@@ -140,6 +140,11 @@ int bounds_start(struct supervisor *supervisor, struct err *err)
 		say_processors(supervisor, bounds->cgroup.directory < 0
 						   ? problem.text
 						   : "the cgroup has no controller cpu");
+	if (spec->landlock && spec->memory > 0 && bounds->cgroup.directory < 0)
+		supervisor_tell(supervisor, "notice",
+				"resources.memory holds for each process, not for all together: "
+				"without namespaces only a cgroup counts them",
+				NULL);
 	(void)escape_string(bounds->reason, sizeof(bounds->reason), problem.text);
 	return 0;
 }

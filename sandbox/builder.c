@@ -13,6 +13,7 @@
 
 #include "sandbox/build.h"
 #include "sandbox/process.h"
+#include "sandbox/relay.h"
 #include "sandbox/rlimit.h"
 #include "sandbox/status.h"
 
@@ -66,7 +67,9 @@ static void complain(const char *what)
 _Noreturn static void relay_main(struct build *build)
 {
 	static char name[] = "cellwall-relay";
-	char *const argv[] = {name, NULL}, *const envp[] = {NULL};
+	static char plain[] = RELAY_PLAIN;
+	char *const argv[] = {name, build->spec->landlock ? plain : NULL, NULL};
+	char *const envp[] = {NULL};
 	const int kept[] = {build->wall, build->relay_lifeline, build->sockets, build->relay_error,
 			    build->relay_program};
 	struct err err;
@@ -90,7 +93,7 @@ _Noreturn static void relay_main(struct build *build)
 
 int builder_relay(struct build *build, struct err *err)
 {
-	pid_t pid = builder_clone(CLONE_NEWPID | CLONE_NEWNS);
+	pid_t pid = builder_clone(build->spec->landlock ? 0 : CLONE_NEWPID | CLONE_NEWNS);
 
 	if (pid < 0)
 		return err_errno(err, "cannot make namespaces for it");

@@ -283,6 +283,7 @@ static void say_deleted(struct collector *c)
 static void visit(struct collector *c)
 {
 	const char *reason = NULL;
+	struct stat status;
 
 	switch (collect_kind(c->staging, &reason)) {
 	case COLLECT_FILE:
@@ -295,6 +296,9 @@ static void visit(struct collector *c)
 		visit_directory(c);
 		return;
 	case COLLECT_REFUSED:
+		if (walk_stat(&c->staging->walk, &status) == 0 && S_ISLNK(status.st_mode) &&
+		    places_has(c->staging, &status))
+			return;
 		collect_refuse(c, c->staging->walk.path, "%s", reason);
 		return;
 	case COLLECT_DELETED:

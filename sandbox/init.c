@@ -27,12 +27,17 @@
 #define PAUSE_FIRST_NS	 50000
 #define PAUSE_LONGEST_NS 4000000
 
+/* What was killed is gone when its last thread is: ten seconds at the most. */
+#define END_TRIES   5000
+#define END_WAIT_NS 2000000
+
 struct init {
 	int lifeline;
 	int control;
 	int signals;
 	int proc;
-	pid_t kernel;
+	pid_t self, kernel;
+	bool plain; /* no pid namespace: what is inside is what can be signalled, see plain.h */
 };
 
 int init_enter(struct build *build, struct err *err)
@@ -77,7 +82,25 @@ static void report(const struct init *init, enum init_word word, int value, int 
 	(void)send(init->control, &packet, sizeof(packet), MSG_NOSIGNAL);
 }
 
-/* The kernel's end is the end of everything: this exit kills what is left in the pid namespace. */
+/* This exit kills what is left in the pid namespace; where there is none, everything that can be
+ * signalled is killed first, and waited for. */
+_Noreturn static void end(const struct init *init, int code)
+{
+	const struct timespec wait = {.tv_nsec = END_WAIT_NS};
+
+	for (int i = 0; init->plain && i < END_TRIES; i++) {
+		pid_t pid;
+
+		(void)kill(-1, SIGKILL);
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			;
+		if (pid < 0 && errno == ECHILD)
+			break;
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL);
+	}
+	_exit(code);
+}
+
 static void reap(const struct init *init)
 {
 	int status;
@@ -90,7 +113,7 @@ static void reap(const struct init *init)
 			report(init, INIT_ENDED, 0, WTERMSIG(status));
 		else
 			report(init, INIT_ENDED, WEXITSTATUS(status), 0);
-		_exit(0);
+		end(init, 0);
 	}
 }
 
@@ -124,8 +147,8 @@ static bool thread_stopped(int tasks, const char *tid)
 
 typedef bool entry_fn(int directory, const char *name);
 
-/* True when `check` holds for every numeric entry but "1" (this process) of `directory`. */
-static bool all_entries(int directory, bool skip_init, entry_fn *check)
+/* True when `check` holds for every numeric entry of `directory` but `skipped`. */
+static bool all_entries(int directory, pid_t skipped, entry_fn *check)
 {
 	union {
 		struct dirent64 align;
@@ -142,7 +165,7 @@ static bool all_entries(int directory, bool skip_init, entry_fn *check)
 			at += entry->d_reclen;
 			if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
 				continue;
-			if (skip_init && strcmp(entry->d_name, "1") == 0)
+			if (strtol(entry->d_name, NULL, 10) == skipped)
 				continue;
 			if (!check(directory, entry->d_name))
 				return false;
@@ -158,11 +181,14 @@ static bool process_stopped(int proc, const char *pid)
 	char path[64];
 	cleanup(close_fd) int tasks = -1;
 
+	/* Not inside, where a system shows more than that. */
+	if (kill((pid_t)strtol(pid, NULL, 10), 0) < 0)
+		return true;
 	(void)snprintf(path, sizeof(path), "%.20s/task", pid);
 	tasks = openat(proc, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (tasks < 0)
 		return errno == ENOENT || errno == ESRCH;
-	return all_entries(tasks, false, thread_stopped);
+	return all_entries(tasks, 0, thread_stopped);
 }
 
 /*
@@ -175,7 +201,7 @@ static bool pause_everything(const struct init *init)
 
 	for (int i = 0; i < PAUSE_TRIES; i++) {
 		(void)kill(-1, SIGSTOP);
-		if (all_entries(init->proc, true, process_stopped))
+		if (all_entries(init->proc, init->self, process_stopped))
 			return true;
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL);
 		if (wait.tv_nsec < PAUSE_LONGEST_NS)
@@ -190,7 +216,7 @@ static void obey(const struct init *init)
 	ssize_t got = recv(init->control, &command, 1, MSG_DONTWAIT);
 
 	if (got == 0)
-		_exit(EXIT_ORPHAN);
+		end(init, EXIT_ORPHAN);
 	if (got < 0)
 		return;
 	switch (command) {
@@ -223,9 +249,9 @@ _Noreturn static void serve(const struct init *init)
 		struct signalfd_siginfo info;
 
 		if (poll(watch, sizeof(watch) / sizeof(watch[0]), -1) < 0 && errno != EINTR)
-			_exit(EXIT_FAILURE);
+			end(init, EXIT_FAILURE);
 		if (watch[0].revents)
-			_exit(EXIT_ORPHAN);
+			end(init, EXIT_ORPHAN);
 		if (watch[2].revents && read(init->signals, &info, sizeof(info)) > 0)
 			reap(init);
 		if (watch[1].revents)
@@ -262,11 +288,14 @@ _Noreturn static void init_main(struct build *build)
 	for (int fd = 3; fd <= 7; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 	process_reset_signals();
-	if (process_protect(build->lifeline, SIGKILL, NULL) < 0)
+	init.plain = build->spec->landlock;
+	init.self = getpid();
+	/* SIGCHLD wakes it without harm: it has others to kill before it ends. */
+	if (process_protect(build->lifeline, init.plain ? SIGCHLD : SIGKILL, NULL) < 0)
 		_exit(EXIT_FAILURE);
 	init.signals = watch_children();
 	if (init.signals < 0 || build_run(build, BUILD_INIT) < 0)
-		_exit(EXIT_FAILURE);
+		end(&init, EXIT_FAILURE);
 	init.lifeline = build->lifeline;
 	init.control = build->control;
 	init.proc = build->proc;
@@ -276,7 +305,7 @@ _Noreturn static void init_main(struct build *build)
 
 int init_start(struct build *build, struct err *err)
 {
-	pid_t pid = builder_clone(CLONE_NEWPID);
+	pid_t pid = builder_clone(build->spec->landlock ? 0 : CLONE_NEWPID);
 
 	if (pid < 0) {
 		int code = err_errno(err, "cannot make a pid namespace");

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "sandbox/build.h"
+#include "sandbox/plain.h"
 #include "sandbox/process.h"
 #include "sandbox/status.h"
 
@@ -53,10 +54,9 @@ int kernel_detach(struct build *build, struct err *err)
 
 int kernel_prepare(struct build *build, struct err *err)
 {
-	(void)build;
 	process_reset_signals();
 	(void)umask(KERNEL_UMASK);
-	if (chdir(INSIDE_WORK) < 0)
+	if (chdir(build->spec->landlock ? build->work : INSIDE_WORK) < 0)
 		return err_errno(err, "cannot change to " INSIDE_WORK);
 	return 0;
 }
@@ -64,10 +64,13 @@ int kernel_prepare(struct build *build, struct err *err)
 int kernel_execute(struct build *build, struct err *err)
 {
 	const struct spec *spec = build->spec;
-	int r = status_send(build->sync, err, "exec", NULL);
+	char **argv = spec->landlock ? plain_argv(build) : spec->argv;
+	char **env = spec->landlock ? plain_env(build) : spec->env;
+	int r = argv && env ? status_send(build->sync, err, "exec", NULL)
+			    : err_set(err, -ENOMEM, "out of memory");
 
 	if (r < 0)
 		return r;
-	(void)execve(spec->argv[0], spec->argv, spec->env);
+	(void)execve(argv[0], argv, env);
 	return err_errno(err, "cannot execute %s", spec->argv[0]);
 }

@@ -91,7 +91,7 @@ static int say_status(struct lists *lists, struct err *err)
 	say(lists, line_is(text, "\nNoNewPrivs:\t", 1), "no-new-privileges");
 	say(lists,
 	    line_is(text, "\nCapInh:\t", 0) && line_is(text, "\nCapPrm:\t", 0) &&
-		    line_is(text, "\nCapEff:\t", 0) && line_is(text, "\nCapBnd:\t", 0),
+		    line_is(text, "\nCapEff:\t", 0),
 	    "no-capabilities");
 	say(lists, line_is(text, "\nSeccomp:\t", 2), "system-call-filter");
 	return 0;

@@ -21,6 +21,7 @@
 #include "sandbox/mounts.h"
 #include "sandbox/network.h"
 #include "sandbox/overlay.h"
+#include "sandbox/plain.h"
 #include "sandbox/proc.h"
 #include "sandbox/rlimit.h"
 #include "sandbox/share.h"
@@ -42,62 +43,69 @@ static int lock_capabilities(struct build *build, struct err *err)
 	return caps_lock(err);
 }
 
+/* The walls that a step is of. */
+enum { NAMESPACES = 1, LANDLOCK = 2, BOTH = NAMESPACES | LANDLOCK };
+
 /* The name is what a failure is reported under; several steps may share one. */
 static const struct stage {
 	enum build_place place;
+	unsigned walls;
 	const char *name;
 	int (*run)(struct build *build, struct err *err);
 } stages[] = {
 	/* First, so that all that is made counts. */
-	{BUILD_BUILDER, "limits", share_enter},
+	{BUILD_BUILDER, BOTH, "limits", share_enter},
 	/* While the host's files are still the host's. */
-	{BUILD_BUILDER, "layers", layers_host},
-	{BUILD_BUILDER, "mounts", sources_open},
-	{BUILD_BUILDER, "overlay", overlay_prepare},
-	{BUILD_BUILDER, "namespaces", userns_enter},
-	{BUILD_BUILDER, "mounts", mounts_private},
-	{BUILD_BUILDER, "mounts", sources_enter},
-	{BUILD_BUILDER, "overlay", overlay_open},
+	{BUILD_BUILDER, BOTH, "layers", layers_host},
+	{BUILD_BUILDER, NAMESPACES, "mounts", sources_open},
+	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_prepare},
+	{BUILD_BUILDER, NAMESPACES, "namespaces", userns_enter},
+	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_private},
+	{BUILD_BUILDER, NAMESPACES, "mounts", sources_enter},
+	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_open},
 	/* Not before: root without CAP_SYS_ADMIN reads its own directories as their owner only. */
-	{BUILD_BUILDER, "namespaces", userns_become},
-	{BUILD_BUILDER, "mounts", mounts_build},
-	{BUILD_BUILDER, "overlay", overlay_build},
-	{BUILD_BUILDER, "network", network_up},
-	{BUILD_BUILDER, "uts", network_name},
-	{BUILD_BUILDER, "keyring", builder_keyring},
+	{BUILD_BUILDER, NAMESPACES, "namespaces", userns_become},
+	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_build},
+	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_build},
+	{BUILD_BUILDER, NAMESPACES, "network", network_up},
+	{BUILD_BUILDER, NAMESPACES, "uts", network_name},
+	{BUILD_BUILDER, LANDLOCK, "files", plain_files},
+	{BUILD_BUILDER, BOTH, "keyring", builder_keyring},
 	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. */
-	{BUILD_BUILDER, "relay", builder_relay},
-	{BUILD_BUILDER, "seccomp", seccomp_compile},
-	{BUILD_BUILDER, "init", init_start},
+	{BUILD_BUILDER, BOTH, "relay", builder_relay},
+	{BUILD_BUILDER, BOTH, "seccomp", seccomp_compile},
+	{BUILD_BUILDER, BOTH, "init", init_start},
 
 	/* The fresh /proc first: it is refused once the host's is out of sight. */
-	{BUILD_INIT, "proc", proc_mount},
-	{BUILD_INIT, "namespaces", init_lock},
-	{BUILD_INIT, "limits", share_segments},
-	{BUILD_INIT, "masks", proc_mask},
-	{BUILD_INIT, "root", init_enter},
+	{BUILD_INIT, NAMESPACES, "proc", proc_mount},
+	{BUILD_INIT, NAMESPACES, "namespaces", init_lock},
+	{BUILD_INIT, NAMESPACES, "limits", share_segments},
+	{BUILD_INIT, NAMESPACES, "masks", proc_mask},
+	{BUILD_INIT, NAMESPACES, "root", init_enter},
 	/* Before a uid other than 0, which could not do it any more. */
-	{BUILD_INIT, "capabilities", lock_capabilities},
-	{BUILD_INIT, "namespaces", userns_settle},
+	{BUILD_INIT, NAMESPACES, "capabilities", lock_capabilities},
+	{BUILD_INIT, NAMESPACES, "namespaces", userns_settle},
+	{BUILD_INIT, LANDLOCK, "landlock", plain_scope},
 	/* Before pid 1 gives up its capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its
 	   making. */
-	{BUILD_INIT, "kernel", kernel_start},
-	{BUILD_INIT, "limits", share_show},
-	{BUILD_INIT, "capabilities", drop_capabilities},
-	{BUILD_INIT, "init", init_quiet},
-	{BUILD_INIT, "seccomp", seccomp_load_init},
+	{BUILD_INIT, BOTH, "kernel", kernel_start},
+	{BUILD_INIT, NAMESPACES, "limits", share_show},
+	{BUILD_INIT, BOTH, "capabilities", drop_capabilities},
+	{BUILD_INIT, BOTH, "init", init_quiet},
+	{BUILD_INIT, BOTH, "seccomp", seccomp_load_init},
 
-	{BUILD_KERNEL, "kernel", kernel_detach},
-	{BUILD_KERNEL, "layers", layers_outer},
-	{BUILD_KERNEL, "inner-userns", userns_nest},
-	{BUILD_KERNEL, "capabilities", drop_capabilities},
-	{BUILD_KERNEL, "kernel", kernel_prepare},
-	{BUILD_KERNEL, "rlimits", rlimit_kernel},
-	{BUILD_KERNEL, "limits", share_processors},
-	{BUILD_KERNEL, "landlock", landlock_kernel},
-	{BUILD_KERNEL, "seccomp", seccomp_load_kernel},
-	{BUILD_KERNEL, "layers", layers_report},
-	{BUILD_KERNEL, "kernel", kernel_execute},
+	{BUILD_KERNEL, BOTH, "kernel", kernel_detach},
+	{BUILD_KERNEL, BOTH, "layers", layers_outer},
+	{BUILD_KERNEL, NAMESPACES, "inner-userns", userns_nest},
+	{BUILD_KERNEL, BOTH, "capabilities", drop_capabilities},
+	{BUILD_KERNEL, BOTH, "kernel", kernel_prepare},
+	{BUILD_KERNEL, BOTH, "rlimits", rlimit_kernel},
+	{BUILD_KERNEL, BOTH, "limits", share_processors},
+	{BUILD_KERNEL, NAMESPACES, "landlock", landlock_kernel},
+	{BUILD_KERNEL, LANDLOCK, "landlock", plain_kernel},
+	{BUILD_KERNEL, BOTH, "seccomp", seccomp_load_kernel},
+	{BUILD_KERNEL, BOTH, "layers", layers_report},
+	{BUILD_KERNEL, BOTH, "kernel", kernel_execute},
 };
 
 /* A build for tests/bench alone says what each stage took. */
@@ -131,12 +139,14 @@ static int timed(const struct stage *stage, struct build *build, struct err *err
 
 int build_run(struct build *build, enum build_place place)
 {
+	const unsigned wall = build->spec->landlock ? LANDLOCK : NAMESPACES;
 	struct err err = {0};
 
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++) {
 		int r;
 
-		if (stages[i].place != place || without(stages[i].name))
+		if (stages[i].place != place || !(stages[i].walls & wall) ||
+		    without(stages[i].name))
 			continue;
 		r = timed(&stages[i], build, &err);
 		if (r < 0) {

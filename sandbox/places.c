@@ -43,15 +43,34 @@ static int add_stub(struct staging *staging, uint64_t inode)
 	return 0;
 }
 
-/* An empty file, remembered on disk too: a recovery must know that it is no result. */
+/* On disk too: a recovery must know that it is no result. */
+static int remember_stub(struct staging *staging, uint64_t inode)
+{
+	cleanup(close_fd) int places =
+		openat(staging->fd, "places",
+		       O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = places < 0 ? -errno : write_full(places, &inode, sizeof(inode));
+
+	return r < 0 ? r : add_stub(staging, inode);
+}
+
+/* Where nothing can be mounted the staged thing is a link to the host's. */
+static int place_link(struct staging *staging, int parent, const char *name, const char *to)
+{
+	struct stat status;
+
+	if (symlinkat(to, parent, name) < 0 ||
+	    fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return remember_stub(staging, status.st_ino);
+}
+
+/* An empty file. */
 static int place_file(struct staging *staging, int parent, const char *name, gid_t group)
 {
 	const int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
 	cleanup(close_fd) int fd = openat(parent, name, flags | O_CREAT | O_EXCL, 0644);
-	cleanup(close_fd) int places = -1;
 	struct stat status;
-	uint64_t inode;
-	int r;
 
 	if (fd < 0 && errno == EEXIST) {
 		if (fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
@@ -62,16 +81,12 @@ static int place_file(struct staging *staging, int parent, const char *name, gid
 		return -errno;
 	if (fchmod(fd, 0644) < 0 || fchown(fd, staging->owner, group) < 0 || fstat(fd, &status) < 0)
 		return -errno;
-	inode = status.st_ino;
-	places = openat(staging->fd, "places",
-			O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (places < 0)
-		return -errno;
-	r = write_full(places, &inode, sizeof(inode));
-	return r < 0 ? r : add_stub(staging, inode);
+	return remember_stub(staging, status.st_ino);
 }
 
-int staging_place(struct staging *staging, const char *relative, bool directory, struct err *err)
+/* `link` NULL: an empty directory or file. */
+static int place(struct staging *staging, const char *relative, bool directory, const char *link,
+		 struct err *err)
 {
 	cleanup(close_fd) int parent = fcntl(staging->work_fd, F_DUPFD_CLOEXEC, 3);
 	const char *at = relative;
@@ -99,6 +114,10 @@ int staging_place(struct staging *staging, const char *relative, bool directory,
 		if (size == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 			return err_set(err, -EINVAL, "staging place %s: not a plain relative path",
 				       escaped);
+		if (last && link) {
+			r = place_link(staging, parent, name, link);
+			break;
+		}
 		if (last && !directory) {
 			r = place_file(staging, parent, name, status.st_gid);
 			break;
@@ -117,6 +136,16 @@ int staging_place(struct staging *staging, const char *relative, bool directory,
 	return 0;
 }
 
+int staging_place(struct staging *staging, const char *relative, bool directory, struct err *err)
+{
+	return place(staging, relative, directory, NULL, err);
+}
+
+int staging_link(struct staging *staging, const char *relative, const char *to, struct err *err)
+{
+	return place(staging, relative, false, to, err);
+}
+
 int places_read(struct staging *staging, struct err *err)
 {
 	cleanup(close_fd) int fd = openat(staging->fd, "places", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -132,7 +161,7 @@ int places_read(struct staging *staging, struct err *err)
 
 bool places_has(const struct staging *staging, const struct stat *status)
 {
-	if (status->st_size != 0)
+	if (status->st_size != 0 && !S_ISLNK(status->st_mode))
 		return false;
 	for (size_t i = 0; i < staging->stub_count; i++)
 		if (staging->stubs[i] == status->st_ino)

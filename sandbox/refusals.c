@@ -58,7 +58,8 @@ void refusals_begin(struct supervisor *supervisor, int listener)
 		 sizes.seccomp_notif_resp > NOTIFICATION_ROOM)
 		r = err_set(&err, -E2BIG, "this system's notifications are too long");
 	if (r == 0)
-		r = seccomp_arguments(&supervisor->refusals.program, &err);
+		r = seccomp_arguments(supervisor->spec.landlock, &supervisor->refusals.program,
+				      &err);
 	/* Since Linux 6.6: the caller's processor goes on here at once. No other answer is needed.
 	 */
 	(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);

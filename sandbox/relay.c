@@ -67,12 +67,13 @@ struct relay {
 	size_t held_output, held_replies;	  /* lent to the writer */
 };
 
+/* In the current directory. */
 static const char *const endpoints[WALL_CHANNELS] = {
-	[WALL_SHELL] = "ipc://" RELAY_SOCKETS "/" INSIDE_IPC_NAME "-1",
-	[WALL_IOPUB] = "ipc://" RELAY_SOCKETS "/" INSIDE_IPC_NAME "-2",
-	[WALL_STDIN] = "ipc://" RELAY_SOCKETS "/" INSIDE_IPC_NAME "-3",
-	[WALL_CONTROL] = "ipc://" RELAY_SOCKETS "/" INSIDE_IPC_NAME "-4",
-	[WALL_HB] = "ipc://" RELAY_SOCKETS "/" INSIDE_IPC_NAME "-5",
+	[WALL_SHELL] = "ipc://" INSIDE_IPC_NAME "-1",
+	[WALL_IOPUB] = "ipc://" INSIDE_IPC_NAME "-2",
+	[WALL_STDIN] = "ipc://" INSIDE_IPC_NAME "-3",
+	[WALL_CONTROL] = "ipc://" INSIDE_IPC_NAME "-4",
+	[WALL_HB] = "ipc://" INSIDE_IPC_NAME "-5",
 };
 
 static void count_dropped(struct relay *relay, size_t bytes)
@@ -482,9 +483,10 @@ static int prepare(void *arg, struct err *err)
 	return 0;
 }
 
-static int start(struct relay *relay, struct err *err)
+static int start(struct relay *relay, bool plain, struct err *err)
 {
-	struct airlock airlock = {.lifeline = RELAY_FD_LIFELINE,
+	struct airlock airlock = {.plain = plain,
+				  .lifeline = RELAY_FD_LIFELINE,
 				  .sockets = RELAY_FD_SOCKETS,
 				  .prepare = prepare,
 				  .arg = relay};
@@ -510,14 +512,14 @@ static int start(struct relay *relay, struct err *err)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static struct relay relay;
 	struct err err = {0};
 	char line[sizeof(err.text) + 1];
 	int size;
 
-	if (start(&relay, &err) < 0) {
+	if (start(&relay, argc == 2 && strcmp(argv[1], RELAY_PLAIN) == 0, &err) < 0) {
 		/* One write: whoever reads the pipe once has all of it. */
 		if ((size = snprintf(line, sizeof(line), "%s\n", err.text)) > 0)
 			(void)write_full(RELAY_FD_ERROR, line, (size_t)size);

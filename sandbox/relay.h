@@ -5,6 +5,9 @@
 #ifndef SANDBOX_RELAY_H
 #define SANDBOX_RELAY_H
 
+/* Its one argument, when it has no namespaces to lock itself into. */
+#define RELAY_PLAIN "landlock"
+
 /* What the sandbox builder leaves open for cellwall-relay, besides 0, 1 and 2. */
 enum {
 	RELAY_FD_WALL = 3,     /* the wall: a connected stream socket */

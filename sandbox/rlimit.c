@@ -1,9 +1,12 @@
 #include "sandbox/rlimit.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "sandbox/build.h"
 
@@ -22,6 +25,27 @@ static int set(__rlimit_resource_t resource, const char *name, uint64_t value, s
 	if (setrlimit(resource, &limit) < 0)
 		return err_errno(err, "cannot set %s to %" PRIu64, name, value);
 	return 0;
+}
+
+/* Threads of this uid on the whole system, as far as /proc shows them. */
+static uint64_t users_own_tasks(void)
+{
+	DIR *proc = opendir("/proc");
+	uint64_t count = 0;
+	struct dirent *entry;
+	struct stat status;
+
+	while (proc && (entry = readdir(proc))) {
+		char path[300];
+
+		(void)snprintf(path, sizeof(path), "/proc/%s/task", entry->d_name);
+		/* A directory's links are what is in it and two more. */
+		if (stat(path, &status) == 0 && status.st_uid == geteuid() && status.st_nlink > 2)
+			count += status.st_nlink - 2;
+	}
+	if (proc)
+		(void)closedir(proc);
+	return count;
 }
 
 int rlimit_open_files(struct err *err)
@@ -46,8 +70,10 @@ int rlimit_kernel(struct build *build, struct err *err)
 	} limits[] = {
 		/* No core file: core_pattern may pipe it to a program on the host. */
 		{RLIMIT_CORE, "RLIMIT_CORE", 0},
-		/* Counted per user namespace and uid since Linux 5.14; bounds a fork bomb. */
-		{RLIMIT_NPROC, "RLIMIT_NPROC", spec->pids},
+		/* Counted per user namespace and uid since Linux 5.14; bounds a fork bomb. Without
+		   a user namespace everything of the user's counts. */
+		{RLIMIT_NPROC, "RLIMIT_NPROC",
+		 spec->pids + (spec->landlock ? users_own_tasks() : 0)},
 		{RLIMIT_NOFILE, "RLIMIT_NOFILE", spec->open_files},
 		/* The largest file that the collector would take; caps memfd_create(2) too. */
 		{RLIMIT_FSIZE, "RLIMIT_FSIZE", spec->out_bytes},

@@ -37,9 +37,9 @@ static int take(const struct sock_filter *list, size_t count, struct sock_fprog 
 	return 0;
 }
 
-int seccomp_arguments(struct sock_fprog *ret_program, struct err *err)
+int seccomp_arguments(bool plain, struct sock_fprog *ret_program, struct err *err)
 {
-	return arguments_compile(refused_list, REFUSED, ret_program, err);
+	return arguments_compile(plain, refused_list, REFUSED, ret_program, err);
 }
 
 const char *seccomp_name(int number)
@@ -54,7 +54,7 @@ const char *seccomp_name(int number)
 int seccomp_compile(struct build *build, struct err *err)
 {
 	/* In the order in which they are loaded: the list refuses seccomp(2) itself. */
-	if (seccomp_arguments(&build->kernel_filter.program[0], err) < 0 ||
+	if (seccomp_arguments(build->spec->landlock, &build->kernel_filter.program[0], err) < 0 ||
 	    take(kernel_list, sizeof(kernel_list) / sizeof(kernel_list[0]),
 		 &build->kernel_filter.program[1], err) < 0)
 		return err->code;

@@ -22,7 +22,7 @@ struct filter {
 };
 
 /* The kernel's first program, see arguments.h; the caller frees ->filter. */
-int seccomp_arguments(struct sock_fprog *ret_program, struct err *err);
+int seccomp_arguments(bool plain, struct sock_fprog *ret_program, struct err *err);
 /* The name of a call that syscalls.def refuses and tells; NULL: not there. */
 const char *seccomp_name(int number);
 

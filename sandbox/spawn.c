@@ -79,8 +79,12 @@ static int place_stages(struct staging *staging, const struct spec *spec, struct
 			return err_set(err, -EINVAL, "%s is not below " INSIDE_WORK, stage->target);
 		if (stat(stage->source, &status) < 0)
 			continue;
-		r = staging_place(staging, stage->target + sizeof(INSIDE_WORK),
-				  S_ISDIR(status.st_mode), err);
+		if (spec->landlock)
+			r = staging_link(staging, stage->target + sizeof(INSIDE_WORK),
+					 stage->source, err);
+		else
+			r = staging_place(staging, stage->target + sizeof(INSIDE_WORK),
+					  S_ISDIR(status.st_mode), err);
 		if (r < 0)
 			return err_wrap(err, "%s", stage->target);
 		r = staging_note(staging, stage->target + sizeof(INSIDE_WORK), stage->source);

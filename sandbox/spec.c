@@ -222,6 +222,7 @@ static const struct record records[] = {
 	{"cgroup_only", 1, put_number, get_number, AT(cgroup_only), 0, false},
 	{"pids", 1, put_number, get_number, AT(pids), 0, true},
 	{"open_files", 1, put_number, get_number, AT(open_files), 0, true},
+	{"landlock", 1, put_number, get_number, AT(landlock), 0, false},
 };
 
 #define RECORDS (sizeof(records) / sizeof(records[0]))

@@ -68,6 +68,7 @@ struct spec {
 	uint64_t pids;	      /* RLIMIT_NPROC */
 	uint64_t open_files;  /* RLIMIT_NOFILE */
 	uint64_t cgroup_only; /* 1: no launch without a cgroup that holds these limits */
+	uint64_t landlock;    /* 1: the wall without namespaces, see plain.h */
 };
 
 /* Serialises into a fresh sealed memfd (caller closes). Returns the descriptor or a negative errno.

@@ -68,6 +68,8 @@ const char *staging_out(const struct staging *staging);
  * the path `relative` with its parents. The collector never takes that place itself for a result.
  */
 int staging_place(struct staging *staging, const char *relative, bool directory, struct err *err);
+/* The same where nothing can be mounted: a symbolic link to the thing itself. */
+int staging_link(struct staging *staging, const char *relative, const char *to, struct err *err);
 
 /*
  * Remembers which thing of the host is staged at `relative`, for who looks into the private

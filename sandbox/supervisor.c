@@ -17,6 +17,7 @@
 #include "sandbox/confine.h"
 #include "sandbox/hear.h"
 #include "sandbox/log.h"
+#include "sandbox/plain.h"
 #include "sandbox/process.h"
 #include "sandbox/rlimit.h"
 #include "sandbox/sockets.h"
@@ -78,7 +79,9 @@ static void kill_child(struct supervisor *supervisor, enum supervisor_child whic
 static void end_sandbox(struct supervisor *supervisor)
 {
 	kill_child(supervisor, CHILD_BUILDER);
-	kill_child(supervisor, CHILD_INIT);
+	/* Without a pid namespace it has others to kill first, see init.c. */
+	if (!supervisor->spec.landlock)
+		kill_child(supervisor, CHILD_INIT);
 	close_fd(&supervisor->fd[FD_INIT_LIFE]);
 }
 
@@ -449,6 +452,8 @@ static void wait_for_all(struct supervisor *supervisor)
 
 		if (pid < 0)
 			return;
+		if (supervisor->spec.landlock)
+			plain_kill_orphans();
 		if (pid == 0 && poll(&watch, 1, 50) > 0 && read(watch.fd, &info, sizeof(info)) < 0)
 			continue; /* somebody's signal was read already */
 	}
@@ -521,8 +526,15 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	if (rlimit_open_files(err) < 0)
 		return err->code;
 	*ret_stage = "namespaces";
-	if (userns_choose(&supervisor->identity, err) < 0)
+	if (supervisor->spec.landlock)
+		supervisor->identity =
+			(struct identity){.host_uid = geteuid(), .host_gid = getegid()};
+	if (supervisor->spec.landlock ? plain_possible(err) < 0
+				      : userns_choose(&supervisor->identity, err) < 0)
 		return err->code;
+	/* What pid 1's stand-in leaves behind when it is killed. */
+	if (supervisor->spec.landlock && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot adopt orphans");
 	*ret_stage = "staging";
 	if (recover_first(supervisor, err) < 0)
 		return err->code;

@@ -278,20 +278,21 @@ static void says_where_and_what(void **state)
 	} cases[] = {
 		{"{\n  \"stage\": {},\n  \"reosurces\": {}\n}",
 		 "p.json:3:3: unknown key \"reosurces\", did you mean \"resources\"? (known: "
-		 "stage, python, env, resources, audit, outputs)"},
+		 "stage, wall, python, env, resources, audit, outputs)"},
 		{"{\"stage\": {\n\t\"inn\": []}}",
 		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
 		 "may_add, out_limit, out_files, out_names, caches, history, startup)"},
 		{"{\"memory\": \"4G\"}",
 		 "p.json:1:2: unknown key \"memory\": it belongs in "
-		 "\"resources\" (known: stage, python, env, resources, audit, outputs)"},
+		 "\"resources\" (known: stage, wall, python, env, resources, audit, outputs)"},
 		{"{\"env\": {\"python\": \"/x\"}}",
 		 "p.json:1:10: unknown key \"python\" in \"env\": it belongs at the top (known: "
 		 "keep, set)"},
 		{"{\"network\": \"none\"}", "p.json:1:2: unknown key \"network\" (known: stage, "
-					    "python, env, resources, audit, outputs)"},
-		{"{\"\\u0078\\n\": 1}", "p.json:1:2: unknown key \"x\\n\" (known: stage, python, "
-					"env, resources, audit, outputs)"},
+					    "wall, python, env, resources, audit, outputs)"},
+		{"{\"\\u0078\\n\": 1}",
+		 "p.json:1:2: unknown key \"x\\n\" (known: stage, wall, python, "
+		 "env, resources, audit, outputs)"},
 		{"{\"stage\": 7}", "p.json:1:11: \"stage\" must be an object {...}, not a number"},
 		{" [1]", "p.json:1:2: a policy must be an object {...}, not a list [...]"},
 		{"{\"env\": {\"set\": {\"A\": \"{\\\"[\", \"\xc3\xa9\": \"\"}}}",

@@ -68,7 +68,8 @@ typedef int body_fn(void);
 static int under_filter(body_fn *body, bool listen)
 {
 	struct supervisor supervisor = {0};
-	struct build build = {0};
+	static const struct spec spec;
+	struct build build = {.spec = &spec};
 	struct status status;
 	struct err err = {0};
 	int sync[2], code = -1;
@@ -306,7 +307,8 @@ static int one_above(void)
 	const struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_filter code[] = {pass};
 	const struct sock_fprog program = {.len = 1, .filter = code};
-	struct build build = {0};
+	static const struct spec spec;
+	struct build build = {.spec = &spec};
 	struct status status;
 	int sync[2];
 
@@ -346,7 +348,7 @@ static void test_program(void **state)
 	const struct sock_fprog unknown = {.len = 1, .filter = strange};
 
 	(void)state;
-	assert_int_equal(seccomp_arguments(&program, NULL), 0);
+	assert_int_equal(seccomp_arguments(false, &program, NULL), 0);
 	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF | EPERM);
 	data.nr = SYS_connect;
 	for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++) {

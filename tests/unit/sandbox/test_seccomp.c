@@ -45,10 +45,11 @@ static int made(const struct call *call)
 
 /* In a child under the filter: 0 when all calls answered as expected, else the index of the first
  * that did not, plus 1. */
-static int under_filter(const struct call *calls, size_t count,
+static int under_filter(bool plain, const struct call *calls, size_t count,
 			int (*load)(struct build *, struct err *))
 {
-	struct build build = {.sync = -1};
+	const struct spec spec = {.landlock = plain};
+	struct build build = {.spec = &spec, .sync = -1};
 	struct err err = {0};
 	int status;
 	pid_t child;
@@ -71,8 +72,9 @@ static int under_filter(const struct call *calls, size_t count,
 }
 
 #define UNDER(calls)                                                                               \
-	assert_int_equal(                                                                          \
-		under_filter(calls, sizeof(calls) / sizeof((calls)[0]), seccomp_load_kernel), 0)
+	assert_int_equal(under_filter(false, calls, sizeof(calls) / sizeof((calls)[0]),            \
+				      seccomp_load_kernel),                                        \
+			 0)
 
 static void test_sockets(void **state)
 {
@@ -100,6 +102,41 @@ static void test_sockets(void **state)
 
 	(void)state;
 	UNDER(calls);
+}
+
+/* What the wall without namespaces refuses besides, and what it pretends. */
+static void test_plain(void **state)
+{
+	const long path = (long)(uintptr_t) "/nonexistent/x";
+	const struct call calls[] = {
+		{SYS_socket, {AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0}, 0},
+		{SYS_socket, {AF_UNIX, SOCK_DGRAM, 0}, ESOCKTNOSUPPORT},
+		{SYS_socket, {AF_UNIX, SOCK_DGRAM | HIGH_BIT, 0}, ESOCKTNOSUPPORT},
+		{SYS_socket, {AF_INET, SOCK_STREAM, 0}, EAFNOSUPPORT},
+		{SYS_socket, {AF_INET6, SOCK_DGRAM, 0}, EAFNOSUPPORT},
+		{SYS_socket, {AF_NETLINK, SOCK_RAW, 0}, EOPNOTSUPP},
+		{SYS_socketpair, {AF_UNIX, SOCK_DGRAM, 0, 0}, ESOCKTNOSUPPORT},
+		{SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0, 0}, EFAULT},
+		{SYS_connect, {-1, 0, 0}, EACCES},
+		{SYS_fchmodat, {AT_FDCWD, path, 0600}, 0},
+		{SYS_fchownat, {AT_FDCWD, path, 0, 0, 0}, 0},
+		{SYS_utimensat, {AT_FDCWD, path, 0, 0}, 0},
+		{SYS_setxattr, {path, path, 0, 0, 0}, EOPNOTSUPP},
+		{SYS_shmget, {0, 4096, 0600}, ENOSYS},
+		{SYS_mq_open, {path, 0, 0, 0}, ENOSYS},
+		{SYS_inotify_add_watch, {-1, path, 0}, EACCES},
+		{SYS_prlimit64, {1, RLIMIT_CORE, 0, 0}, EPERM},
+		{SYS_prlimit64, {0, RLIMIT_CORE, 0, 0}, 0},
+		{SYS_setpriority, {PRIO_PROCESS, 1, 0}, EPERM},
+		{SYS_sched_setaffinity, {1, 0, 0}, EPERM},
+		{SYS_unshare, {CLONE_NEWUSER}, EPERM},
+		{SYS_fcntl, {-1, F_SETLEASE, F_RDLCK}, EINVAL},
+	};
+
+	(void)state;
+	assert_int_equal(
+		under_filter(true, calls, sizeof(calls) / sizeof(calls[0]), seccomp_load_kernel),
+		0);
 }
 
 static void test_namespaces(void **state)
@@ -235,7 +272,7 @@ static void test_x32(void **state)
 	static const struct call call = {0x40000000L | SYS_getpid, {0}, 0};
 
 	(void)state;
-	assert_int_equal(under_filter(&call, 1, seccomp_load_kernel), 1000 + SIGSYS);
+	assert_int_equal(under_filter(false, &call, 1, seccomp_load_kernel), 1000 + SIGSYS);
 }
 #endif
 
@@ -248,9 +285,9 @@ static void test_init(void **state)
 				 execve = {SYS_execve, {0, 0, 0}, EFAULT};
 
 	(void)state;
-	assert_int_equal(under_filter(&fine, 1, seccomp_load_init), 0);
-	assert_int_equal(under_filter(&socket, 1, seccomp_load_init), 1000 + SIGSYS);
-	assert_int_equal(under_filter(&execve, 1, seccomp_load_init), 1000 + SIGSYS);
+	assert_int_equal(under_filter(false, &fine, 1, seccomp_load_init), 0);
+	assert_int_equal(under_filter(false, &socket, 1, seccomp_load_init), 1000 + SIGSYS);
+	assert_int_equal(under_filter(false, &execve, 1, seccomp_load_init), 1000 + SIGSYS);
 }
 #endif
 
@@ -282,6 +319,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sockets),
+		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_namespaces),
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_others),

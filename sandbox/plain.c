@@ -1,0 +1,233 @@
+#include "sandbox/plain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/build.h"
+#include "sandbox/mounts.h"
+#include "sandbox/ruleset.h"
+
+/*
+ * Theory of operation
+ *
+ * Everything that is started shares the user's uid with the rest of the host. What keeps it apart
+ * are Landlock domains, nested: the process that stands for pid 1 enters one that restricts only
+ * signals, and the kernel, its child, a second one with its files. kill(2) with -1 from the first
+ * then reaches exactly what is inside, and nothing inside reaches it.
+ *
+ * Landlock knows nothing of connect(2) to a socket that has a path, of chmod(2) and its like, of
+ * System V IPC and inotify(7): these are the filter's, see plain_checks in arguments.c.
+ */
+
+#define PLAIN_ABI 6
+#define OWN	  (RULESET_READ | RULESET_CHANGE | RULESET_MAKE)
+
+/* Below the private directory, and what they are inside the other wall. */
+static const struct {
+	const char *inside, *name;
+} places[] = {
+	{INSIDE_HOME, "home"},
+	{INSIDE_WORK, "work"},
+	{INSIDE_SOCKETS, "sockets"},
+	{"/tmp", "tmp"},
+};
+
+#define PLACES (sizeof(places) / sizeof(places[0]))
+
+int plain_possible(struct err *err)
+{
+	if (ruleset_abi() < PLAIN_ABI)
+		return err_set(err, -EOPNOTSUPP,
+			       "the wall \"landlock\" needs Landlock ABI %d (Linux 6.12), this "
+			       "system has %d",
+			       PLAIN_ABI, ruleset_abi());
+	if (geteuid() == 0)
+		return err_set(err, -EPERM,
+			       "the wall \"landlock\" is for ordinary users: root's files would be "
+			       "the kernel's; run Jupyter as one (docker run --user 1000)");
+	return 0;
+}
+
+/* The host's path for one inside, or NULL when it is none of the private directory's; caller frees.
+ */
+static char *host_path(const struct build *build, const char *inside)
+{
+	for (size_t i = 0; i < PLACES; i++) {
+		size_t length = strlen(places[i].inside);
+
+		if (strncmp(inside, places[i].inside, length) == 0 &&
+		    (inside[length] == '/' || inside[length] == '\0'))
+			return format_string("%s/%s%s", build->directory, places[i].name,
+					     inside + length);
+	}
+	return NULL;
+}
+
+/* Its path stands in a JSON text and in socket addresses. */
+static int write_connection(const struct build *build, struct err *err)
+{
+	const char *text = build->spec->connection, *at = strstr(text, INSIDE_SOCKETS "/");
+	cleanup(free_ptr) char *filled = NULL;
+
+	if (!at || strpbrk(build->directory, "\"\\\n"))
+		return err_set(err, -EINVAL, "%s cannot stand in a connection file",
+			       build->directory);
+	filled = format_string("%.*s%s/sockets%s", (int)(at - text), text, build->directory,
+			       at + strlen(INSIDE_SOCKETS));
+	if (!filled)
+		return err_set(err, -ENOMEM, "out of memory");
+	return write_new_file(build->sockets, "kernel.json", 0600, filled, strlen(filled), err);
+}
+
+int plain_files(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int directory = -1;
+
+	build->relay_program = open(build->spec->relay, O_PATH | O_CLOEXEC);
+	if (build->relay_program < 0)
+		return err_errno(err, "cannot open %s", build->spec->relay);
+	build->directory = strndup(build->work, (size_t)(strrchr(build->work, '/') - build->work));
+	if (!build->directory)
+		return err_set(err, -ENOMEM, "out of memory");
+	directory = open(build->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (directory < 0)
+		return err_errno(err, "cannot open %s", build->directory);
+	for (size_t i = 0; i < PLACES; i++) {
+		if (mkdirat(directory, places[i].name, 0700) < 0 && errno != EEXIST)
+			return err_errno(err, "cannot make %s", places[i].name);
+	}
+	build->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (build->root < 0)
+		return err_errno(err, "cannot open /");
+	build->sockets = openat(directory, "sockets", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (build->sockets < 0)
+		return err_errno(err, "cannot open the directory of sockets");
+	return write_connection(build, err);
+}
+
+int plain_scope(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int ruleset = ruleset_new(false, RULESET_ABSTRACT | RULESET_SIGNALS, err);
+
+	(void)build;
+	if (ruleset < 0)
+		return ruleset;
+	/* What daemons leave behind becomes its child, and ends with it. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot adopt orphans");
+	if (ruleset_allow(ruleset, "/", OWN | RULESET_IOCTL, err) < 0)
+		return err->code;
+	return ruleset_enter(ruleset, err);
+}
+
+struct allowing {
+	int ruleset;
+	struct err *err;
+};
+
+static int allow_host(void *arg, bool device, const char *path)
+{
+	const struct allowing *allowing = arg;
+
+	return ruleset_allow(allowing->ruleset, path,
+			     device ? RULESET_READ | RULESET_CHANGE | RULESET_IOCTL : RULESET_READ,
+			     allowing->err);
+}
+
+static int allow_all(const struct build *build, int ruleset, struct err *err)
+{
+	/* Of the host's /proc what libraries ask for before they work, and of its own directory
+	   what does not tell of the host: no mounts, no network. */
+	static const char *const asked[] = {
+		"/proc/stat",	     "/proc/meminfo",	"/proc/cpuinfo",   "/proc/uptime",
+		"/proc/loadavg",     "/proc/version",	"/proc/self/stat", "/proc/self/status",
+		"/proc/self/statm",  "/proc/self/maps", "/proc/self/fd",   "/proc/self/cmdline",
+		"/proc/self/limits", "/etc/passwd",	"/etc/group",	   "/etc/hosts",
+		"/etc/localtime",
+	};
+	const struct spec *spec = build->spec;
+	struct allowing allowing = {.ruleset = ruleset, .err = err};
+	int r = mounts_each_host_path(allow_host, &allowing);
+
+	for (size_t i = 0; r >= 0 && i < sizeof(asked) / sizeof(asked[0]); i++)
+		r = ruleset_allow(ruleset, asked[i], RULESET_READ, err);
+	for (size_t i = 0; r >= 0 && i < spec->bind_count; i++)
+		r = ruleset_allow(ruleset, spec->binds[i].source, RULESET_READ, err);
+	for (size_t i = 0; r >= 0 && i < spec->stage_count; i++)
+		r = ruleset_allow(ruleset, spec->stages[i].source, RULESET_READ, err);
+	for (size_t i = 0; r >= 0 && i < PLACES; i++) {
+		cleanup(free_ptr) char *path = host_path(build, places[i].inside);
+
+		r = path ? ruleset_allow(ruleset, path, OWN, err) : -ENOMEM;
+	}
+	return r;
+}
+
+int plain_kernel(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int ruleset = ruleset_new(true, RULESET_ABSTRACT | RULESET_SIGNALS, err);
+
+	if (ruleset < 0)
+		return ruleset;
+	if (allow_all(build, ruleset, err) < 0)
+		return err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
+	if (ruleset_enter(ruleset, err) < 0)
+		return err->code;
+	build->landlock = ruleset_abi();
+	return 0;
+}
+
+char **plain_argv(const struct build *build)
+{
+	const struct spec *spec = build->spec;
+	char **argv = calloc(spec->argc + 1, sizeof(*argv));
+
+	for (size_t i = 0; argv && i < spec->argc; i++) {
+		argv[i] = strcmp(spec->argv[i], INSIDE_CONNECTION) == 0
+				  ? host_path(build, INSIDE_CONNECTION)
+				  : spec->argv[i];
+		if (!argv[i])
+			return NULL;
+	}
+	return argv;
+}
+
+char **plain_env(const struct build *build)
+{
+	const struct spec *spec = build->spec;
+	char **env = calloc(spec->envc + 2, sizeof(*env));
+
+	for (size_t i = 0; env && i < spec->envc; i++) {
+		const char *text = spec->env[i], *value = strchr(text, '=');
+		cleanup(free_ptr) char *path = value ? host_path(build, value + 1) : NULL;
+
+		env[i] = path ? format_string("%.*s=%s", (int)(value - text), text, path)
+			      : spec->env[i];
+		if (!env[i])
+			return NULL;
+	}
+	if (env && !(env[spec->envc] = format_string("TMPDIR=%s/tmp", build->directory)))
+		return NULL;
+	return env;
+}
+
+void plain_kill_orphans(void)
+{
+	cleanup(free_ptr) char *text = NULL;
+	char *rest, *word;
+
+	if (read_file(AT_FDCWD, "/proc/thread-self/children", 1 << 20, &text, NULL, NULL) < 0)
+		return;
+	rest = text;
+	while ((word = strsep(&rest, " "))) {
+		uint64_t pid;
+
+		if (parse_u64(word, INT32_MAX, &pid) == 0 && pid > 0)
+			(void)kill((pid_t)pid, SIGKILL);
+	}
+}
