@@ -78,8 +78,12 @@ static void remove_remains(struct recovery *recovery, const char *name)
 	/* it may have been finished since the look that brought us here */
 	if (recover_is_id(name) && faccessat(fd, "out", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return;
+	if (tree_empty(fd) == 0 && unlinkat(recovery->state_fd, name, AT_REMOVEDIR) == 0)
+		return;
+	/* NFS keeps the lock under another name until it is closed. */
+	close_fd(&lock);
 	if (tree_empty(fd) == 0)
-		unlinkat(recovery->state_fd, name, AT_REMOVEDIR);
+		(void)unlinkat(recovery->state_fd, name, AT_REMOVEDIR);
 }
 
 static void count_refusal(void *arg, const char *path, const char *reason)

@@ -1,0 +1,190 @@
+"""What is tested in the virtual machine: begun as root by its one service; the user's part by the shell of a user who
+has logged in. Results go to the second serial port, a line each."""
+
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as tree
+
+CACHE = pathlib.Path("/var/tmp/cellwall-tests")
+TESTS = CACHE / "tests"
+CELLWALL = CACHE / "prefix/bin/cellwall"
+PORT = "/dev/ttyS1"
+STATE = pathlib.Path("/run/cellwall-vm")  # what root and the user tell each other
+PLACES = {"root": "/srv", "user": "/home/user"}
+EXPORT, HOME = "/srv/export", "/nfs"
+USER_SECONDS = 2400
+
+SETTINGS = dict(line.split("=", 1) for line in (TESTS / "vm/settings").read_text().splitlines())
+PARTS = SETTINGS["PARTS"].split() or ["doctor", "session", "probes", "limits", "nfs"]
+WHO = "user" if "--user" in sys.argv else "root"
+CONTROLLERS = {"memory", "pids", "cpu"}
+
+
+def say(text):
+    with open(PORT, "w", encoding="utf-8") as port:
+        port.write(text + "\n")
+
+
+def count(ok, name, why=""):
+    with open(STATE / f"counts-{WHO}", "a", encoding="utf-8") as file:
+        file.write("ok\n" if ok else "failed\n")
+    say(f"{'ok' if ok else 'FAILED'} {WHO}: {name}")
+    if why and not ok:
+        say("\n".join(f"   | {line}" for line in why.splitlines()[-60:]))
+
+
+def command(*argv, seconds=300, **options):
+    """Its exit status and all it said."""
+    try:
+        done = subprocess.run(
+            list(map(str, argv)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+            timeout=seconds,
+            check=False,
+            **options,
+        )
+        return done.returncode, done.stdout
+    except subprocess.TimeoutExpired as late:
+        processes = subprocess.run(["ps", "axfww", "-o", "pid,stat,wchan:20,args"], capture_output=True, text=True, check=False)
+        return -1, f"{late.stdout}\nno end after {seconds} s\n{processes.stdout}"
+
+
+def pytest(name, *arguments, place, seconds=600, **variables):
+    """Tests of the integration suites, against the installed build, each counted by itself."""
+    begin, report = time.monotonic(), STATE / f"{WHO}-{name}.xml"
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CELLWALL_PREFIX": str(CACHE / "prefix"),
+        "CELLWALL_KERNEL": SETTINGS["CELLWALL_KERNEL"],
+        "CELLWALL_RELAY": str(CACHE / "prefix/libexec/cellwall/cellwall-relay"),
+        "CELLWALL_TESTS": str(TESTS),
+        "CELLWALL_PLACE": place,
+        # Emulation is ten times slower than the machine it runs on.
+        "CELLWALL_PATIENCE": "10",
+        **variables,
+    }
+    code, out = command(
+        SETTINGS["CELLWALL_CLIENT"],
+        *("-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "-o", "junit_logging=system-out"),
+        *("-o", f"faulthandler_timeout={seconds // 3}", f"--junitxml={report}", *arguments),
+        seconds=seconds,
+        cwd=TESTS / "integration",
+        env=environment,
+    )
+    cases = list(tree.parse(report).getroot().iter("testcase")) if report.exists() else []
+    for case in cases:
+        bad = case.find("failure") is not None or case.find("error") is not None
+        skipped = case.find("skipped")
+        if skipped is not None:
+            say(f"   skipped: {case.get('name')}: {skipped.get('message')}")
+        else:
+            count(not bad, f"{name}: {case.get('name')}")
+        for output in case.iter("system-out"):
+            say("\n".join(f"   {line}" for line in (output.text or "").splitlines() if line.startswith("figure: ")))
+    if code != 0 or not cases:
+        count(False, f"{name}: pytest ended with {code}", out)
+    say(f"   {name}: {time.monotonic() - begin:.0f} s")
+
+
+def doctor():
+    code, out = command(CELLWALL, "doctor")
+    say("\n".join(f"   {line}" for line in out.splitlines()))
+    count(code == 0, "cellwall doctor finds all it needs", out)
+
+
+def session():
+    """The login is what systemd makes of it: controllers are handed down to the user's own manager."""
+    mine = pathlib.Path("/proc/self/cgroup").read_text().strip().removeprefix("0::")
+    uid = os.getuid()
+    manager = pathlib.Path(f"/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service")
+    given = set((manager / "cgroup.controllers").read_text().split())
+    count("/session-" in mine and CONTROLLERS <= given, f"{mine}; delegated: {' '.join(sorted(given))}")
+
+
+def probes():
+    pytest("probes", "test_isolation.py", "-k", "probe", place=PLACES[WHO])
+
+
+def limits():
+    if (TESTS / "integration/test_limits.py").exists():
+        pytest("limits", "test_limits.py", place=PLACES[WHO], CELLWALL_CGROUP="required")
+
+
+def nfs():
+    """HOME, the state directory, the project: all of it on NFS."""
+    kind = command("stat", "-f", "-c", "%T", HOME)[1].strip()
+    count(kind == "nfs", f"{HOME} is on {kind}")
+    pytest("nfs", "test_nfs.py", place=f"{HOME}/{WHO}", CELLWALL_NFS="1")
+
+
+def run(*parts):
+    for part in parts:
+        if part.__name__ in PARTS:
+            try:
+                part()
+            except Exception as problem:  # the others are still to be seen
+                count(False, part.__name__, repr(problem))
+
+
+def export():
+    """This machine's own NFS server, mounted by itself: version 4, as people's homes are."""
+    for name in PLACES:
+        pathlib.Path(EXPORT, name).mkdir(parents=True)
+    os.chown(f"{EXPORT}/user", 1000, 1000)
+    os.makedirs(HOME)
+    for argv in (
+        ("systemctl", "start", "nfs-server"),
+        ("exportfs", "-o", "rw,no_subtree_check,no_root_squash,fsid=0", f"localhost:{EXPORT}"),
+        ("mount", "-t", "nfs4", "localhost:/", HOME),
+    ):
+        code, out = command(*argv)
+        if code != 0:
+            count(False, " ".join(argv), out)
+
+
+def log_in():
+    """The user logs in, tests, and is waited for."""
+    command("chmod", "666", PORT)
+    command("systemctl", "start", "getty@tty1.service")
+    end = time.monotonic() + USER_SECONDS
+    while not (STATE / "user-done").exists() and time.monotonic() < end:
+        time.sleep(1)
+    if not (STATE / "user-done").exists():
+        count(False, "the user's part did not end", command("systemctl", "status", "getty@tty1.service")[1])
+
+
+def total():
+    text = "".join(path.read_text() for path in STATE.glob("counts-*"))
+    say(f"{text.count('ok')} passed, {text.count('failed')} failed")
+
+
+def main():
+    if WHO == "user":
+        with contextlib.suppress(KeyError):
+            say(f"   session of {os.environ['USER']}: {json.dumps(os.environ['XDG_RUNTIME_DIR'])}")
+        run(session, doctor, probes, limits, nfs)
+        (STATE / "user-done").touch()
+        return
+    STATE.mkdir(mode=0o777)
+    STATE.chmod(0o777)
+    say(f"   Linux {platform.release()}, {command('systemctl', '--version')[1].splitlines()[0]}")
+    if "nfs" in PARTS:
+        export()
+    log_in()
+    run(doctor, probes, limits, nfs)
+    total()
+
+
+if __name__ == "__main__":
+    main()
