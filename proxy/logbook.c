@@ -77,7 +77,8 @@ static int add_file(struct logbook_list *list, size_t *room, const char *name, u
 		list->file = more;
 	}
 	list->file[list->count].size = size;
-	(void)snprintf(list->file[list->count++].name, LOGBOOK_NAME, "%s", name);
+	(void)snprintf(list->file[list->count++].name, LOGBOOK_NAME, "%.*s", LOGBOOK_NAME - 1,
+		       name);
 	return 0;
 }
 

@@ -53,9 +53,13 @@ int layers_outer(struct build *build, struct err *err)
 static void say(struct lists *lists, bool has, const char *name)
 {
 	char *list = has ? lists->has : lists->lacks;
-	size_t used = strlen(list);
+	const size_t used = strlen(list), size = strlen(name);
 
-	(void)snprintf(list + used, LIST_MAX - used, "%s%s", used > 0 ? " " : "", name);
+	if (used + 1 + size >= LIST_MAX)
+		return;
+	if (used > 0)
+		list[used] = ' ';
+	memcpy(list + used + (used > 0), name, size + 1);
 }
 
 static int say_namespaces(const struct build *build, struct lists *lists, struct err *err)
