@@ -56,7 +56,8 @@ def notebook(cells, kernel):
 
 
 class Lab:
-    def __init__(self, site):
+    def __init__(self, site, headers=True):
+        """With the headers that cellwall proposes, or a server as it comes."""
         self.site = site
         self.since = processes.now_ticks()
         self.folder = site.project()
@@ -86,8 +87,10 @@ class Lab:
             "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings",
             '{"fetchNews": "false", "checkForUpdates": false}',
         )
-        # All of these tests run with the headers that cellwall proposes.
-        site.run("install", "--server-config", check=True)
+        config = site.root / ("config-headers" if headers else "config-plain")
+        config.mkdir()
+        if headers:
+            site.run("install", f"--server-config={config}", check=True)
         self.log = open(site.root / "lab.log", "wb")
         self.process = subprocess.Popen(
             [
@@ -106,7 +109,11 @@ class Lab:
                 "--expose-app-in-browser",
             ],
             cwd=self.folder,
-            env={**site.environment, "JUPYTERLAB_SETTINGS_DIR": str(site.root / "settings")},
+            env={
+                **site.environment,
+                "JUPYTERLAB_SETTINGS_DIR": str(site.root / "settings"),
+                "JUPYTER_CONFIG_DIR": str(config),
+            },
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
@@ -153,8 +160,8 @@ def lab(site):
     lab.close()
 
 
-@pytest.fixture(scope="session")
-def browser(site, lab):
+def start_browser(site, name, *more):
+    """Headless Chromium with a profile of its own."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for flag in (
@@ -168,13 +175,20 @@ def browser(site, lab):
         "--disable-extensions",
         "--no-first-run",
         "--window-size=1300,1000",
-        f"--user-data-dir={site.root / 'chromium'}",
+        f"--user-data-dir={site.root / name}",
+        *more,
     ):
         options.add_argument(flag)
     service = webdriver.ChromeService(
-        "/usr/bin/chromedriver", log_output=str(site.root / "driver.log"), env=site.environment
+        "/usr/bin/chromedriver", log_output=str(site.root / f"{name}.log"), env=site.environment
     )
     browser = webdriver.Chrome(options=options, service=service)
     browser.set_script_timeout(60)
+    return browser
+
+
+@pytest.fixture(scope="session")
+def browser(site, lab):
+    browser = start_browser(site, "chromium")
     yield browser
     browser.quit()
