@@ -18,6 +18,7 @@
 
 #define NAME	  "cellwall-guard"
 #define TRIM_PAST (1024u * 1024) /* what a larger message took is given back */
+#define TEMPLATES 2u		 /* the second is for when the first is killed */
 
 struct question {
 	uint64_t metadata, content;
@@ -30,10 +31,16 @@ struct answer {
 	char blocked[BLOCKED_TEXT];
 };
 
+struct template
+{
+	int socket; /* our end; -1: it ended */
+	pid_t pid;
+};
+
 struct examine {
-	int template; /* our end of its socket */
-	int examiner; /* of the examiner's; -1: ask for one */
-	pid_t pid;    /* the template's */
+	struct template templates[TEMPLATES];
+	size_t asked; /* which of them; TEMPLATES: none is left */
+	int examiner; /* our end of its socket; -1: one was asked for */
 	unsigned replaced;
 };
 
@@ -175,7 +182,7 @@ static _Noreturn void run_template(int socket, examine_server *server,
 	pid_t pid = -1;
 	char byte;
 
-	do {
+	while (read_full(socket, &byte, 1) == 0) {
 		int pair[2];
 
 		if (pid > 0) {
@@ -194,7 +201,7 @@ static _Noreturn void run_template(int socket, examine_server *server,
 			_exit(1);
 		close(pair[0]);
 		close(pair[1]);
-	} while (read_full(socket, &byte, 1) == 0);
+	}
 	if (pid > 0)
 		(void)kill(pid, SIGKILL);
 	_exit(0);
@@ -217,36 +224,71 @@ static void settle(int socket, pid_t parent)
 	limit(RLIMIT_CORE, 0);
 }
 
-int examine_start(examine_server *server, const struct outputs_rules *rules, struct known *known,
-		  struct examine **ret_examine, struct err *err)
+/* A socket that nobody reads is as good as one that is closed: find_examiner() sees it. */
+static void ask_for_examiner(const struct examine *examine)
 {
-	cleanup(free_ptr) struct examine *examine = calloc(1, sizeof(*examine));
+	char byte = 0;
+
+	if (examine->asked < TEMPLATES)
+		(void)send(examine->templates[examine->asked].socket, &byte, 1,
+			   MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static int start_template(struct template *template, examine_server *server,
+			  const struct outputs_rules *rules, struct known *known, struct err *err)
+{
 	const pid_t self = getpid();
 	int pair[2];
 
-	if (!examine)
-		return err_set(err, -ENOMEM, "out of memory");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(err, "cannot start the guard process");
-	json_object_seed(0); /* of the proxy's randomness, the examiner has no file to read it from
-			      */
-	examine->pid = fork();
-	if (examine->pid < 0) {
+	template->pid = fork();
+	if (template->pid < 0) {
 		close(pair[0]);
 		close(pair[1]);
 		return err_errno(err, "cannot start the guard process");
 	}
-	if (examine->pid == 0) {
+	if (template->pid == 0) {
 		settle(pair[1], self);
 		if (confine_enter(CONFINE_TEMPLATE, err) < 0)
 			_exit(1);
 		run_template(3, server, rules, known);
 	}
 	close(pair[1]);
-	examine->template = pair[0];
-	examine->examiner = -1;
-	*ret_examine = steal_ptr(&examine);
+	template->socket = pair[0];
 	return 0;
+}
+
+int examine_start(examine_server *server, const struct outputs_rules *rules, struct known *known,
+		  struct examine **ret_examine, struct err *err)
+{
+	struct examine *examine = calloc(1, sizeof(*examine));
+	int r = 0;
+
+	if (!examine)
+		return err_set(err, -ENOMEM, "out of memory");
+	examine->examiner = -1;
+	for (size_t i = 0; i < TEMPLATES; i++)
+		examine->templates[i].socket = -1;
+	json_object_seed(0); /* of the proxy's randomness, the examiner has no file to read it from
+			      */
+	for (size_t i = 0; r == 0 && i < TEMPLATES; i++)
+		r = start_template(&examine->templates[i], server, rules, known, err);
+	if (r < 0) {
+		examine_stop(examine);
+		return r;
+	}
+	ask_for_examiner(examine);
+	*ret_examine = examine;
+	return 0;
+}
+
+static void end_template(struct template *template)
+{
+	if (template->socket < 0)
+		return;
+	close_fd(&template->socket);
+	(void)waitpid(template->pid, NULL, 0);
 }
 
 struct examine *examine_stop(struct examine *examine)
@@ -254,8 +296,8 @@ struct examine *examine_stop(struct examine *examine)
 	if (!examine)
 		return NULL;
 	close_fd(&examine->examiner);
-	close_fd(&examine->template);
-	(void)waitpid(examine->pid, NULL, 0);
+	for (size_t i = 0; i < TEMPLATES; i++)
+		end_template(&examine->templates[i]);
 	free(examine);
 	return NULL;
 }
@@ -307,21 +349,25 @@ static int transfer(int fd, bool out, void *bytes, size_t size, int64_t deadline
 	return 0;
 }
 
-/* The template has one ready, or makes one. */
+/* The template has one ready, or makes one; one that was killed is followed by the next. */
 static int find_examiner(struct examine *examine, int64_t deadline)
 {
-	int r;
+	while (examine->examiner < 0 && examine->asked < TEMPLATES) {
+		struct template *template = &examine->templates[examine->asked];
+		int r = wait_for(template->socket, POLLIN, deadline);
 
-	if (examine->examiner >= 0)
-		return 0;
-	r = wait_for(examine->template, POLLIN, deadline);
-	if (r < 0)
-		return r;
-	r = receive_fd(examine->template);
-	if (r < 0)
-		return r;
-	examine->examiner = r;
-	return 0;
+		if (r < 0)
+			return r;
+		r = receive_fd(template->socket);
+		if (r >= 0) {
+			examine->examiner = r;
+		} else {
+			end_template(template);
+			examine->asked++;
+			ask_for_examiner(examine);
+		}
+	}
+	return examine->examiner < 0 ? -EPIPE : 0;
 }
 
 static int ask(struct examine *examine, const struct examination *examination, int64_t deadline)
@@ -403,13 +449,11 @@ static int listen_to(struct examine *examine, struct examination *examination, i
 /* Whatever it is doing: it is killed by the template, which then forks another. */
 static void replace(struct examine *examine)
 {
-	char byte = 0;
-
 	if (examine->examiner < 0)
 		return;
 	close_fd(&examine->examiner);
 	examine->replaced++;
-	(void)send(examine->template, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ask_for_examiner(examine);
 }
 
 int examine(struct examine *examine, struct examination *examination)

@@ -2,10 +2,10 @@
  * examine: the guard process, in which what a kernel wrote is parsed and judged.
  *
  * Forked before the proxy has read a key, has threads or has a socket: a template that does nothing
- * but fork the examiner anew, and the examiner, which has one socket, no files, a limit on its
- * memory and a filter that leaves it reading, writing and allocating. Question and answer, one at a
- * time; one that takes too long or ends is killed and replaced. Both end with the proxy. Never
- * logs.
+ * but fork the examiner anew, a second one in case that is killed, and the examiner, which has one
+ * socket, no files, a limit on its memory and a filter that leaves it reading, writing and
+ * allocating. Question and answer, one at a time; one that takes too long or ends is killed and
+ * replaced. All end with the proxy. Never logs.
  */
 #ifndef PROXY_EXAMINE_H
 #define PROXY_EXAMINE_H

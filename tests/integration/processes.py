@@ -106,7 +106,7 @@ def roles(pid):
         elif process.name == "cellwall-relay":
             found["relay"] = process
         elif process.name == "cellwall-guard":
-            found["guard" if process.parent == pid else "examiner"] = process
+            found.setdefault("guard" if process.parent == pid else "examiner", process)
         elif process.namespaces > 1:
             above = parents.get(process.parent)
             if process.inner_pid == 1:

@@ -72,6 +72,43 @@ def test_one_of_ours_is_killed(site, launch, nothing_left):
     harness.figure(f"{sum(hits.values())} processes killed ({hits}), {files} files, none lost; gone in {slowest:.1f} s at most")
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("role", ("examiner", "guard"))
+def test_the_guard_process_is_killed(site, start, nothing_left, role):
+    """While a cell shows one display after the other: a new one looks at what follows, what is lost is said, and each
+    of the others comes out, in order."""
+    policy = site.policy({"outputs": {"mode": "static"}})
+    kernel = start(ISOLATED, spec=site.variant("--policy", policy))
+    dice, kills, lost, count = random.Random(5), 0, 0, 400
+    code = (
+        "from IPython.display import display; import time\n"
+        f"for i in range({count}):\n"
+        "    display({'text/html': f'<b>{i}</b>', 'text/plain': f'number {i}'}, raw=True)\n"
+        "    if i % 10 == 0: time.sleep(0.02)\n"
+    )
+    for times in (3, 3, 3) if role == "examiner" else (1,):  # one more of these templates is kept
+        msg_id, killed = kernel.client.execute(code, allow_stdin=False), []
+        for _ in range(times):
+            time.sleep(dice.uniform(0.02, 0.2))
+            victim = kernel.roles().get(role)
+            if victim is not None and victim.kill():
+                killed.append(victim)
+        messages = harness.collect(kernel.client, msg_id, WITHIN)
+        assert harness.reply_to(kernel.client, msg_id, WITHIN)["content"]["status"] == "ok"
+        shown = [m["content"]["data"]["text/plain"] for m in messages if m["msg_type"] == "display_data"]
+        assert killed and shown == sorted(set(shown), key=lambda text: int(text.split()[1]))
+        assert count - len(killed) <= len(shown) <= count, len(shown)
+        assert len(shown) == count or any("display_data" in text and "ended" in text for text in harness.notices(messages))
+        kills, lost = kills + len(killed), lost + count - len(shown)
+    run = kernel.run("display({'text/html': '<b>x</b>', 'text/plain': 'x'}, raw=True)")
+    assert run.of("display_data")[0]["data"]["text/plain"] == "x"
+    roles = kernel.roles()
+    assert {"guard", "examiner"} <= set(roles) and not any(victim.alive() for victim in killed)
+    kernel.shutdown()
+    assert kernel.log.count("blocked in a display_data of") == lost, kernel.log
+    harness.figure(f"{role} killed {kills} times while outputs came: {lost} lost")
+
+
 HOSTILE = {
     "floods": (
         "import threading\n"

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -195,6 +196,54 @@ static void goes_on(void **state)
 	examine_stop(examine_of);
 }
 
+/* The thread's children, newest last (proc_pid_children(5)). */
+static size_t children(pid_t *pids, size_t size)
+{
+	FILE *file = fopen("/proc/thread-self/children", "re");
+	size_t count = 0;
+
+	assert_non_null(file);
+	while (count < size && fscanf(file, "%d", &pids[count]) == 1)
+		count++;
+	fclose(file);
+	return count;
+}
+
+/* Its examiner ends a moment later. */
+static void kill_template(struct examine *examine_of, pid_t pid)
+{
+	struct examination examination;
+	int r = 0;
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	while (r == 0)
+		r = ask(examine_of, plain, &examination);
+	assert_int_equal(r, -EPIPE);
+}
+
+/* A template that is killed takes its examiner along: one message, and the second one takes over.
+ * When both are gone nothing passes. */
+static void templates_are_killed(void **state)
+{
+	struct examine *examine_of = begin(examine_serve);
+	struct examination examination;
+	pid_t pids[3];
+
+	(void)state;
+	assert_int_equal(ask(examine_of, plain, &examination), 0);
+	assert_int_equal(children(pids, 3), 2);
+	kill_template(examine_of, pids[0]);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ask(examine_of, plain, &examination), 0);
+	assert_int_equal(examine_replaced(examine_of), 1);
+	assert_int_equal(children(pids, 3), 1); /* the other one is no zombie */
+	kill_template(examine_of, pids[0]);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ask(examine_of, plain, &examination), -EPIPE);
+	assert_int_equal(examination.verdict, CONTENT_DROP);
+	examine_stop(examine_of);
+}
+
 /* ---- what it may do ---- */
 
 static void tries(int fd, const struct outputs_rules *with, struct known *known)
@@ -268,6 +317,7 @@ int main(void)
 		cmocka_unit_test(hangs),
 		cmocka_unit_test(lies),
 		cmocka_unit_test(goes_on),
+		cmocka_unit_test(templates_are_killed),
 		cmocka_unit_test(confined),
 		cmocka_unit_test(ends_with_its_parent),
 	};
