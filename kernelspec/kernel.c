@@ -17,6 +17,7 @@
 #include "proxy/audit.h"
 #include "proxy/connection.h"
 #include "proxy/examine.h"
+#include "proxy/figures.h"
 #include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -55,6 +56,7 @@ struct parts {
 	char inner_key[65];
 	struct known *known;
 	struct examine *examine;
+	struct figures *figures;
 	char *sandbox;
 	char *folder; /* the notebook's */
 	char *notices[NOTICES_MAX + 1];
@@ -313,14 +315,18 @@ static int fill_limits(struct parts *parts, struct err *err)
  */
 static int read_policy(struct parts *parts, const struct options *options, struct err *err)
 {
+	cleanup(free_ptr) char *figures = NULL;
 	int code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
 					: policy_default(&parts->policy);
 
 	if (code < 0 || parts->policy.outputs.mode == OUTPUTS_OFF)
 		return code;
 	parts->known = known_new();
-	if (!parts->known)
+	if (files_share("figures", &figures, NULL) == 0)
+		parts->figures = figures_open(figures);
+	if (!parts->known || (figures && !parts->figures))
 		return err_set(err, -ENOMEM, "out of memory");
+	parts->policy.outputs.figures = parts->figures;
 	return examine_start(examine_serve, &parts->policy.outputs, parts->known, &parts->examine,
 			     err);
 }
@@ -354,6 +360,7 @@ static void parts_done(struct parts *parts)
 {
 	parts->examine = examine_stop(parts->examine);
 	known_free(parts->known);
+	parts->figures = figures_close(parts->figures);
 	connection_done(&parts->connection);
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);

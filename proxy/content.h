@@ -26,6 +26,8 @@ enum outputs_mode {
 	OUTPUTS_OFF,	     /* a trusted kernel: nothing is looked at */
 };
 
+struct figures;
+
 /* The policy's words on outputs. The lists are NULL-terminated and may be NULL. */
 struct outputs_rules {
 	enum outputs_mode mode;
@@ -33,6 +35,8 @@ struct outputs_rules {
 	char **mime;	     /* further MIME types that pass as they are */
 	char **extra_types;  /* further msg_types of iopub that pass as they are */
 	char **comm_targets; /* instead of jupyter.widget alone */
+	/* what draws plotly's and vega's figures (borrowed, proxy/figures.h); NULL: nothing does */
+	const struct figures *figures;
 };
 
 /* Which rule looks at a message. */

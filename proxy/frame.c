@@ -10,8 +10,7 @@
 #define STATIC_CSP                                                                                 \
 	"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "     \
 	"media-src data: blob:; base-uri 'none'; form-action 'none'"
-#define SCRIPT_CSP STATIC_CSP "; script-src 'unsafe-inline' 'unsafe-eval'"
-#define OUTER_CSP  "; frame-src 'none'"
+#define OUTER_CSP "; frame-src 'none'"
 
 /* White, in a dark theme too: a frame cannot know the theme, and libraries write dark text. */
 #define STYLE                                                                                      \
@@ -218,11 +217,15 @@ static unsigned estimate_height(const char *body, size_t size)
 
 /* ---- the frames ---- */
 
-static void add_head(struct buffer *out, bool scripts, bool outer)
+/* `scripts`: the sources of script-src, or NULL. A document in srcdoc has the policy of the one
+ * around it too, so the outer one names them as well. */
+static void add_head(struct buffer *out, const char *scripts, bool outer)
 {
 	buffer_text(out, "<!DOCTYPE html><html><head><meta http-equiv=\"Content-Security-Policy\" "
 			 "content=\"");
-	buffer_text(out, scripts ? SCRIPT_CSP : STATIC_CSP);
+	buffer_text(out, STATIC_CSP);
+	buffer_text(out, scripts ? "; script-src " : "");
+	buffer_text(out, scripts ? scripts : "");
 	buffer_text(out, outer ? OUTER_CSP : "");
 	buffer_text(out, "\"><meta charset=utf-8>"
 			 "<meta http-equiv=\"x-dns-prefetch-control\" content=\"off\">");
@@ -242,11 +245,30 @@ static void add_frame(struct buffer *out, const struct buffer *document, bool sc
 	out->failed |= document->failed;
 }
 
+char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned height,
+		    size_t *ret_size)
+{
+	struct buffer inner = {0}, outer = {0}, out = {0};
+	char *made;
+
+	add_head(&inner, scripts, false);
+	add_body(&inner, body, size, scripts != NULL);
+	buffer_text(&inner, "</body></html>");
+	add_head(&outer, scripts, true);
+	add_frame(&outer, &inner, scripts != NULL, height);
+	buffer_text(&outer, "</body></html>");
+	buffer_done(&inner);
+	add_frame(&out, &outer, scripts != NULL, height + 8);
+	buffer_done(&outer);
+	made = buffer_take(&out, ret_size);
+	buffer_done(&out);
+	return made;
+}
+
 char *frame_wrap(const char *body, size_t size, bool scripts, size_t *ret_size)
 {
-	struct buffer bare = {0}, inner = {0}, outer = {0}, out = {0};
-	unsigned height;
-	char *made;
+	struct buffer bare = {0};
+	char *made = NULL;
 
 	if (size > FRAME_BODY_MAX)
 		return NULL;
@@ -257,21 +279,12 @@ char *frame_wrap(const char *body, size_t size, bool scripts, size_t *ret_size)
 		buffer_add(&bare, body + i, stretch);
 		i += stretch + 1;
 	}
-	height = bare.data ? estimate_height(bare.data, bare.size) : HEIGHT_MIN;
-	add_head(&inner, scripts, false);
-	if (bare.data)
-		add_body(&inner, bare.data, bare.size, scripts);
-	buffer_text(&inner, "</body></html>");
-	inner.failed |= bare.failed;
+	if (!bare.failed)
+		made = frame_enclose(bare.data ? bare.data : "", bare.size,
+				     scripts ? "'unsafe-inline' 'unsafe-eval'" : NULL,
+				     bare.data ? estimate_height(bare.data, bare.size) : HEIGHT_MIN,
+				     ret_size);
 	buffer_done(&bare);
-	add_head(&outer, scripts, true);
-	add_frame(&outer, &inner, scripts, height);
-	buffer_text(&outer, "</body></html>");
-	buffer_done(&inner);
-	add_frame(&out, &outer, scripts, height + 8);
-	buffer_done(&outer);
-	made = buffer_take(&out, ret_size);
-	buffer_done(&out);
 	return made;
 }
 

@@ -23,6 +23,11 @@
 
 /* Caller frees; NULL: no memory, or larger than FRAME_BODY_MAX. */
 char *frame_wrap(const char *body, size_t size, bool scripts, size_t *ret_size);
+/* The same for a page of our own without NUL: `scripts` are the sources of its script-src
+ * ("'sha256-...'"), or NULL, `height` the inner frame's in pixels. Caller frees; NULL: no memory.
+ */
+char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned height,
+		    size_t *ret_size);
 
 /*
  * A copy without <script>...</script>, for what is shown without scripts: that their text is not

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proxy/buffer.h"
+#include "proxy/figures.h"
 #include "proxy/fragment.h"
 #include "proxy/frame.h"
 #include "proxy/picture.h"
@@ -257,6 +258,21 @@ static void read_view(struct mime *mime, json_t *value)
 	mime->failed |= !mime->value;
 }
 
+static void read_figure(struct mime *mime, const char *type, const json_t *value)
+{
+	cleanup(free_ptr) char *made = NULL;
+	size_t size = 0;
+
+	if (mime->rules->mode == OUTPUTS_TEXT) {
+		mime->why = "text and pictures alone";
+		return;
+	}
+	made = figures_draw(mime->rules->figures, type, value, &size, &mime->why);
+	mime->figure = made != NULL;
+	if (made || !mime->why)
+		set_page(mime, made, size);
+}
+
 /* ---- the table ---- */
 
 static const struct type {
@@ -348,8 +364,8 @@ void mime_read(struct mime *mime, const char *type, json_t *value)
 		mime->scripts = true;
 	} else if (is_inert(type) || is_listed(mime->rules->mime, type)) {
 		mime->value = json_incref(value);
-	} else if (strstr(type, "vnd.plotly") || strstr(type, "vnd.vega")) {
-		mime->why = "choose a renderer that makes HTML or PNG";
+	} else if (figures_is_type(type)) {
+		read_figure(mime, type, value);
 	} else {
 		mime->why = "not a type that passes";
 	}

@@ -23,6 +23,7 @@ struct mime {
 	json_t *value;	    /* what goes on (owned), or NULL */
 	const char *why;    /* not NULL: something was taken out, or all of it */
 	bool scripts;	    /* what is missing is a script */
+	bool figure;	    /* the value is text/html that draws a figure */
 	bool page;	    /* the value is text/html, whatever the key was */
 	bool shown_as_text; /* the value is text/plain: it could not be shown as what it is */
 	bool failed;	    /* no memory */

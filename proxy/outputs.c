@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proxy/buffer.h"
+#include "proxy/figures.h"
 #include "proxy/frame.h"
 #include "proxy/known.h"
 #include "proxy/mime.h"
@@ -21,6 +22,8 @@ struct bundle {
 	json_t *made, *metadata;
 	struct blocked gone; /* of this bundle */
 	bool scripts;	     /* some of it would have run */
+	bool figure;	     /* one is drawn: the library's own page of it is not needed */
+	bool partial;	     /* and something of it is missing */
 	bool failed;
 	json_t *text; /* borrowed: what could not be shown as what it is, as text */
 };
@@ -78,6 +81,8 @@ static void read_one(struct bundle *bundle, const char *type, json_t *value, con
 {
 	struct mime mime = {.rules = bundle->content->rules};
 
+	if (bundle->figure && strcmp(type, "text/html") == 0)
+		return;
 	if (strlen(type) > MIME_KEY_MAX || json_object_size(bundle->made) >= MIME_KEYS)
 		mime.why = "too many types";
 	else if (was_made(bundle, type, value))
@@ -92,7 +97,9 @@ static void read_one(struct bundle *bundle, const char *type, json_t *value, con
 	if (mime.value && mime.shown_as_text) {
 		json_decref(bundle->text);
 		bundle->text = json_incref(mime.value);
-	} else if (mime.value && strcmp(type, "image/svg+xml") == 0) {
+	} else if (mime.value && (mime.figure || strcmp(type, "image/svg+xml") == 0)) {
+		bundle->figure |= mime.figure;
+		bundle->partial |= mime.figure && mime.why;
 		put(bundle, "text/html", mime.value);
 	} else if (mime.value) {
 		put(bundle, type, mime.value);
@@ -148,7 +155,8 @@ static void say_blocked(struct bundle *bundle)
 	if (bundle->gone.count == 0 ||
 	    (mode == OUTPUTS_TEXT && json_object_size(bundle->made) > 0) ||
 	    (is_rich(bundle->made) && !html) ||
-	    (html && !strstr(bundle->gone.text, "text/html") && !bundle->scripts))
+	    (html && !strstr(bundle->gone.text, "text/html") && !bundle->scripts &&
+	     !bundle->partial))
 		return;
 	(void)snprintf(line, sizeof(line), "[cellwall blocked: %s; mode %s%s]", bundle->gone.text,
 		       outputs_mode_name(mode),
@@ -163,13 +171,19 @@ static void read_bundle(struct bundle *bundle, json_t *data, json_t *metadata)
 	const char *type;
 	json_t *value, *made;
 
-	/* A page of the kernel's own goes before one made of a picture. */
+	/* A figure goes before a page of the kernel's own, and that before one made of a picture.
+	 */
+	json_object_foreach(data, type, value)
+	{
+		if (figures_is_type(type))
+			read_one(bundle, type, value, metadata);
+	}
 	value = json_object_get(data, "text/html");
 	if (value)
 		read_one(bundle, "text/html", value, metadata);
 	json_object_foreach(data, type, value)
 	{
-		if (strcmp(type, "text/html") != 0)
+		if (strcmp(type, "text/html") != 0 && !figures_is_type(type))
 			read_one(bundle, type, value, metadata);
 	}
 	if (bundle->text && json_object_set(bundle->made, "text/plain", bundle->text) < 0)

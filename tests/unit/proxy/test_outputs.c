@@ -215,7 +215,7 @@ static void keys_are_exact(void **state)
 	show(OUTPUTS_STATIC, "{\"application/pdf\":\"x\",\"text/plain\":\"y\"}", "{}");
 	has("text/plain", "y\n[cellwall blocked: application/pdf, 1 bytes: ");
 	show(OUTPUTS_STATIC, "{\"application/vnd.plotly.v1+json\":{\"data\":[]}}", "{}");
-	has("text/plain", "choose a renderer that makes HTML or PNG");
+	has("text/plain", "what draws it is not installed (kernelspec/figures fetches it)");
 	show(OUTPUTS_STATIC, "{\"text/plain\":{\"a\":1}}", "{}");
 	has("text/plain", "neither text nor lines of text");
 }
