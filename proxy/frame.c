@@ -27,6 +27,7 @@ enum {
 	HEIGHT_ROW = 24,
 	HEIGHT_AXES = 60, /* what some libraries draw around a figure's height */
 	WIDTH_LETTERS = 110,
+	TOKENS_MAX = 1024, /* bytes of an attribute's value */
 };
 
 /* ---- words ---- */
@@ -105,17 +106,49 @@ void frame_escape(struct buffer *out, const char *text, size_t size)
 	buffer_add(out, text + from, size - from);
 }
 
+/*
+ * The bytes of an attribute sandbox="allow-..." at `text`, 0: none. A frame in a frame gets no more
+ * than the outer one has, whatever it says: it says nothing.
+ */
+static size_t tokens_at(const char *text, size_t size)
+{
+	size_t i = strlen("sandbox"), from;
+	const char *ends = " \t\n\r\f>";
+
+	if ((*text | 0x20) != 's' || !is_word(text, size, "sandbox"))
+		return 0;
+	while (i < size && strchr(" \t\n\r\f", text[i]))
+		i++;
+	if (i == size || text[i] != '=')
+		return 0;
+	for (i++; i < size && strchr(" \t\n\r\f", text[i]);)
+		i++;
+	if (i < size && (text[i] == '"' || text[i] == '\''))
+		ends = text[i++] == '"' ? "\"" : "'";
+	for (from = i; i < size && i - from < TOKENS_MAX && !strchr(ends, text[i]);)
+		i++;
+	for (size_t j = from; j < i; j++)
+		if (text[j] == '&' || is_word(text + j, i - j, "allow"))
+			return i + (i < size && *ends != ' ' && text[i] == *ends);
+	return 0;
+}
+
 /* The body as it stands in the document. NUL goes before names are looked at. */
 static void add_body(struct buffer *out, const char *body, size_t size, bool scripts)
 {
-	size_t from = 0;
+	size_t from = 0, tokens;
 
-	for (size_t i = 0; i < size && !scripts; i++) {
-		if (body[i] != '<' || !is_neutered(body + i + 1, size - i - 1))
+	for (size_t i = 0; i < size; i++) {
+		const bool tag =
+			!scripts && body[i] == '<' && is_neutered(body + i + 1, size - i - 1);
+
+		tokens = tag ? 1 : tokens_at(body + i, size - i);
+		if (tokens == 0)
 			continue;
 		buffer_add(out, body + from, i - from);
-		buffer_text(out, "&lt;");
-		from = i + 1;
+		buffer_text(out, tag ? "&lt;" : "");
+		from = i + tokens;
+		i = from - 1;
 	}
 	buffer_add(out, body + from, size - from);
 }
@@ -345,12 +378,17 @@ static bool shows(const char *text, size_t size)
 
 bool frame_is_visible(const char *body, size_t size)
 {
+	size_t open = 0;
+
 	for (size_t i = 0; i < size; i++) {
 		if (is_tag(body + i, size - i, "style")) {
 			i = past_tag(body, size, find_tag(body, size, i, "/style")) - 1;
 		} else if (body[i] == '<') {
-			if (shows(body + i, size - i))
+			const char next = i + 1 < size ? body[i + 1] : '\0';
+
+			if (shows(body + i, size - i) || (next == '/' && open == 0))
 				return true;
+			open += next == '/' ? (size_t)-1 : next != '!' && next != '?';
 			i = past_tag(body, size, i) - 1;
 		} else if (!strchr(" \t\n\r\f", body[i])) {
 			return true;

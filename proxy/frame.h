@@ -34,7 +34,10 @@ char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned
  * taken along is thrift, not safety. `ret_scripts` counts them. Caller frees; NULL: no memory.
  */
 char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, size_t *ret_scripts);
-/* Whether there is something to see in it: text, or an element that shows without scripts. */
+/*
+ * Whether there is something to see in it: text, an element that shows without scripts, or the end
+ * of what was never begun, after which nobody knows.
+ */
 bool frame_is_visible(const char *body, size_t size);
 
 /* Whether it names something on the network that it would show or run: what is missing then. */

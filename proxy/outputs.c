@@ -10,6 +10,7 @@
 #include "proxy/mime.h"
 #include "proxy/outputs_setting.h"
 #include "proxy/plain.h"
+#include "proxy/tidy.h"
 #include "proxy/widgets.h"
 
 #define TRACEBACK_MAX  4096
@@ -313,7 +314,10 @@ static const json_t *display_id(const struct content *content)
 	const json_t *id =
 		json_object_get(json_object_get(content->content, "transient"), "display_id");
 
-	return json_string_length(id) > 0 && json_string_length(id) <= DISPLAY_ID_MAX ? id : NULL;
+	return json_string_length(id) > 0 && json_string_length(id) <= DISPLAY_ID_MAX &&
+			       !tidy_prototype(json_string_value(id))
+		       ? id
+		       : NULL;
 }
 
 static int keep_display_id(struct content *content)
@@ -380,7 +384,7 @@ enum content_verdict outputs_result(struct content *content)
 	remember(content);
 	if (content->rules->mode == OUTPUTS_OFF)
 		return CONTENT_KEEP;
-	if (!json_is_integer(json_object_get(content->content, "execution_count")))
+	if (!tidy_count(json_object_get(content->content, "execution_count")))
 		return drop(content, "execute_result", "no execution count");
 	return show(content, "execute_result", keys);
 }

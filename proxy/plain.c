@@ -310,14 +310,31 @@ static bool is_open_end(const struct links *links)
 	       before(links, 0) == '\b' || w >= 2 || (w == 1 && before(links, 1) == START);
 }
 
+static bool is_blank_next(const struct links *links, size_t after)
+{
+	const unsigned char next = visible(links, &after);
+
+	return next == ' ' || next == '\n' || next == '\t' || (next == 0 && !links->stream);
+}
+
 static bool is_address_colon(const struct links *links, size_t after)
 {
-	unsigned char next = visible(links, &after);
+	const bool blank = is_blank_next(links, after);
 
-	if (next == '/' && visible(links, &after) == '/')
+	if (visible(links, &after) == '/' && visible(links, &after) == '/')
 		return true;
-	return (links->last & 0xffffffff) == 0x64617461 /* data */ && next != ' ' && next != '\n' &&
-	       next != '\t' && (next != 0 || links->stream);
+	return (links->last & 0xffffffff) == 0x64617461 /* data */ && !blank;
+}
+
+/* Whether "data" may have begun in the piece before this one. */
+static bool is_rest_of_data(const struct links *links)
+{
+	static const char data[] = {'a', 't', 'a', 'd'};
+	unsigned letters = 0;
+
+	while (letters < sizeof(data) && before(links, letters) == (unsigned char)data[letters])
+		letters++;
+	return links->stream && before(links, letters) == START;
 }
 
 static bool is_address_dot(const struct links *links)
@@ -340,6 +357,8 @@ static void look(struct links *links, size_t i)
 	if (c == ':' && is_address_colon(links, i + 1)) {
 		put(links, i, "[:]", 1);
 		c = ']';
+	} else if (c == ':' && is_rest_of_data(links) && !is_blank_next(links, i + 1)) {
+		put(links, i, WORD_JOINER, 0);
 	} else if (c == '.' && is_address_dot(links)) {
 		put(links, i, "[.]", 1);
 		c = ']';

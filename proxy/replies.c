@@ -137,7 +137,8 @@ enum content_verdict replies_execute(struct content *content)
 	struct tidy tidy = start(content, keys);
 	json_t *payload = json_object_get(content->content, "payload");
 
-	tidy_integer(&tidy, content->content, "execution_count");
+	if (!tidy_count(json_object_get(content->content, "execution_count")))
+		tidy_drop(&tidy, content->content, "execution_count");
 	if (json_is_object(json_object_get(content->content, "user_expressions")))
 		tidy_expressions(&tidy, json_object_get(content->content, "user_expressions"));
 	else
@@ -223,14 +224,19 @@ enum content_verdict replies_complete(struct content *content)
 	return tidy_verdict(&tidy);
 }
 
-/* [session, line, input] or [session, line, [input, output]] */
+/* [session, line, input] or [session, line, [input, output]], the output null when there is none.
+ */
 static bool history_ok(const json_t *entry)
 {
 	const json_t *text = json_array_get(entry, 2);
+	const json_t *output = json_array_get(text, 1);
 
 	return json_array_size(entry) == 3 && json_is_integer(json_array_get(entry, 0)) &&
 	       json_is_integer(json_array_get(entry, 1)) &&
-	       (json_is_string(text) || (json_is_array(text) && json_array_size(text) <= 2));
+	       (json_is_string(text) ||
+		(json_array_size(text) > 0 && json_array_size(text) <= 2 &&
+		 json_is_string(json_array_get(text, 0)) &&
+		 (!output || json_is_string(output) || json_is_null(output))));
 }
 
 enum content_verdict replies_history(struct content *content)

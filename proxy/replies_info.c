@@ -127,7 +127,7 @@ enum content_verdict replies_kernel_info(struct content *content)
 		tidy_drop(&tidy, info, "implementation");
 	if (!tidy_word(json_object_get(info, "implementation_version"), " _.+-", 64))
 		tidy_drop(&tidy, info, "implementation_version");
-	tidy_text(&tidy, info, "banner", flags);
+	tidy_text(&tidy, info, "banner", flags | PLAIN_PROMPT);
 	if (!json_is_array(json_object_get(info, "help_links")) ||
 	    json_array_size(json_object_get(info, "help_links")) != 0)
 		tidy_set(&tidy, info, "help_links", json_array());

@@ -79,12 +79,14 @@ static bool letters(const char *at, const char *word)
 	return true;
 }
 
-/* Whether an address may begin or go on here: "://", "data:" or "www.". */
+/* Whether an address may begin or go on here: "://", "data:" (of which a piece before may hold the
+ * first letters) or "www.". */
 static bool address(const char *begin, const char *at, const char *end)
 {
+	const long before = at - begin < 4 ? at - begin : 4;
+
 	if (*at == ':')
-		return (end - at > 1 && at[1] == '/') ||
-		       (at - begin >= 4 && letters(at - 4, "data"));
+		return (end - at > 1 && at[1] == '/') || letters(at - before, "data" + 4 - before);
 	return end - at >= 4 && letters(at, "www") && at[3] == '.';
 }
 

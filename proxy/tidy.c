@@ -1,5 +1,6 @@
 #include "proxy/tidy.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,12 @@ bool tidy_version(const json_t *value, size_t max)
 			return false;
 	}
 	return digit;
+}
+
+bool tidy_count(const json_t *value)
+{
+	return json_is_integer(value) && json_integer_value(value) >= 0 &&
+	       json_integer_value(value) <= INT32_MAX;
 }
 
 bool tidy_prototype(const char *key)

@@ -35,6 +35,8 @@ void tidy_keys(struct tidy *tidy, json_t *object, const char *const *keys);
 bool tidy_word(const json_t *value, const char *more, size_t max);
 /* A number with dots, such as 1.2.3, of at most `max` bytes; not empty. */
 bool tidy_version(const json_t *value, size_t max);
+/* A number of cells: an integer from 0 to INT32_MAX. */
+bool tidy_count(const json_t *value);
 /* Names that reach an object's prototype in a front end. */
 bool tidy_prototype(const char *key);
 

@@ -8,11 +8,12 @@
 /* What links, loads, styles or makes other macros, in MathJax 2 and 3 with all extensions; each
  * stands for all that begin so. */
 static const char *const macros[] = {
-	"\\href",     "\\url",	       "\\style",    "\\class",	 "\\cssId",    "\\require",
-	"\\include",  "\\input",       "\\def",	     "\\edef",	 "\\gdef",     "\\xdef",
-	"\\let",      "\\futurelet",   "\\newc",     "\\renewc", "\\providec", "\\newenv",
-	"\\renewenv", "\\Newextarrow", "\\data",     "\\csname", "\\bbox",     "\\texttip",
-	"\\mathtip",  "\\toggle",      "\\mmlToken", "\\html",	 "\\unicode",  "\\tip",
+	"\\href",      "\\url",		"\\style",	"\\class",  "\\cssId",	  "\\require",
+	"\\include",   "\\input",	"\\def",	"\\edef",   "\\gdef",	  "\\xdef",
+	"\\let",       "\\futurelet",	"\\newc",	"\\renewc", "\\providec", "\\newenv",
+	"\\renewenv",  "\\Newextarrow", "\\data",	"\\csname", "\\bbox",	  "\\texttip",
+	"\\mathtip",   "\\toggle",	"\\mmlToken",	"\\html",   "\\unicode",  "\\tip",
+	"\\fcolorbox", "\\definecolor", "\\setOptions",
 };
 
 static bool is_letter(char c)

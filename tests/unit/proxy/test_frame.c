@@ -101,7 +101,12 @@ static void static_frames_hold_no_links(void **state)
 		{"<meta http-equiv=refresh content=0>", "&lt;meta http-equiv=refresh content=0>"},
 		{"</body></html><!-- --!><base href=x>", "</body></html><!-- --!>&lt;base href=x>"},
 		{"<iframe srcdoc=\"<img>\" sandbox=\"allow-scripts\">",
-		 "&lt;iframe srcdoc=\"<img>\" sandbox=\"allow-scripts\">"},
+		 "&lt;iframe srcdoc=\"<img>\" >"},
+		{"<b SANDBOX = 'x allow-same-origin'title=y sandbox=ALLOW-forms>", "<b title=y >"},
+		{"<b sandbox='&#97;llow-scripts'>sandbox = 5, sandbox=\"none\", sandbox",
+		 "<b >sandbox = 5, sandbox=\"none\", sandbox"},
+		{"sandbox=allow", ""},
+		{"sandbox=\"allow", ""},
 		{"<<link>", "<&lt;link>"},
 		{"<frameset><object><embed><applet><portal><fencedframe>",
 		 "&lt;frameset>&lt;object>&lt;embed>&lt;applet>&lt;portal>&lt;fencedframe>"},
@@ -121,6 +126,7 @@ static void script_frames_keep_scripts(void **state)
 
 	(void)state;
 	check(html, strlen(html), true, html);
+	check("<iframe sandbox=\"allow-scripts allow-same-origin\">", 50, true, "<iframe >");
 }
 
 static unsigned height_of(const char *html)
@@ -175,6 +181,9 @@ static void scripts_are_taken_out(void **state)
 		{"<p> \n</p>", "<p> \n</p>", 0, false},
 		{"<svg></svg>", "<svg></svg>", 0, true},
 		{"<", "<", 0, false},
+		{"</body></html><!-- --!><script>1</script>", "</body></html><!-- --!>", 1, true},
+		{"<html><head></head><!-- x --><body></body></html>",
+		 "<html><head></head><!-- x --><body></body></html>", 0, false},
 	};
 
 	(void)state;

@@ -325,9 +325,11 @@ static void markdown_without_markup_passes(void **state)
 static void latex_has_no_macros_that_act(void **state)
 {
 	static const char *const refused[] = {
-		"\\\\href{javascript:1}{x}", "\\\\require{html}", "\\\\style{x}{y}",
-		"\\\\def\\\\x{y}",	     "\\\\let\\\\x\\\\y", "\\\\includegraphics{x}",
-		"\\\\newcommand{x}",	     "\\\\url{x}",	  "\\\\hr\\u0001ef{x}{y}"};
+		"\\\\href{javascript:1}{x}", "\\\\require{html}",
+		"\\\\style{x}{y}",	     "\\\\def\\\\x{y}",
+		"\\\\let\\\\x\\\\y",	     "\\\\includegraphics{x}",
+		"\\\\newcommand{x}",	     "\\\\url{x}",
+		"\\\\hr\\u0001ef{x}{y}",     "\\\\fcolorbox{red}{x;background:url(y)}{z}"};
 	char data[256];
 
 	(void)state;

@@ -105,6 +105,12 @@ static void addresses_are_no_links(void **state)
 	check("https\x1b]0;x\a://x", 0, "https[:]//x");
 	check("https://x www.y data:z", PLAIN_LINKS, NULL);
 	check("ends data:", PLAIN_STREAM, "ends data[:]");
+	check("ta:text", PLAIN_STREAM, "ta\xe2\x81\xa0:text");
+	check("\x1b[1mA\x1b[0m:x", PLAIN_STREAM, "\x1b[1mA\x1b[0m\xe2\x81\xa0:x");
+	check(":x", PLAIN_STREAM, "\xe2\x81\xa0:x");
+	check("ta:x", 0, NULL);
+	check("a: 5", PLAIN_STREAM, NULL);
+	check("beta:x", PLAIN_STREAM, NULL);
 }
 
 static void nor_are_their_pieces(void **state)

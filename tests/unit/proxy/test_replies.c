@@ -107,8 +107,9 @@ static const struct {
 	/* history */
 	{replies_history, "{'status':'ok','history':[[1,2,'a'],[1,3,['b','c']]]}", NULL},
 	{replies_history,
-	 "{'status':'ok','history':[['x',2,'a'],[1,3],[1,4,{}],[1,5,'a\\u009d0;t\\u0007'],5]}",
-	 "{'status':'ok','history':[[1,5,'a']]}"},
+	 "{'status':'ok','history':[['x',2,'a'],[1,3],[1,4,{}],[1,5,'a\\u009d0;t\\u0007'],5,"
+	 "[1,6,['b',null]],[1,7,['c',{'x':1}]],[1,8,[{'x':1}]],[1,9,[]]]}",
+	 "{'status':'ok','history':[[1,5,'a'],[1,6,['b',null]]]}"},
 	/* is_complete */
 	{replies_is_complete, "{'status':'incomplete','indent':'    '}", NULL},
 	{replies_is_complete, "{'status':'incomplete','indent':'import os','x':1}",
@@ -116,7 +117,8 @@ static const struct {
 	/* kernel_info */
 	{replies_kernel_info, python, NULL},
 	{replies_kernel_info,
-	 "{'status':'ok','protocol_version':'5.3','banner':'\\u001b]0;pwn\\u0007hi','help_links':["
+	 "{'status':'ok','protocol_version':'5.3','banner':'\\u001b]0;pwn\\u0007\\u001b[31mhi','"
+	 "help_links':["
 	 "{'text':'Help','url':'javascript:1'}],'debugger':true,'language_info':{'name':'python',"
 	 "'version':'3.11','file_extension':'/../../x.py','nbconvert_exporter':'evilmod.Exporter',"
 	 "'more':1},'supported_features':['debugger','kernel subshells','x'],'x':{}}",

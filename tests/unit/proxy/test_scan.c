@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,6 +142,23 @@ static void at_every_place(void **state)
 		}
 }
 
+/* The first letters of "data" may be in the piece before. */
+static void at_the_beginning(void **state)
+{
+	static const char *const bad[] = {":x", "a:x", "ta:x", "ATA:x", "\\u001b[1ma:x"};
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		int size = snprintf(text, sizeof(text), "\"%s\"", bad[i]);
+
+		assert_null(scan_text(text, text + size, false));
+		assert_non_null(scan_text(text, text + size, true));
+	}
+	(void)snprintf(text, sizeof(text), "\"beta:x\"");
+	assert_non_null(scan_text(text, text + 8, false));
+}
+
 static void many_overwrites(void **state)
 {
 	char text[2000] = "\"";
@@ -201,9 +219,10 @@ static void metadata(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(harmless),	     cmocka_unit_test(everything_else),
-		cmocka_unit_test(at_every_place),    cmocka_unit_test(many_overwrites),
-		cmocka_unit_test(states_and_counts), cmocka_unit_test(metadata),
+		cmocka_unit_test(harmless),	   cmocka_unit_test(everything_else),
+		cmocka_unit_test(at_every_place),  cmocka_unit_test(at_the_beginning),
+		cmocka_unit_test(many_overwrites), cmocka_unit_test(states_and_counts),
+		cmocka_unit_test(metadata),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
