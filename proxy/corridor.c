@@ -221,6 +221,14 @@ static struct iovec put(char **at, const void *bytes, size_t size)
 	return part;
 }
 
+/* IRkernel publishes under all routing identities of the request. */
+static void leave_one_topic(struct wall_frame *frame, size_t topics)
+{
+	memmove(frame->parts + 1, frame->parts + topics,
+		(frame->count - topics) * sizeof(frame->parts[0]));
+	frame->count = (uint16_t)(frame->count - (topics - 1));
+}
+
 int passage_dress(const struct passage *passage, struct wall_frame *frame)
 {
 	const size_t signature_size = strlen(passage->signature), first = passage->signature_part;
@@ -242,6 +250,8 @@ int passage_dress(const struct passage *passage, struct wall_frame *frame)
 			frame->parts[first + 1 + i] =
 				put(&at, passage->fresh[i].iov_base, passage->fresh[i].iov_len);
 	frame->count = (uint16_t)passage->fresh_count;
+	if (passage->topic)
+		leave_one_topic(frame, passage->wire.identities);
 	for (size_t i = 0; i < frame->count; i++)
 		total += frame->parts[i].iov_len;
 	frame->total = total < UINT32_MAX ? (uint32_t)total : UINT32_MAX;

@@ -74,7 +74,7 @@ struct passage {
 	bool moved;		 /* to the newest, as its own is forgotten */
 	struct guard guard;
 	struct iovec fresh[4]; /* what its signed parts become */
-	const char *topic;     /* in place of part 0, or NULL */
+	const char *topic;     /* in place of what is before the delimiter, or NULL */
 	size_t fresh_count;    /* of parts */
 	char header_text[HEADER_REBUILT];
 	char *content, *metadata; /* owned: what fresh points to */

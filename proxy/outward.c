@@ -166,8 +166,8 @@ static enum refusal make_headers(const struct corridor *corridor, struct passage
 		passage->fresh[WIRE_METADATA] = text_part("{}");
 	if (!is_comm(passage->guard.rule))
 		passage->fresh_count = passage->wire.first_buffer;
-	if (passage->channel == WALL_IOPUB && passage->wire.identities == 1 &&
-	    !plain_topic(passage->parts[0]))
+	if (passage->channel == WALL_IOPUB && passage->wire.identities > 0 &&
+	    (passage->wire.identities > 1 || !plain_topic(passage->parts[0])))
 		passage->topic = passage->guard.msg_type;
 	return REFUSED_NOT;
 }
@@ -245,8 +245,7 @@ enum refusal outward_prepare(struct corridor *corridor, struct passage *passage,
 	}
 	if (passage->verdict == GUARD_REFUSE)
 		return REFUSED_TYPE;
-	if (passage->wire.identities > 1 ||
-	    (passage->wire.identities == 0 && channel != WALL_IOPUB))
+	if (channel != WALL_IOPUB && passage->wire.identities != 1)
 		return REFUSED_PARENT;
 	passage->request = parent_of(corridor, passage);
 	refusal = check_place(corridor, passage);

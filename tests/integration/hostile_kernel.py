@@ -2,7 +2,7 @@
 
 A cell is JSON: {"send": [MESSAGE...], "reply": true}. MESSAGE has "type" and, as needed, "channel", "content" or "raw"
 (text of the content frame), "header" (fields that replace those of an honest header), "parent" (fields that replace the
-request's; null: none), "metadata", "buffers" (number), "topic", "identity", "signature", "same_id" (the last one's msg_id)
+request's; null: none), "metadata", "buffers" (number), "topics", "identity", "signature", "same_id" (the last one's msg_id)
 and "again" (the same frames once more).
 """
 
@@ -62,7 +62,7 @@ def obey(request, identities, header):
         parent = options.pop("parent", {})
         parent = {} if parent is None else {**header, **parent}
         if channel == "iopub":
-            prefix = [options.pop("topic", "topic").encode("latin-1")]
+            prefix = [topic.encode("latin-1") for topic in options.pop("topics", ["topic"])]
         else:
             prefix = [identities[0], options.pop("identity", "").encode() or identities[1], *identities[2:]]
         send(channel, options.pop("type"), options.pop("content", {}), parent, prefix, **options)

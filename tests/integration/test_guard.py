@@ -139,11 +139,26 @@ def test_headers_are_the_proxys(kernels):
 
 
 def test_metadata_topic_and_buffers(kernels):
-    hostile = {"type": "stream", "content": STREAM, "metadata": {"isolated": True}, "buffers": 3, "topic": "\x01\xff"}
+    hostile = {"type": "stream", "content": STREAM, "metadata": {"isolated": True}, "buffers": 3, "topics": ["\x01\xff"]}
     (message,) = Seen(kernels("static"), {"send": [hostile]}).of("stream")
     assert message["metadata"] == {} and message["buffers"] == []
     (message,) = Seen(kernels("off"), {"send": [hostile]}).of("stream")
     assert message["metadata"] == {"isolated": True} and len(message["buffers"]) == 3
+
+
+def test_any_number_of_topics_becomes_one(kernels):
+    """IRkernel publishes under the routing identities of the request."""
+    kernel = kernels("static")
+    with harness.Raw(kernel.connection_file) as raw:
+        socket = raw.socket("iopub")
+        time.sleep(0.3)
+        for topics in ([], ["topic"], ["\x00\xff", "client"], ["a"] * 200):
+            Seen(kernel, {"send": [{"type": "stream", "content": STREAM, "topics": topics}]})
+        seen = []
+        while (frames := harness.receive(socket, 1)) is not None:
+            if harness.parse(frames)["msg_type"] == "stream":
+                seen.append(frames[: frames.index(b"<IDS|MSG>")])
+    assert seen == [[], [b"topic"], [b"stream"], [b"stream"]]
 
 
 # ---- parents ----

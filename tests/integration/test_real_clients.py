@@ -142,7 +142,13 @@ def test_jupyter_console_existing(start, site, kind):
         child.expect("really\\? ")
         child.sendline("yes")
         child.expect("'yes'")
+        child.expect(r"In \[\d+\]:")
         child.sendline("exit(keep_kernel=True)")
+        if kind == ISOLATED:  # no kernel ends its client: that is asked here
+            child.expect(r"In \[\d+\]:")
+            child.sendeof()
+            child.expect("really want to exit")
+            child.sendline("y")
         child.expect(pexpect.EOF)
     finally:
         child.close(force=True)
