@@ -114,7 +114,8 @@ def roles(pid):
             elif above is not None and above.inner_pid == 1 and above.namespaces > 1:
                 found.setdefault("kernel", process)
         elif process.parent == pid:
-            found["supervisor"] = process
+            if process.name != "cellwall":  # a child of the proxy that does not have its name yet
+                found["supervisor"] = process
         else:
             found.setdefault("collector", process)
     return found
