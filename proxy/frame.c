@@ -291,7 +291,7 @@ char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned
 	add_frame(&outer, &inner, scripts != NULL, height);
 	buffer_text(&outer, "</body></html>");
 	buffer_done(&inner);
-	add_frame(&out, &outer, scripts != NULL, height + 8);
+	add_frame(&out, &outer, scripts != NULL, height);
 	buffer_done(&outer);
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);

@@ -11,6 +11,7 @@ enum {
 	HEIGHT_PLOTLY = 450, /* of plotly itself */
 	HEIGHT_VEGA = 200,   /* of vega-lite itself */
 	HEIGHT_ROWS = 300,
+	ROWS_USUAL = 3,
 	HEIGHT_AXES = 80, /* which vega adds to the height that is asked for */
 	HEIGHT_MIN = 60,
 	HEIGHT_MAX = 1200,
@@ -256,16 +257,17 @@ static double number(const json_t *object, const char *key, double otherwise)
 	return json_is_number(value) ? json_number_value(value) : otherwise;
 }
 
-/* Of one chart. Rows of names are as many as the data have: a guess. */
+/* Of one chart. Rows of names, and of charts, are as many as the data have: a guess. */
 static double chart_height(const json_t *spec)
 {
 	const json_t *view = json_object_get(json_object_get(spec, "config"), "view"),
-		     *y = json_object_get(json_object_get(spec, "encoding"), "y");
+		     *y = json_object_get(json_object_get(spec, "encoding"), "y"),
+		     *row = json_object_get(json_object_get(spec, "encoding"), "row");
 	const char *type = json_string_value(json_object_get(y, "type"));
 	const bool rows = type && (strcmp(type, "nominal") == 0 || strcmp(type, "ordinal") == 0);
 	const double usual = rows ? HEIGHT_ROWS : number(view, "continuousHeight", HEIGHT_VEGA);
 
-	return number(spec, "height", usual) + HEIGHT_AXES;
+	return number(spec, "height", usual) * (row ? ROWS_USUAL : 1) + HEIGHT_AXES;
 }
 
 /* Charts below one another are as high as all of them, beside one another as the highest. */

@@ -266,6 +266,7 @@ static void heights_are_the_figures_own(void **state)
 		{PLOT_PLOTLY, "{\"layout\":{\"height\":-5}}", 60},
 		{PLOT_VEGA_LITE, "{\"height\":100}", 180},
 		{PLOT_VEGA_LITE, "{\"vconcat\":[{\"height\":100},{\"hconcat\":[{},{}]}]}", 460},
+		{PLOT_VEGA_LITE, "{\"encoding\":{\"row\":{\"field\":\"a\"}}}", 680},
 		{PLOT_VEGA_LITE, "{\"config\":{\"view\":{\"continuousHeight\":300}}}", 380},
 	};
 

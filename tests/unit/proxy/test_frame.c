@@ -147,23 +147,23 @@ static void frames_fit_their_content(void **state)
 	char table[40 * 40 + 1] = "";
 
 	(void)state;
-	assert_int_equal(height_of("<b>x</b>"), 60 + 8);
-	assert_int_equal(height_of("<div style=\"height:525px\">"), 525 + 24 + 8);
-	assert_int_equal(height_of("<svg width=\"10\" height=\"300\">"), 300 + 24 + 8);
-	assert_int_equal(height_of("{\"height\":350}<div>"), 350 + 24 + 8);
-	assert_int_equal(height_of("<div style=\"line-height:500px;height:99999px\">x"), 72 + 8);
-	assert_int_equal(height_of("<img src=x>"), 424 + 8);
+	assert_int_equal(height_of("<b>x</b>"), 60);
+	assert_int_equal(height_of("<div style=\"height:525px\">"), 525 + 24);
+	assert_int_equal(height_of("<svg width=\"10\" height=\"300\">"), 300 + 24);
+	assert_int_equal(height_of("{\"height\":350}<div>"), 350 + 24);
+	assert_int_equal(height_of("<div style=\"line-height:500px;height:99999px\">x"), 72);
+	assert_int_equal(height_of("<img src=x>"), 424);
 	assert_int_equal(height_of("<script>a.height=900;x={\"height\":800}</script>"
 				   "<script>{\"height\": 250}</script>"),
-			 250 + 60 + 24 + 8);
+			 250 + 60 + 24);
 	assert_int_equal(height_of("<div style=\"height:300px\"></div>"
 				   "<script>{\"height\": 900}</script>"),
-			 300 + 24 + 8);
-	assert_int_equal(height_of("<div style=\"height:5000px\"><canvas>"), 424 + 8);
-	assert_int_equal(height_of("<div style=\"height:4000px\">"), 1200 + 8);
+			 300 + 24);
+	assert_int_equal(height_of("<div style=\"height:5000px\"><canvas>"), 424);
+	assert_int_equal(height_of("<div style=\"height:4000px\">"), 1200);
 	for (int i = 0; i < 40; i++)
 		memcpy(table + i * 8, "<tr><td>", 8);
-	assert_int_equal(height_of(table), 40 * 24 + 24 + 8);
+	assert_int_equal(height_of(table), 40 * 24 + 24);
 }
 
 static void scripts_are_taken_out(void **state)
