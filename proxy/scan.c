@@ -86,7 +86,7 @@ static bool address(const char *begin, const char *at, const char *end)
 	const long before = at - begin < 4 ? at - begin : 4;
 
 	if (*at == ':')
-		return (end - at > 1 && at[1] == '/') || letters(at - before, "data" + 4 - before);
+		return (end - at > 1 && at[1] == '/') || letters(at - before, &"data"[4 - before]);
 	return end - at >= 4 && letters(at, "www") && at[3] == '.';
 }
 

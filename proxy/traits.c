@@ -103,6 +103,7 @@ static bool texts(struct tidy *tidy, json_t *value, bool attribute)
 		if (!json_is_string(member) && !json_is_number(member))
 			return false;
 		made = json_is_string(member) ? defuse_value(tidy, member, attribute) : NULL;
+		tidy->changed |= made != NULL;
 		if (made && json_array_set_new(value, i, made) < 0)
 			tidy->failed = true;
 	}
