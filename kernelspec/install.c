@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernelspec/bytecode.h"
 #include "kernelspec/environment.h"
 #include "kernelspec/files.h"
 #include "kernelspec/plan.h"
@@ -321,11 +322,22 @@ static void say_server(void)
 		printf("the notebook server's headers against leaks are in %s\n", path);
 }
 
+/* What fails here costs time at each start and nothing else. */
+static void warm_up(const char *interpreter)
+{
+	struct err problem = {0};
+
+	if (bytecode_make(interpreter, &problem) < 0)
+		fprintf(stderr, "cellwall install: note: %s\n", problem.text);
+	if (warm_make(interpreter, &problem) < 0)
+		fprintf(stderr, "cellwall install: note: fonts were not listed ahead: %s\n",
+			problem.text);
+}
+
 static int install(const struct options *options, struct err *err)
 {
 	cleanup(free_ptr) char *cellwall = NULL, *directory = NULL, *path = NULL;
 	struct plan plan = {0};
-	struct err problem = {0};
 	int code = make_plan(options, &plan, err);
 
 	if (code == 0)
@@ -336,10 +348,8 @@ static int install(const struct options *options, struct err *err)
 		code = plan_write(&plan, cellwall, directory, &path, err);
 	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
 		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
-	if (code == 0 && !options->wrap && plan.argv.count > 0 &&
-	    warm_make(plan.argv.items[0], &problem) < 0)
-		fprintf(stderr, "cellwall install: note: fonts were not listed ahead: %s\n",
-			problem.text);
+	if (code == 0 && !options->wrap && plan.argv.count > 0)
+		warm_up(plan.argv.items[0]);
 	if (code == 0)
 		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);
 	if (code == 0)

@@ -73,23 +73,27 @@ static _Noreturn void run_it(const char *cellwall, const char *interpreter, cons
 	_exit(127);
 }
 
+int warm_wait(pid_t pid, int limit_ms, struct err *err)
+{
+	struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	int r = end.fd < 0 ? 0 : poll(&end, 1, limit_ms);
+
+	if (r <= 0)
+		(void)kill(pid, SIGKILL); /* a sandbox goes with it */
+	(void)waitpid(pid, NULL, 0);
+	close_fd(&end.fd);
+	return r > 0 ? 0 : err_set(err, -ETIMEDOUT, "it took more than %d s", limit_ms / 1000);
+}
+
 static int run(const char *cellwall, const char *interpreter, const char *folder, struct err *err)
 {
-	struct pollfd end = {.events = POLLIN};
 	pid_t pid = fork();
-	int r;
 
 	if (pid < 0)
 		return err_errno(err, "cannot fork");
 	if (pid == 0)
 		run_it(cellwall, interpreter, folder);
-	end.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	r = end.fd < 0 ? 0 : poll(&end, 1, WARM_MAKE_MS);
-	if (r <= 0)
-		(void)kill(pid, SIGKILL); /* the sandbox goes with it */
-	(void)waitpid(pid, NULL, 0);
-	close_fd(&end.fd);
-	return r > 0 ? 0 : err_set(err, -ETIMEDOUT, "it took more than %d s", WARM_MAKE_MS / 1000);
+	return warm_wait(pid, WARM_MAKE_MS, err);
 }
 
 /* One file of matplotlib's, as a whole. Returns 1, or a negative errno. */

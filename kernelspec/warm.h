@@ -9,6 +9,8 @@
 #ifndef KERNELSPEC_WARM_H
 #define KERNELSPEC_WARM_H
 
+#include <sys/types.h>
+
 #include "sandbox/spec.h"
 
 /*
@@ -21,5 +23,9 @@
 int warm_make(const char *interpreter, struct err *err);
 /* Adds it to the spec, when there is one. Returns 0 or -ENOMEM. */
 int warm_use(struct spec *spec, const char *interpreter);
+
+/* Waits until a child of ours ends, whatever its status; one that takes longer is killed and
+ * -ETIMEDOUT. */
+int warm_wait(pid_t pid, int limit_ms, struct err *err);
 
 #endif
