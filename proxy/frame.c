@@ -18,6 +18,9 @@
 	"font:13px/1.5 system-ui,sans-serif}body{margin:8px}</style>"
 #define OUTER_STYLE "<style>body{margin:0;background:#fff}iframe{display:block}</style>"
 
+/* What an untrusted notebook shows: front ends leave the frame out and keep what is in it. */
+#define INSTEAD "[cellwall: a frame, which is shown when this notebook is trusted]"
+
 enum {
 	HEIGHT_MIN = 60,
 	HEIGHT_MAX = 1200,
@@ -25,6 +28,8 @@ enum {
 	HEIGHT_BORDER = 24, /* margins of the body */
 	HEIGHT_NAMED = 30,  /* smaller ones are icons */
 	HEIGHT_ROW = 24,
+	HEIGHT_AUDIO = 64,
+	PADDING_MAX = 20,
 	HEIGHT_AXES = 60, /* what some libraries draw around a figure's height */
 	WIDTH_LETTERS = 110,
 	TOKENS_MAX = 1024, /* bytes of an attribute's value */
@@ -178,24 +183,35 @@ struct extent {
 	size_t height;	/* the largest that is named, in pixels */
 	size_t data;	/* the last one in a script */
 	size_t rows;	/* of tables */
+	size_t padding; /* above and below what is in a row */
 	size_t lines;	/* that text begins on its own */
 	size_t letters; /* of text */
+	size_t folded;	/* depth in what shows its summary alone */
 	bool graphic;	/* something whose size nobody knows */
+	bool line;	/* the next letter begins one */
 	bool tag, code; /* where it is now */
 };
 
 static void look_at_tag(struct extent *extent, const char *text, size_t size)
 {
-	static const char *const lines[] = {"p",  "div", "li", "br", "h1", "h2",  "h3",
-					    "h4", "h5",	 "h6", "hr", "dt", "pre", "summary"};
+	static const char *const lines[] = {"p",  "div", "li", "h1",  "h2", "h3",
+					    "h4", "h5",	 "h6", "pre", "dt", "summary"};
 	static const char *const graphics[] = {"img", "svg", "canvas", "video", "script"};
 
+	if (is_tag(text, size, "/details") && extent->folded > 0)
+		extent->folded--;
 	if (is_tag(text, size, "tr"))
-		extent->rows++;
+		extent->rows += extent->folded == 0;
+	if (is_tag(text, size, "br") || is_tag(text, size, "hr"))
+		extent->lines += extent->folded == 0;
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		extent->lines += is_tag(text, size, lines[i]);
+		extent->line |= is_tag(text, size, lines[i]);
 	for (size_t i = 0; i < sizeof(graphics) / sizeof(graphics[0]); i++)
 		extent->graphic |= is_tag(text, size, graphics[i]);
+	if (is_tag(text, size, "audio") && extent->height < HEIGHT_AUDIO)
+		extent->height = HEIGHT_AUDIO;
+	if (is_tag(text, size, "details"))
+		extent->folded++;
 }
 
 /* Text, or what is in a tag or a script. */
@@ -209,9 +225,24 @@ static void look_at(struct extent *extent, const char *text, size_t size)
 		extent->tag = true;
 	} else if (*text == '>') {
 		extent->tag = false;
-	} else if (!extent->tag && !extent->code) {
+	} else if (!extent->tag && !extent->code && extent->folded == 0) {
 		extent->letters++;
+		extent->lines += extent->line && !strchr(" \t\r\n", *text);
+		extent->line &= strchr(" \t\r\n", *text) != NULL;
 	}
+}
+
+/* The largest padding-top: Npx. */
+static void look_at_padding(struct extent *extent, const char *text, size_t size)
+{
+	size_t i = strlen("padding-top:"), padding;
+
+	if (*text != 'p' || !is_word(text, size, "padding-top:"))
+		return;
+	i += i < size && text[i] == ' ';
+	padding = number_at(text + i, size - i);
+	if (padding > extent->padding && padding <= PADDING_MAX)
+		extent->padding = padding;
 }
 
 static unsigned estimate_height(const char *body, size_t size)
@@ -221,6 +252,7 @@ static unsigned estimate_height(const char *body, size_t size)
 
 	for (size_t i = 0; i < size; i++) {
 		look_at(&extent, body + i, size - i);
+		look_at_padding(&extent, body + i, size - i);
 		if ((body[i] != 'h' && body[i] != 'H') || !is_word(body + i, size - i, "height") ||
 		    (i > 0 && body[i - 1] == '-'))
 			continue;
@@ -237,7 +269,7 @@ static unsigned estimate_height(const char *body, size_t size)
 		extent.height = extent.data + HEIGHT_AXES;
 	if (extent.graphic && extent.height < HEIGHT_NAMED)
 		extent.height = HEIGHT_USUAL;
-	height = extent.rows * HEIGHT_ROW;
+	height = extent.rows * (HEIGHT_ROW + 2 * extent.padding);
 	if (extent.rows == 0 && !extent.graphic)
 		height = (extent.lines + extent.letters / WIDTH_LETTERS + 1) * HEIGHT_ROW;
 	if (extent.height > height)
@@ -266,15 +298,16 @@ static void add_head(struct buffer *out, const char *scripts, bool outer)
 	buffer_text(out, "</head><body>");
 }
 
-/* A frame that holds `document`. */
+/* A frame that holds `document`; `instead` is seen where frames are taken out. */
 static void add_frame(struct buffer *out, const struct buffer *document, bool scripts,
-		      unsigned height)
+		      unsigned height, const char *instead)
 {
 	buffer_text(out, scripts ? "<iframe sandbox=\"allow-scripts\" srcdoc=\""
 				 : "<iframe sandbox=\"\" srcdoc=\"");
 	if (document->data)
 		frame_escape(out, document->data, document->size);
-	buffer_format(out, "\" style=\"width:100%%;height:%upx;border:0\"></iframe>", height);
+	buffer_format(out, "\" style=\"width:100%%;height:%upx;border:0\">%s</iframe>", height,
+		      instead);
 	out->failed |= document->failed;
 }
 
@@ -288,10 +321,10 @@ char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned
 	add_body(&inner, body, size, scripts != NULL);
 	buffer_text(&inner, "</body></html>");
 	add_head(&outer, scripts, true);
-	add_frame(&outer, &inner, scripts != NULL, height);
+	add_frame(&outer, &inner, scripts != NULL, height, "");
 	buffer_text(&outer, "</body></html>");
 	buffer_done(&inner);
-	add_frame(&out, &outer, scripts != NULL, height);
+	add_frame(&out, &outer, scripts != NULL, height, INSTEAD);
 	buffer_done(&outer);
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);
@@ -346,18 +379,46 @@ static size_t past_tag(const char *body, size_t size, size_t i)
 	return end ? (size_t)(end - body) + 1 : size;
 }
 
+/* What shows nothing without scripts or the network; NULL: it has no end tag. */
+static const struct unshown {
+	const char *name, *end;
+} unshown[] = {
+	{"script", "/script"}, {"iframe", "/iframe"}, {"title", "/title"},
+	{"meta", NULL},	       {"link", NULL},	      {"base", NULL},
+};
+
+/* The next one at or after `i`; NULL and the end when there is none. */
+static const struct unshown *find_unshown(const char *body, size_t size, size_t *i)
+{
+	for (; *i < size; ++*i) {
+		const char *at = memchr(body + *i, '<', size - *i);
+
+		if (!at)
+			break;
+		*i = (size_t)(at - body);
+		for (size_t k = 0; k < sizeof(unshown) / sizeof(unshown[0]); k++)
+			if (is_tag(at, size - *i, unshown[k].name))
+				return &unshown[k];
+	}
+	*i = size;
+	return NULL;
+}
+
 char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, size_t *ret_scripts)
 {
 	struct buffer out = {0};
-	size_t i = 0, scripts = 0;
+	size_t from = 0, scripts = 0;
 	char *made;
 
-	while (i < size) {
-		size_t script = find_tag(body, size, i, "script");
+	while (from < size) {
+		size_t i = from;
+		const struct unshown *found = find_unshown(body, size, &i);
 
-		buffer_add(&out, body + i, script - i);
-		scripts += script < size;
-		i = past_tag(body, size, find_tag(body, size, script, "/script"));
+		buffer_add(&out, body + from, i - from);
+		scripts += found == &unshown[0];
+		if (found && found->end)
+			i = find_tag(body, size, i, found->end);
+		from = past_tag(body, size, i);
 	}
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);
@@ -397,7 +458,7 @@ bool frame_is_visible(const char *body, size_t size)
 	return false;
 }
 
-bool frame_is_remote(const char *body, size_t size)
+static bool names_host(const char *body, size_t size)
 {
 	static const char *const hosts[] = {"http:", "https:", "//"};
 	const char *end = body + size;
@@ -411,9 +472,25 @@ bool frame_is_remote(const char *body, size_t size)
 			continue;
 		while (at + skip < end && skip < 8 && at[skip] && strchr("= \"'", at[skip]))
 			skip++;
+		if (is_word(at + skip, (size_t)(end - at) - skip, "&quot;"))
+			skip += strlen("&quot;"); /* a frame's srcdoc */
 		for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
 			if (is_word(at + skip, (size_t)(end - at) - skip, hosts[i]))
 				return true;
+	}
+	return false;
+}
+
+bool frame_is_remote(const char *body, size_t size)
+{
+	size_t i = 0;
+
+	while (i < size) {
+		size_t code = past_tag(body, size, find_tag(body, size, i, "script"));
+
+		if (names_host(body + i, code - i))
+			return true;
+		i = find_tag(body, size, code, "/script");
 	}
 	return false;
 }

@@ -30,8 +30,9 @@ char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned
 		    size_t *ret_size);
 
 /*
- * A copy without <script>...</script>, for what is shown without scripts: that their text is not
- * taken along is thrift, not safety. `ret_scripts` counts them. Caller frees; NULL: no memory.
+ * A copy without <script>...</script>, frames and what is written in a head, for what is shown
+ * without scripts: that their text is not taken along is thrift, not safety. `ret_scripts` counts
+ * the scripts. Caller frees; NULL: no memory.
  */
 char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, size_t *ret_scripts);
 /*
@@ -40,7 +41,8 @@ char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, siz
  */
 bool frame_is_visible(const char *body, size_t size);
 
-/* Whether it names something on the network that it would show or run: what is missing then. */
+/* Whether it names something on the network that it would show or run, scripts' own words aside:
+ * what is missing then. */
 bool frame_is_remote(const char *body, size_t size);
 
 /* Appends `text` with & < > " ' as entities and without NUL. */

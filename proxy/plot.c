@@ -37,7 +37,10 @@ static bool is_version(const char *type, const char *name)
 	if (strncmp(type, name, start) != 0)
 		return false;
 	digits = strspn(type + start, "0123456789");
-	return digits > 0 && digits < 3 && strcmp(type + start + digits, "+json") == 0;
+	/* altair 6 writes ".json" */
+	return digits > 0 && digits < 3 &&
+	       (strcmp(type + start + digits, "+json") == 0 ||
+		strcmp(type + start + digits, ".json") == 0);
 }
 
 enum plot_kind plot_kind(const char *type)

@@ -136,6 +136,8 @@ static void the_smallest_build_is_taken(void **state)
 	drawn(figures, VEGA, "{\"marks\":[]}", "sha256-vvvv", "sha256-llll", NULL);
 	drawn(figures, LITE, "{\"mark\":\"bar\"}", "sha256-llll", "sha256-bbbb", NULL);
 	drawn(figures, LITE, "{\"mark\":\"bar\"}", "sha256-vvvv", "unsafe-eval", NULL);
+	drawn(figures, "application/vnd.vegalite.v6.json", "{\"mark\":\"bar\"}", "sha256-llll",
+	      "unsafe-eval", NULL);
 	figures_close(figures);
 }
 

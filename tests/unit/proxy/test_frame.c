@@ -129,6 +129,21 @@ static void script_frames_keep_scripts(void **state)
 	check("<iframe sandbox=\"allow-scripts allow-same-origin\">", 50, true, "<iframe >");
 }
 
+/* Front ends that do not trust the notebook leave the frame out and keep what is in it. */
+static void a_frame_that_is_left_out_says_so(void **state)
+{
+	size_t size = 0;
+	char *made = frame_wrap("x", 1, false, &size), *end;
+
+	(void)state;
+	assert_non_null(made);
+	end = strrchr(made, '[');
+	assert_non_null(end);
+	assert_string_equal(
+		end, "[cellwall: a frame, which is shown when this notebook is trusted]</iframe>");
+	free(made);
+}
+
 static unsigned height_of(const char *html)
 {
 	size_t size = 0;
@@ -153,6 +168,10 @@ static void frames_fit_their_content(void **state)
 	assert_int_equal(height_of("{\"height\":350}<div>"), 350 + 24);
 	assert_int_equal(height_of("<div style=\"line-height:500px;height:99999px\">x"), 72);
 	assert_int_equal(height_of("<img src=x>"), 424);
+	assert_int_equal(height_of("<audio controls>"), 64 + 24);
+	assert_int_equal(height_of("<div><div><p> a</p></div><p>b"), 3 * 24 + 24);
+	assert_int_equal(height_of("<tr><tr><details><tr><td>a<br></details><tr>"), 3 * 24 + 24);
+	assert_int_equal(height_of("<style>td{padding-top: 8px}</style><tr><tr>"), 2 * 40 + 24);
 	assert_int_equal(height_of("<script>a.height=900;x={\"height\":800}</script>"
 				   "<script>{\"height\": 250}</script>"),
 			 250 + 60 + 24);
@@ -178,6 +197,10 @@ static void scripts_are_taken_out(void **state)
 		 "<div></div><style>x</style>", 1, false},
 		{"a<script>no end", "a", 1, true},
 		{"<scripty>x", "<scripty>x", 0, true},
+		{"<META charset=x>a<link href=y>b<base>", "ab", 0, true},
+		{"<head><title>a</title></head>", "<head></head>", 0, false},
+		{"<iframe srcdoc=\"&lt;x&gt;\"></iframe>a<iframe>b", "a", 0, true},
+		{"<<meta>meta x>", "<meta x>", 0, false}, /* the frame makes it text */
 		{"<p> \n</p>", "<p> \n</p>", 0, false},
 		{"<svg></svg>", "<svg></svg>", 0, true},
 		{"<", "<", 0, false},
@@ -212,6 +235,9 @@ static void what_comes_from_the_network_is_seen(void **state)
 	assert_true(remote("<script src=//x>"));
 	assert_true(remote("src='HTTP://x'"));
 	assert_false(remote("<img src=\"data:x\"> src http://"));
+	assert_true(remote("<iframe srcdoc='&lt;img src=&quot;http://x'>"));
+	assert_true(remote("<script>a</script><img src=//x>"));
+	assert_false(remote("<script>'<img src=\"http://x\">'</script>"));
 	assert_false(remote("src"));
 	assert_false(remote("src="));
 }
@@ -273,6 +299,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(static_frames_hold_no_links),
 		cmocka_unit_test(script_frames_keep_scripts),
+		cmocka_unit_test(a_frame_that_is_left_out_says_so),
 		cmocka_unit_test(frames_fit_their_content),
 		cmocka_unit_test(scripts_are_taken_out),
 		cmocka_unit_test(what_comes_from_the_network_is_seen),
