@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "kernelspec/habits.h"
+#include "proxy/outputs_setting.h"
+#include "sandbox/plots.h"
 
 #define SYSTEM_PATH "/usr/local/bin:/usr/bin:/bin"
 
@@ -53,6 +55,7 @@ int variables_fill(struct spec *spec, const struct policy *policy, const char *e
 		{"LOGNAME", INSIDE_USER},
 		{"SHELL", "/bin/sh"},
 		{"CELLWALL", CELLWALL_VERSION},
+		{PLOTS_VARIABLE, outputs_mode_name(policy->outputs.mode)},
 		{"PYTHONNOUSERSITE", "1"},
 	};
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "sandbox/hook.h"
+#include "sandbox/plots.h"
 #include "sandbox/spec.h"
 
 /*
@@ -54,6 +55,9 @@ static const struct etc_entry entries[] = {
 
 	/* Which package goes out, for the notebook. */
 	{"/etc/ipython/startup/01-cellwall.py", hook_text},
+
+	/* How plots are drawn. */
+	{"/etc/ipython/startup/02-cellwall.py", plots_text},
 
 	/* Where the input history is kept: by itself in the home, which ends with the kernel. */
 	{"/etc/ipython/ipython_config.py",
