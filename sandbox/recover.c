@@ -80,10 +80,8 @@ static void remove_remains(struct recovery *recovery, const char *name)
 		return;
 	if (tree_empty(fd) == 0 && unlinkat(recovery->state_fd, name, AT_REMOVEDIR) == 0)
 		return;
-	/* NFS keeps the lock under another name until it is closed. */
-	close_fd(&lock);
-	if (tree_empty(fd) == 0)
-		(void)unlinkat(recovery->state_fd, name, AT_REMOVEDIR);
+	close_fd(&lock); /* NFS keeps it while it is open */
+	(void)tree_remove(recovery->state_fd, name, fd);
 }
 
 static void count_refusal(void *arg, const char *path, const char *reason)
@@ -162,7 +160,8 @@ static void recover_one(struct recovery *recovery, const char *name)
 	if (!is_empty(staging) && bring_in(recovery, staging) < 0)
 		return;
 	r = staging_remove(staging, &err);
-	if (r < 0)
+	/* what is still open goes the next time; nothing waits in it */
+	if (r < 0 && r != -EBUSY && r != -ENOTEMPTY)
 		note(recovery, r, &err);
 }
 

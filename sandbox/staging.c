@@ -417,34 +417,30 @@ int staging_open(const char *directory, uint64_t max_bytes, uint64_t max_files,
 	return open_any(directory, true, max_bytes, max_files, ret_staging, err);
 }
 
-static int remove_all(const struct staging *staging)
-{
-	/* the lock last: until then everybody sees that somebody is at it */
-	int r = tree_empty(staging->work_fd);
-
-	if (r == 0 || r == -ESTALE) /* the second time it is gone, and NFS says so */
-		r = tree_empty(staging->fd);
-	if (r == 0 && rmdir(staging->directory) < 0 && errno != ENOENT)
-		r = -errno;
-	return r;
-}
-
 int staging_remove(struct staging *staging, struct err *err)
 {
 	int r;
 
 	if (unlinkat(staging->fd, "out", 0) < 0 && errno != ENOENT)
 		return err_errno(err, "%s: out", staging->directory);
-	r = remove_all(staging);
-	/* NFS keeps what is open under another name until it is closed; without "out" and its lock
-	 * the directory is nobody's any more. */
+	/* the lock last: until then everybody sees that somebody is at it */
+	r = tree_empty(staging->work_fd);
+	if (r == 0)
+		r = tree_empty(staging->fd);
+	if (r == 0 && rmdir(staging->directory) < 0 && errno != ENOENT)
+		r = -errno;
+	/* NFS keeps what is open; without "out" and its lock the directory is nobody's any more. */
 	if (r == -EBUSY || r == -ENOTEMPTY) {
 		partial_drop(&staging->partial);
 		comparison_drop(&staging->comparison);
 		close_fd(&staging->seen.journal);
 		close_fd(&staging->lock);
-		r = remove_all(staging);
+		r = tree_remove(AT_FDCWD, staging->directory, staging->fd);
 	}
+	if (r == -EBUSY || r == -ENOTEMPTY)
+		return err_set(err, r,
+			       "%s: is removed by the next start: a file in it is still open",
+			       staging->directory);
 	if (r < 0)
 		return err_set(err, r, "%s: cannot be removed: %s", staging->directory,
 			       strerrordesc_np(-r));

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -348,4 +349,17 @@ int tree_empty(int directory)
 		return -errno;
 	removal.top = top;
 	return empty_one(&removal, top, buffer);
+}
+
+int tree_remove(int parent, const char *name, int directory)
+{
+	const int64_t until = now_ms() + TREE_REMOVE_MS;
+	int r;
+
+	do {
+		r = tree_empty(directory);
+		if (r == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+			r = -errno;
+	} while ((r == -EBUSY || r == -ENOTEMPTY) && now_ms() < until && poll(NULL, 0, 10) == 0);
+	return r;
 }

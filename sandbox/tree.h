@@ -76,4 +76,13 @@ void walk_leave(struct walk *walk);
  */
 int tree_empty(int directory);
 
+#define TREE_REMOVE_MS 1000
+/*
+ * Removes the directory `name` in `parent`, open as `directory`, with all that is in it. NFS keeps
+ * a file that is open under another name (".nfs..."), and the server hears a little later that it
+ * has been closed: waits for that, TREE_REMOVE_MS at the most. Returns 0 or a negative errno;
+ * -EBUSY or -ENOTEMPTY: somebody still has a file in it open.
+ */
+int tree_remove(int parent, const char *name, int directory);
+
 #endif

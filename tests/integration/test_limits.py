@@ -69,14 +69,18 @@ print("DONE")
 CHILDREN = f"""
 import os, signal, time
 children, lost = [], 0
+done, busy = os.pipe()
 for i in range(50):
     child = os.fork()
     if child == 0:
         blocks = []
         while len(blocks) < {BOMB // 50}:
             blocks.append(bytearray({MIB})); time.sleep(0.02)
+        os.close(busy)
         time.sleep(1000)
     children.append(child)
+os.close(busy)
+os.read(done, 1)  # all are full, or have been ended
 time.sleep(3)
 for child in children:
     if os.waitpid(child, os.WNOHANG)[0]:
@@ -276,12 +280,23 @@ else: print("WHOLE")
         assert quota.split() == ["100000", "100000"], quota
 
 
+BUSY = """
+import time
+begin, used = time.monotonic(), time.process_time()
+while time.monotonic() < begin + 3: pass
+print((time.process_time() - used) / (time.monotonic() - begin))
+"""
+
+
 def test_part_of_a_processor(limited):
     """Nothing is silently less: where it cannot be had, the notebook is told what is there."""
     kernel = limited(cpus=0.5)
     run = kernel.run("1")
     if in_cgroup(kernel):
-        assert "".join((group / "cpu.max").read_text() for group in cgroups(kernel)).split() == ["50000", "100000"]
+        (group,) = cgroups(kernel)
+        assert (group / "cpu.max").read_text().split() == ["50000", "100000"]
+        assert float(kernel.run(BUSY, timeout=60).stdout) < 0.6
+        assert int(re.search(r"^nr_throttled (\d+)$", (group / "cpu.stat").read_text(), re.MULTILINE)[1]) > 0
     else:
         assert "resources.cpus is held as 1" in kernel.log
         assert any("resources.cpus" in text for text in run.notices + notices(drain(kernel.client)))
@@ -305,7 +320,9 @@ def cgroups(kernel):
 
 
 def in_cgroup(kernel):
-    return "not by a cgroup" not in kernel.log
+    held = "not by a cgroup" not in kernel.log
+    assert held or os.environ.get("CELLWALL_CGROUP") != "required", kernel.log
+    return held
 
 
 def test_enforce(limited, site, start):

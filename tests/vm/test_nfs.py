@@ -44,7 +44,6 @@ def test_a_notebook(site, start):
     assert processes.wait_until(
         lambda: results(project) == {"log_txt": "monday\ntuesday\n", "d/new.txt": "new"}, 10 * harness.PATIENCE
     ), (results(project), kernel.log)
-    harness.figure("said on NFS: " + " | ".join(line for line in kernel.log.splitlines() if "cop" in line))
     kernel.shutdown()
     assert site.private_directories() == []
     assert (project / "staging" / "in" / "a_csv").read_text() == "1,2\n"
@@ -101,3 +100,20 @@ def test_a_folder_that_becomes_read_only_for_the_user(site, launch):
     site.run("stage", "recover", cwd=project, check=True)
     assert results(project) == {"x": "x\n"}
     assert pathlib.Path(project / "staging" / "out" / "x").stat().st_uid == os.geteuid()
+
+
+def test_a_file_that_somebody_holds_open(site, start, launch):
+    """NFS keeps it, and with it the private directory: results are out, and the next start removes what is left."""
+    project = site.project()
+    kernel = start(ISOLATED, cwd=project)
+    kernel.run("open('x', 'w').write('x')")
+    (private,) = site.private_directories()
+    with open(site.kernels / private / "written", "rb"):
+        kernel.shutdown()
+        assert results(project) == {"x": "x"}
+        assert [name[:4] for name in os.listdir(site.kernels / private)] == [".nfs"]
+        assert "is removed by the next start: a file in it is still open" in kernel.log
+    launched = launch(*shell("exec true"), cwd=project)
+    assert launched.wait(30) == 0, launched.log
+    assert site.private_directories() == []
+    assert results(project) == {"x": "x"}
