@@ -165,8 +165,8 @@ static size_t choose(const struct figures *figures, enum plot_kind kind, const j
 	*ret_why = NULL;
 	if (traces == PLOT_OTHER) {
 		*ret_why = "a plot in three dimensions, a map or a table is not drawn from its "
-			   "data: use fig.show(\"png\"), or in mode interactive "
-			   "HTML(fig.to_html())";
+			   "data: use mode interactive, or save it with "
+			   "fig.write_html(\"plot.html\")";
 		return 0;
 	}
 	if (builds && kind == PLOT_PLOTLY)

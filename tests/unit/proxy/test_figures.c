@@ -132,7 +132,7 @@ static void the_smallest_build_is_taken(void **state)
 	      NULL);
 	drawn(figures, PLOTLY, "{\"data\":[{\"type\":\"bar\"},{\"type\":\"violin\"}]}",
 	      "sha256-cccc", "sha256-bbbb", NULL);
-	drawn(figures, PLOTLY, "{\"data\":[{\"type\":\"surface\"}]}", NULL, NULL, "fig.show");
+	drawn(figures, PLOTLY, "{\"data\":[{\"type\":\"surface\"}]}", NULL, NULL, "fig.write_html");
 	drawn(figures, VEGA, "{\"marks\":[]}", "sha256-vvvv", "sha256-llll", NULL);
 	drawn(figures, LITE, "{\"mark\":\"bar\"}", "sha256-llll", "sha256-bbbb", NULL);
 	drawn(figures, LITE, "{\"mark\":\"bar\"}", "sha256-vvvv", "unsafe-eval", NULL);
