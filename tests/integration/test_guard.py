@@ -357,19 +357,23 @@ def test_comms_that_may_not_be_are_closed(kernels):
 # ---- the guard process ----
 
 
+def test_the_guard_process_is_confined(kernels):
+    roles = kernels("static").roles()
+    for role in ("guard", "examiner"):
+        status = dict(line.split(":", 1) for line in open(f"/proc/{roles[role].pid}/status", encoding="utf-8"))
+        assert status["Seccomp"].strip() == "2" and status["NoNewPrivs"].strip() == "1"
+    assert "guard" not in kernels("off").roles()
+
+
 @pytest.mark.core
-def test_the_guard_process(kernels):
-    """It is there, confined, and when it is killed one message is lost and said, and the kernel goes on."""
+def test_the_guard_process_is_killed(kernels):
+    """One message is lost and said, and the kernel goes on."""
     kernel = kernels("static")
     display = sent(type="display_data", content={"data": {"text/html": "<b>x</b>", "text/plain": "x"}, "metadata": {}})
     assert Seen(kernel, display).of("display_data")
     roles = kernel.roles()
-    for role in ("guard", "examiner"):
-        status = dict(line.split(":", 1) for line in open(f"/proc/{roles[role].pid}/status", encoding="utf-8"))
-        assert status["Seccomp"].strip() == "2" and status["NoNewPrivs"].strip() == "1"
     roles["examiner"].kill()
     processes.wait_until(lambda: not roles["examiner"].alive(), 5)
     seen = Seen(kernel, display)
     assert not seen.of("display_data") and "ended" in seen.notices[0]
     assert Seen(kernel, display).of("display_data") and kernel.roles()["examiner"].pid != roles["examiner"].pid
-    assert "guard" not in kernels("off").roles()
