@@ -34,8 +34,10 @@
 #define ASK_MS 5000
 /* Of the disk's free space at the start, so much is for the kernel at the most. */
 #define FREE_TENTHS 9
-/* Whether the kernel was the one that the system killed is known by then. */
-#define VICTIM_MS 300
+/* Whether the kernel was the one that the system killed is known by then, but for one whose memory
+ * takes long to give back: an end that comes later is still told as what it is. */
+#define VICTIM_MS 2000
+#define DYING_MS  10000
 /* "exceeded" for processes is said once in that time. */
 #define TOLD_MS 2000
 
@@ -239,8 +241,9 @@ void bounds_event(struct supervisor *supervisor)
 	if (cgroup_parse(text, "oom_kill", &killed) < 0 || killed <= bounds->killed)
 		return;
 	bounds->killed = killed;
+	bounds->killed_at = now_ms();
 	if (bounds->victim_at == 0)
-		bounds->victim_at = now_ms() + VICTIM_MS;
+		bounds->victim_at = bounds->killed_at + VICTIM_MS;
 }
 
 void bounds_ended(struct supervisor *supervisor)
@@ -249,7 +252,8 @@ void bounds_ended(struct supervisor *supervisor)
 
 	if (supervisor->fd[FD_EVENTS] >= 0)
 		bounds_event(supervisor);
-	if (bounds->victim_at > 0 && supervisor->signal == SIGKILL)
+	if (supervisor->signal == SIGKILL && bounds->killed > 0 &&
+	    now_ms() < bounds->killed_at + DYING_MS)
 		tell_exceeded(supervisor, "memory", "kernel", peak(supervisor),
 			      supervisor->spec.memory);
 	bounds->victim_at = 0;

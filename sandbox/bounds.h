@@ -31,6 +31,7 @@ struct bounds {
 	int64_t ask_at;		 /* when it is to do so even if nothing seems lost */
 	uint64_t killed;	 /* processes that the cgroup's limit ended, as far as told */
 	int64_t victim_at;	 /* a process was: to be told then, unless it was the kernel */
+	int64_t killed_at;	 /* when the last one was */
 	int64_t told;		 /* when "exceeded" was last said of a process */
 };
 
