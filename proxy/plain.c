@@ -6,7 +6,8 @@
  * visible bytes, colours are stepped over, and what follows is looked at without them.
  *
  * A joint is where two pieces of text come to stand side by side that were not side by side in the
- * message: at its two ends, at \r (the rest of the line stays) and at \b (what is before it goes).
+ * message: at its two ends, at \r, at the end of a line with a \r in it (what stands there goes on
+ * in the rest of the line, which stays) and at \b (what is before it goes).
  * Text is written from a joint to the next, so it is enough that no piece ends with what an address
  * goes on after, and no piece that follows a \b begins with what one goes on with.
  */
@@ -268,6 +269,7 @@ struct links {
 	const unsigned char *text;
 	size_t size;
 	bool stream, dirty, keep;
+	bool over;     /* a \r is before, in this line */
 	uint64_t last; /* visible bytes, lower case, the newest lowest */
 	size_t from;   /* what is not copied yet begins here */
 	struct buffer out;
@@ -299,22 +301,43 @@ static void put(struct links *links, size_t i, const char *text, size_t instead)
 	links->from = i + instead;
 }
 
+/* With how many of the first `last` letters of "data" the text ends: all of them, or, not `whole`,
+ * with nothing before them in this piece. */
+static unsigned data_letters(const struct links *links, unsigned last, bool whole)
+{
+	static const char data[] = {'d', 'a', 't', 'a'};
+	unsigned letters = 0;
+
+	while (letters < last && before(links, letters) == (unsigned char)data[last - 1 - letters])
+		letters++;
+	return letters == last || (!whole && before(links, letters) == START) ? letters : 0;
+}
+
 /* Whether an address could go on after a piece that ends here. */
-static bool is_open_end(const struct links *links)
+static bool is_open_end(const struct links *links, bool last)
 {
 	unsigned w = 0;
 
 	while (w < 3 && before(links, w) == 'w')
 		w++;
-	return before(links, 0) == ':' || (before(links, 0) == '/' && before(links, 1) == ':') ||
-	       before(links, 0) == '\b' || w >= 2 || (w == 1 && before(links, 1) == START);
+	if (before(links, 0) == ':' || (before(links, 0) == '/' && before(links, 1) == ':') ||
+	    before(links, 0) == '\b' || w >= 2 ||
+	    (w == 1 && (links->over || before(links, 1) == START)))
+		return true;
+	for (unsigned letters = 1; links->over && letters <= 4; letters++)
+		if (data_letters(links, letters, true))
+			return true;
+	/* of four letters in pieces one piece ends with the third or goes on after it */
+	return last && links->stream &&
+	       (data_letters(links, 3, false) || data_letters(links, 4, false) > 1);
 }
 
 static bool is_blank_next(const struct links *links, size_t after)
 {
 	const unsigned char next = visible(links, &after);
 
-	return next == ' ' || next == '\n' || next == '\t' || (next == 0 && !links->stream);
+	return next == ' ' || next == '\t' || (next == '\n' && !links->over) ||
+	       (next == 0 && !links->stream && !links->over);
 }
 
 static bool is_address_colon(const struct links *links, size_t after)
@@ -329,12 +352,16 @@ static bool is_address_colon(const struct links *links, size_t after)
 /* Whether "data" may have begun in the piece before this one. */
 static bool is_rest_of_data(const struct links *links)
 {
-	static const char data[] = {'a', 't', 'a', 'd'};
-	unsigned letters = 0;
+	return links->stream && data_letters(links, 4, false) > 1;
+}
 
-	while (letters < sizeof(data) && before(links, letters) == (unsigned char)data[letters])
-		letters++;
-	return links->stream && before(links, letters) == START;
+/* Whether `i` is where a line ends that was written over. */
+static bool ends_over(const struct links *links, size_t i)
+{
+	const unsigned char *c = links->text + i;
+
+	return links->over && (*c == '\n' || (*c == 0xe2 && links->size - i > 2 && c[1] == 0x80 &&
+					      (c[2] == 0xa8 || c[2] == 0xa9))); /* U+2028, U+2029 */
 }
 
 static bool is_address_dot(const struct links *links)
@@ -346,14 +373,25 @@ static bool is_address_dot(const struct links *links)
 	return w == 3 || (links->stream && w > 0 && before(links, w) == START);
 }
 
+/* \r\n */
+static bool is_line_end(const struct links *links, size_t i)
+{
+	return i + 1 < links->size && links->text[i + 1] == '\n';
+}
+
 static void look(struct links *links, size_t i)
 {
 	unsigned char c = links->text[i];
 
-	if (before(links, 0) == '\b' && (c == ':' || c == '/' || c == '.' || c == 'w' || c == 'W'))
+	if (before(links, 0) == '\b' && strchr(":/.wWaAtT", c))
 		put(links, i, WORD_JOINER, 0);
-	if (c == '\r' && is_open_end(links) && !(i + 1 < links->size && links->text[i + 1] == '\n'))
+	if ((ends_over(links, i) || (c == '\r' && !is_line_end(links, i))) &&
+	    is_open_end(links, false))
 		put(links, i, WORD_JOINER, 0);
+	if (c == '\n')
+		links->over = false;
+	else if (c == '\r' && !is_line_end(links, i))
+		links->over = true;
 	if (c == ':' && is_address_colon(links, i + 1)) {
 		put(links, i, "[:]", 1);
 		c = ']';
@@ -373,7 +411,7 @@ static bool is_begun(const struct links *links)
 {
 	unsigned char c = before(links, 0);
 
-	return c == 'a' || c == 'w' || c == '\b' || c == START;
+	return links->over || c == 'a' || c == 'w' || c == '\b' || c == START;
 }
 
 /* Past the quiet blocks at `i`, with their end in the register. */
@@ -401,7 +439,7 @@ static void break_links(struct links *links)
 			look(links, i);
 		i += sgr ? sgr : 1;
 	}
-	if (links->stream && links->size > 0 && is_open_end(links))
+	if ((links->stream || links->over) && links->size > 0 && is_open_end(links, true))
 		put(links, links->size, WORD_JOINER, 0);
 	if (links->keep)
 		buffer_add(&links->out, links->text + links->from, links->size - links->from);

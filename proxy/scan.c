@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proxy/header.h"
+#include "proxy/mime.h"
 
 /* Front ends redraw a line for each of these: more of them are for plain_clean to judge. */
 #define OVERWRITES_MAX 256
@@ -83,10 +84,11 @@ static bool letters(const char *at, const char *word)
  * first letters) or "www.". */
 static bool address(const char *begin, const char *at, const char *end)
 {
-	const long before = at - begin < 4 ? at - begin : 4;
+	const long before = at - begin == 2 || at - begin == 3 ? at - begin : 4;
 
 	if (*at == ':')
-		return (end - at > 1 && at[1] == '/') || letters(at - before, &"data"[4 - before]);
+		return (end - at > 1 && at[1] == '/') ||
+		       (at - begin >= before && letters(at - before, &"data"[4 - before]));
 	return end - at >= 4 && letters(at, "www") && at[3] == '.';
 }
 
@@ -148,8 +150,8 @@ static bool joins(const char *begin, const char *at, size_t length, const char *
 
 	if (is_in(at[1], "nt\"\\"))
 		return false;
-	return is_in(last, ":/wW") || is_in(next, ":/") || (bare && is_in(next, "wW")) ||
-	       (at[1] == 'b' && is_in(next, ".wW\\\""));
+	return is_in(last, ":/wW") || is_in(next, ":/") || (next == '"' && is_in(last, "aAtTm")) ||
+	       (bare && is_in(next, "wW")) || (at[1] == 'b' && is_in(next, ".wWaAtT\\\""));
 }
 
 /* Whether what the next piece of a stream begins with could make an address of this end, or what
@@ -165,13 +167,22 @@ static bool open_ended(const char *begin, const char *end)
 		first++;
 	return w > 1 || (w == 1 && size == 1) || (size > 0 && end[-1] == ':') ||
 	       (size > 1 && end[-1] == '/' && end[-2] == ':') ||
-	       (first > 0 && first < size && begin[first] == '.');
+	       (first > 0 && first < size && begin[first] == '.') ||
+	       (size > 2 && letters(end - 3, "dat")) || (size > 3 && letters(end - 4, "data")) ||
+	       (size > 0 && size < 4 && is_in(end[-1], size > 1 ? "aAtT" : "tT"));
+}
+
+/* Whether what stands in a line may go on after this end of what was written over it. */
+static bool goes_on(char last)
+{
+	return is_in(last, ":/wWdDaAtTm");
 }
 
 const char *scan_text(const char *at, const char *end, bool links)
 {
 	const char *const begin = at + 1;
 	bool bare = true, escaped = false; /* nothing visible yet; an escape was seen */
+	bool over = false;		   /* a \r is before, in this line */
 	const char *skipped;
 	unsigned overwrites = 0;
 
@@ -183,11 +194,17 @@ const char *scan_text(const char *at, const char *end, bool links)
 		bare = bare && skipped == at;
 		at = skipped;
 		if (*at == '"')
-			return links || !open_ended(begin, at) ? at + 1 : NULL;
+			return links || !(open_ended(begin, at) || (over && goes_on(at[-1])) ||
+					  (escaped && is_in(at[-1], "aAtT")))
+				       ? at + 1
+				       : NULL;
 		if (*at == '\\') {
 			length = escape(at, end, &overwrites);
-			if (!links && length && joins(begin, at, length, end, bare))
+			if (!links && length &&
+			    (joins(begin, at, length, end, bare) ||
+			     (over && is_in(at[1], "nr") && goes_on(at[-1]))))
 				return NULL;
+			over = at[1] != 'n' && (over || at[1] == 'r');
 			escaped = true;
 		} else if ((unsigned char)*at < 0x20)
 			return NULL;
@@ -330,6 +347,8 @@ static const char *blank(const char *at, const char *end)
 
 static const char *bundle(const char *at, const char *end, bool links)
 {
+	if (end - at > MIME_PLAIN_MAX)
+		return NULL; /* shown in part */
 	at = literal(at, end, "{\"text/plain\":");
 	at = at ? scan_text(blank(at, end), end, links) : NULL;
 	return at ? literal(at, end, "}") : NULL;

@@ -71,8 +71,14 @@ static void judge(struct content *content, const uint8_t *line, size_t size)
 				      JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 	content->metadata = json_object();
 	if (json_is_object(content->content)) {
+		json_t *before = json_deep_copy(content->content);
+
 		memset(&content->blocked, 0, sizeof(content->blocked));
 		verdict = content_judge(rule, content);
+		/* then the message's own bytes go on */
+		if (verdict == CONTENT_KEEP && before && !json_equal(before, content->content))
+			__builtin_trap();
+		json_decref(before);
 		if (verdict == CONTENT_KEEP || verdict == CONTENT_CHANGED)
 			check(rule, content);
 	}

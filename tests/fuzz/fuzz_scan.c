@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "proxy/plain.h"
 #include "proxy/scan.h"
 
 /* What clean text must not have, said another way than in scan.c. */
@@ -44,6 +45,9 @@ static void check(enum content_rule rule, struct iovec content)
 	}
 	if (text)
 		check_text(text);
+	/* the guard process would have kept it too */
+	if (text && !plain_is_clean(text, strlen(text), rule == CONTENT_STREAM ? PLAIN_STREAM : 0))
+		__builtin_trap();
 	json_decref(object);
 }
 

@@ -311,12 +311,18 @@ static void test_traits(void **state)
 	assert_int_equal(open_model("known", "ButtonModel", ""), CONTENT_KEEP);
 	for (size_t i = 0; i < sizeof(traits) / sizeof(traits[0]); i++) {
 		char id[16], text[4096];
-		json_t *states;
+		json_t *states, *sent, *kept;
 
 		snprintf(id, sizeof(id), "c%zu", i);
 		open_model(id, traits[i].model, "");
-		update(id, "update", traits[i].sent);
+		snprintf(text, sizeof(text), "{%s}", traits[i].sent);
+		sent = parse(text);
+		kept = parse(traits[i].kept);
+		assert_int_equal(update(id, "update", traits[i].sent),
+				 json_equal(sent, kept) ? CONTENT_KEEP : CONTENT_CHANGED);
 		assert_state(traits[i].kept);
+		json_decref(sent);
+		json_decref(kept);
 		update(id, "echo_update", traits[i].sent);
 		assert_state(traits[i].kept);
 

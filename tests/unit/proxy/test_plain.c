@@ -106,10 +106,15 @@ static void addresses_are_no_links(void **state)
 	check("https://x www.y data:z", PLAIN_LINKS, NULL);
 	check("ends data:", PLAIN_STREAM, "ends data[:]");
 	check("ta:text", PLAIN_STREAM, "ta\xe2\x81\xa0:text");
-	check("\x1b[1mA\x1b[0m:x", PLAIN_STREAM, "\x1b[1mA\x1b[0m\xe2\x81\xa0:x");
-	check(":x", PLAIN_STREAM, "\xe2\x81\xa0:x");
+	check("\x1b[1mAt\x1b[0mA:x", PLAIN_STREAM, "\x1b[1mAt\x1b[0mA\xe2\x81\xa0:x");
+	check("a dat", PLAIN_STREAM, "a dat\xe2\x81\xa0");
+	check("at", PLAIN_STREAM, "at\xe2\x81\xa0");
+	check("data", PLAIN_STREAM, "data\xe2\x81\xa0");
+	check("data\n", PLAIN_STREAM, NULL);
+	check("a:x", PLAIN_STREAM, NULL);
+	check(":x", PLAIN_STREAM, NULL);
 	check("ta:x", 0, NULL);
-	check("a: 5", PLAIN_STREAM, NULL);
+	check("ta: 5", PLAIN_STREAM, NULL);
 	check("beta:x", PLAIN_STREAM, NULL);
 }
 
@@ -129,6 +134,15 @@ static void nor_are_their_pieces(void **state)
 	check("https:\rx", 0, "https:\xe2\x81\xa0\rx");
 	check("\b", PLAIN_STREAM, "\b\xe2\x81\xa0");
 	check("Result:\r\n", PLAIN_STREAM, NULL);
+	check("xxx.evil\rwww\nwww\n", 0, "xxx.evil\rwww\xe2\x81\xa0\nwww\n");
+	check("xxx.evil\rwww\xe2\x80\xa8", 0, "xxx.evil\rwww\xe2\x81\xa0\xe2\x80\xa8");
+	check("xxww.evil\raw", 0, "xxww.evil\raw\xe2\x81\xa0");
+	check("xxxxxx//evil\rhttps:\x1b[0m\n", 0, "xxxxxx//evil\rhttps:\x1b[0m\xe2\x81\xa0\n");
+	check("xxxx:text\rdata\n", 0, "xxxx:text\rdata\xe2\x81\xa0\n");
+	check("datx\ba:text", 0,
+	      "datx\b\xe2\x81\xa0"
+	      "a:text");
+	check("\r 10%| | 1/2\r 20%| | 2/2 [1it/s]\n", PLAIN_STREAM, NULL);
 }
 
 static void prompts_stand_still(void **state)
