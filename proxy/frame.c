@@ -387,6 +387,22 @@ static const struct unshown {
 	{"meta", NULL},	       {"link", NULL},	      {"base", NULL},
 };
 
+static bool tag_has(const char *tag, size_t size, const char *word)
+{
+	size = past_tag(tag, size, 0);
+	for (size_t i = 0; i < size; i++)
+		if (is_word(tag + i, size - i, word))
+			return true;
+	return false;
+}
+
+/* Where a page sends its reader shows: the frame makes it text. */
+static bool is_told(const char *tag, size_t size)
+{
+	return is_tag(tag, size, "meta") && tag_has(tag, size, "http-equiv") &&
+	       !tag_has(tag, size, "content-type");
+}
+
 /* The next one at or after `i`; NULL and the end when there is none. */
 static const struct unshown *find_unshown(const char *body, size_t size, size_t *i)
 {
@@ -397,7 +413,7 @@ static const struct unshown *find_unshown(const char *body, size_t size, size_t 
 			break;
 		*i = (size_t)(at - body);
 		for (size_t k = 0; k < sizeof(unshown) / sizeof(unshown[0]); k++)
-			if (is_tag(at, size - *i, unshown[k].name))
+			if (is_tag(at, size - *i, unshown[k].name) && !is_told(at, size - *i))
 				return &unshown[k];
 	}
 	*i = size;

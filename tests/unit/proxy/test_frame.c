@@ -200,6 +200,9 @@ static void scripts_are_taken_out(void **state)
 		{"<META charset=x>a<link href=y>b<base>", "ab", 0, true},
 		{"<head><title>a</title></head>", "<head></head>", 0, false},
 		{"<iframe srcdoc=\"&lt;x&gt;\"></iframe>a<iframe>b", "a", 0, true},
+		{"<META http-equiv=refresh content='0;url=//x'><meta charset=x>",
+		 "<META http-equiv=refresh content='0;url=//x'>", 0, false},
+		{"<meta http-equiv='Content-Type' content=x>", "", 0, false},
 		{"<<meta>meta x>", "<meta x>", 0, false}, /* the frame makes it text */
 		{"<p> \n</p>", "<p> \n</p>", 0, false},
 		{"<svg></svg>", "<svg></svg>", 0, true},
