@@ -354,6 +354,16 @@ def test_comms_that_may_not_be_are_closed(kernels):
     assert Seen(kernels("off"), sent(type="comm_open", content=opened)).of("comm_open")
 
 
+@pytest.mark.core
+def test_a_line_written_over_is_no_address(kernels):
+    """Front ends carry out \\r before they look for addresses."""
+    text = "xxx.secret.example\rwww\n"
+    for mode, kept in (("off", True), ("static", False)):
+        (message,) = Seen(kernels(mode), sent(type="stream", content={"name": "stdout", "text": text})).of("stream")
+        base, over = message["content"]["text"].rstrip("\n").split("\r")
+        assert ("www." in over + base[len(over) :]) == kept
+
+
 # ---- the guard process ----
 
 
