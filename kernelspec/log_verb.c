@@ -40,9 +40,9 @@ int log_fail(const char *format, ...)
 
 	fprintf(stderr, "cellwall log: ");
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	(void)vfprintf(stderr, format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	(void)fputc('\n', stderr);
 	return 1;
 }
 

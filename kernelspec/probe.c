@@ -30,7 +30,7 @@ void probe_say(struct probe_result *result, enum probe_state state, const char *
 	result->state = state;
 	snprintf(result->help, sizeof(result->help), "%s", help ? help : "");
 	va_start(args, format);
-	vsnprintf(result->detail, sizeof(result->detail), format, args);
+	(void)vsnprintf(result->detail, sizeof(result->detail), format, args);
 	va_end(args);
 }
 
@@ -442,7 +442,7 @@ void probe_run(const struct probe *probe, struct probe_result *ret_result)
 	ret_result->help[0] = '\0';
 	if (pipe2(channel, O_CLOEXEC) < 0)
 		return;
-	fflush(NULL);
+	(void)fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
 		alarm(PROBE_SECONDS);

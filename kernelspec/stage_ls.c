@@ -58,11 +58,12 @@ static json_t *kernel_json(const struct stage_kernel *kernel, json_t *list, bool
 	return object;
 }
 
-/* One kernel's files. Returns 0 or 1, having said why; with JSON in `ret_object`. */
+/* One kernel's files, as text or, unless it is NULL, in `ret_object`. Returns 0 or 1, having said
+ * why. */
 static int show_kernel(const struct stage *stage, const struct stage_kernel *kernel,
 		       json_t **ret_object)
 {
-	const bool json = stage->options & STAGE_JSON;
+	const bool json = ret_object;
 	struct files files = {.list = json ? json_array() : NULL};
 	struct err err;
 	int r;
@@ -165,6 +166,7 @@ static int show_inputs(struct given *given)
 	}
 	given->inputs = &inputs;
 	r = all ? inputs_entries(stage->folder, show_entry, given, &err) : 0;
+	given->inputs = NULL;
 	inputs_done(&inputs);
 	return r < 0 ? stage_fail("%s", err.text) : 0;
 }

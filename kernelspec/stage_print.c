@@ -20,9 +20,9 @@ int stage_fail(const char *format, ...)
 
 	fprintf(stderr, "cellwall stage: ");
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	(void)vfprintf(stderr, format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	(void)fputc('\n', stderr);
 	return 1;
 }
 

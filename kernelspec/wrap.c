@@ -77,10 +77,10 @@ static char *replace(struct values *values, const char *word)
 			end ? value_of(values, word + 1, (size_t)(end - word - 1)) : NULL;
 
 		if (value) {
-			fputs(value, out);
+			(void)fputs(value, out);
 			word = end + 1;
 		} else {
-			fputc(*word++, out);
+			(void)fputc(*word++, out);
 		}
 	}
 	if (fclose(out) != 0)

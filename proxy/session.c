@@ -70,7 +70,7 @@ void session_collect(struct session *session)
 		return;
 	session->asked = session->holding.sequence;
 	session->refused_names = 0;
-	snprintf(number, sizeof(number), "%llu", (unsigned long long)session->asked);
+	(void)snprintf(number, sizeof(number), "%llu", (unsigned long long)session->asked);
 	if (status_send(session->launch.status, &err, "collect", number, NULL) < 0)
 		session->asked = session->collected; /* full: with the next cell */
 }
@@ -385,8 +385,8 @@ static int open_signals(struct err *err)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? err_errno(err, "signalfd") : fd;
 }

@@ -185,7 +185,7 @@ int plain_kernel(struct build *build, struct err *err)
 char **plain_argv(const struct build *build)
 {
 	const struct spec *spec = build->spec;
-	char **argv = calloc(spec->argc + 1, sizeof(*argv));
+	cleanup(free_ptr) char **argv = calloc(spec->argc + 1, sizeof(*argv));
 
 	for (size_t i = 0; argv && i < spec->argc; i++) {
 		argv[i] = strcmp(spec->argv[i], INSIDE_CONNECTION) == 0
@@ -194,13 +194,13 @@ char **plain_argv(const struct build *build)
 		if (!argv[i])
 			return NULL;
 	}
-	return argv;
+	return steal_ptr(&argv);
 }
 
 char **plain_env(const struct build *build)
 {
 	const struct spec *spec = build->spec;
-	char **env = calloc(spec->envc + 2, sizeof(*env));
+	cleanup(free_ptr) char **env = calloc(spec->envc + 2, sizeof(*env));
 
 	for (size_t i = 0; env && i < spec->envc; i++) {
 		const char *text = spec->env[i], *value = strchr(text, '=');
@@ -213,7 +213,7 @@ char **plain_env(const struct build *build)
 	}
 	if (env && !(env[spec->envc] = format_string("TMPDIR=%s/tmp", build->directory)))
 		return NULL;
-	return env;
+	return steal_ptr(&env);
 }
 
 void plain_kill_orphans(void)
