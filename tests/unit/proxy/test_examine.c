@@ -121,7 +121,7 @@ static void hang(int fd, const struct outputs_rules *with, struct known *known)
 {
 	(void)with;
 	(void)known;
-	for (volatile int i = fd;; i++)
+	for (volatile unsigned i = (unsigned)fd;; i++)
 		;
 }
 
