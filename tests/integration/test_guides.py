@@ -38,6 +38,7 @@ def moved(site, monkeypatch, request):
     """The page's text with its absolute paths below the site, and what runs a command there."""
     monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
     place = site.root / request.node.name
+    monkeypatch.setitem(site.environment, "XDG_STATE_HOME", str(place / "state"))  # the logs of these kernels alone
     for name in ("srv/course", "usr/local", "etc/cellwall", "opt/kernels", "srv/course/submissions"):
         (place / name).mkdir(parents=True, exist_ok=True)
 

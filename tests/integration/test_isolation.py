@@ -177,7 +177,8 @@ CHECKS = {
         print('REACHED', open({connection_file!r}).read())
     """,
     "outer-key-anywhere": """
-        import glob, os
+        import glob, os, sys
+        sys.setrecursionlimit(20000)  # os.walk, in trees that others left below /tmp
         places = ['/proc/self/environ', *glob.glob('/proc/[0-9]*/cmdline'), *glob.glob('/proc/[0-9]*/environ'), {connection_file!r}]
         for top in ('/cellwall', '/tmp', '/work', '/home', '/dev/shm', '/run', '/s'):
             for directory, _, names in os.walk(top):

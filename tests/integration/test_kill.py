@@ -62,10 +62,11 @@ def results(directory):
 
 
 def written(site):
-    """What the kernels had written, by the private directories that are there."""
+    """What the kernels had written, by the private directories that are there and not being removed."""
     found = set()
     for work in site.kernels.glob("*/work"):
-        found |= {name for name in results(work) if not name.startswith("staging/")}
+        if os.path.lexists(work.parent / "out"):  # goes first, when all is brought out
+            found |= {name for name in results(work) if not name.startswith("staging/")}
     return found
 
 
