@@ -123,12 +123,12 @@ static void strip_string(struct strip *strip, json_t *text, const char *key)
 {
 	if (strip->kind != PLOT_PLOTLY)
 		return; /* vega draws text as text */
-	if (!is_address_key(key)) {
-		strip_links(strip, text);
-	} else if (json_string_length(text) > 0 &&
-		   strncasecmp(json_string_value(text), "data:image/", 11) != 0) {
+	if (is_address_key(key) && json_string_length(text) > 0 &&
+	    strncasecmp(json_string_value(text), "data:image/", 11) != 0) {
 		strip->remote |= strstr(json_string_value(text), "//") != NULL;
 		strip->failed |= json_string_set(text, "") < 0;
+	} else {
+		strip_links(strip, text);
 	}
 }
 

@@ -213,14 +213,15 @@ enum content_verdict replies_complete(struct content *content)
 		tidy_drop(&tidy, content->content, "matches");
 	tidy_integer(&tidy, content->content, "cursor_start");
 	tidy_integer(&tidy, content->content, "cursor_end");
-	if (!json_is_object(metadata))
+	if (!json_is_object(metadata)) {
 		tidy_drop(&tidy, content->content, "metadata");
-	else
-		tidy_keys(&tidy, metadata, kept);
-	if (json_is_object(metadata) && !json_is_array(json_object_get(metadata, kept[0])))
-		tidy_drop(&tidy, metadata, kept[0]);
-	else if (json_is_object(metadata))
+		return tidy_verdict(&tidy);
+	}
+	tidy_keys(&tidy, metadata, kept);
+	if (json_is_array(json_object_get(metadata, kept[0])))
 		tidy_types(&tidy, json_object_get(metadata, kept[0]));
+	else
+		tidy_drop(&tidy, metadata, kept[0]);
 	return tidy_verdict(&tidy);
 }
 
@@ -245,8 +246,10 @@ enum content_verdict replies_history(struct content *content)
 	struct tidy tidy = start(content, keys);
 	json_t *history = json_object_get(content->content, "history");
 
-	if (!json_is_array(history))
+	if (!json_is_array(history)) {
 		tidy_drop(&tidy, content->content, "history");
+		return tidy_verdict(&tidy);
+	}
 	for (size_t i = json_array_size(history); i-- > 0;)
 		if (i >= HISTORY_MAX || !history_ok(json_array_get(history, i))) {
 			json_array_remove(history, i);
@@ -279,8 +282,10 @@ enum content_verdict replies_comm_info(struct content *content)
 	json_t *value;
 	void *next;
 
-	if (!json_is_object(comms))
+	if (!json_is_object(comms)) {
 		tidy_drop(&tidy, content->content, "comms");
+		return tidy_verdict(&tidy);
+	}
 	json_object_foreach_safe(comms, next, id, value)
 	{
 		const char *target = json_string_value(json_object_get(value, "target_name"));

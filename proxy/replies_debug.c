@@ -11,9 +11,10 @@
  */
 static void tidy_body(struct tidy *tidy, json_t *message)
 {
-	json_t *body = json_object_get(message, "body");
+	json_t *body;
 
 	tidy_tree(tidy, message, PLAIN_LINKS);
+	body = json_object_get(message, "body"); /* text was put in the place of text */
 	if (json_is_object(json_object_get(body, "data")))
 		tidy_plain_bundle(tidy, body, "data");
 	if (json_object_size(json_object_get(body, "metadata")) != 0)

@@ -86,8 +86,10 @@ static void tidy_features(struct tidy *tidy)
 {
 	json_t *features = json_object_get(tidy->content->content, "supported_features");
 
-	if (!json_is_array(features))
+	if (!json_is_array(features)) {
 		tidy_drop(tidy, tidy->content->content, "supported_features");
+		return;
+	}
 	for (size_t i = json_array_size(features); i-- > 0;) {
 		const char *name = json_string_value(json_array_get(features, i));
 

@@ -200,9 +200,10 @@ const char *scan_text(const char *at, const char *end, bool links)
 				       : NULL;
 		if (*at == '\\') {
 			length = escape(at, end, &overwrites);
-			if (!links && length &&
-			    (joins(begin, at, length, end, bare) ||
-			     (over && is_in(at[1], "nr") && goes_on(at[-1]))))
+			if (length == 0)
+				return NULL; /* it may be the last byte */
+			if (!links && (joins(begin, at, length, end, bare) ||
+				       (over && is_in(at[1], "nr") && goes_on(at[-1]))))
 				return NULL;
 			over = at[1] != 'n' && (over || at[1] == 'r');
 			escaped = true;

@@ -179,12 +179,14 @@ static void addresses_and_links_go(void **state)
 	     "{\"data\":[{\"text\":[\"<b>x</b> <a href='https://e'>l</A>\",\"<<a>a href=x>\",\"<a "
 	     "\",\"<abc>\",\"<a<a > "
 	     "href=x>\"]}],\"layout\":{\"images\":[{\"source\":\"https://e/\"},{\"source\":"
+	     "\"data:image/<a href=x>\"},{\"source\":"
 	     "\"data:image/png;base64,AA==\"}],\"mapbox\":{\"style\":\"https://e\"},"
 	     "\"updatemenus\":[{\"args\":[{\"images[0].source\":[\"//e\"]}]}]},\"config\":{"
 	     "\"topojsonURL\":\"https://e/\",\"scrollZoom\":true},\"more\":1}",
 	     "{\"data\":[{\"text\":[\"<b>x</b> l\",\"< a href=x>\",\"\",\"<abc>\",\" "
 	     "href=x>\"]}],\"layout\":{"
-	     "\"images\":[{\"source\":\"\"},{\"source\":\"data:image/png;base64,AA==\"}],"
+	     "\"images\":[{\"source\":\"\"},{\"source\":\"data:image/\"},{\"source\":\"data:image/"
+	     "png;base64,AA==\"}],"
 	     "\"updatemenus\":[{\"args\":[{\"images[0].source\":[\"\"]}]}]},\"config\":{"
 	     "\"scrollZoom\":true}}",
 	     true);

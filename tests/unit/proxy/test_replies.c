@@ -110,6 +110,10 @@ static const struct {
 	 "{'status':'ok','history':[['x',2,'a'],[1,3],[1,4,{}],[1,5,'a\\u009d0;t\\u0007'],5,"
 	 "[1,6,['b',null]],[1,7,['c',{'x':1}]],[1,8,[{'x':1}]],[1,9,[]]]}",
 	 "{'status':'ok','history':[[1,5,'a'],[1,6,['b',null]]]}"},
+	{replies_history, "{'status':'ok','history':{'a':[1]}}", "{'status':'ok'}"},
+	{replies_comm_info, "{'status':'ok','comms':['a']}", "{'status':'ok'}"},
+	{replies_complete, "{'status':'ok','matches':[],'metadata':['a']}",
+	 "{'status':'ok','matches':[]}"},
 	/* is_complete */
 	{replies_is_complete, "{'status':'incomplete','indent':'    '}", NULL},
 	{replies_is_complete, "{'status':'incomplete','indent':'import os','x':1}",
