@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "sandbox/base.h"
+#include "sandbox/siphash.h"
 
 /*
  * A comm's word: bit 0 in use, 1 open, 2 by a client, 3-7 its kind, 16-31 its model, 32-63 when it
@@ -37,50 +38,12 @@ struct known {
 	_Atomic uint64_t hashes[2][SLOTS];
 };
 
-static uint64_t rotate(uint64_t value, int bits)
-{
-	return value << bits | value >> (64 - bits);
-}
-
-static void sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-2-4 (Aumasson and Bernstein, 2012): without the key nobody makes two ids collide. */
+/* Without the key nobody makes two ids collide. */
 static uint64_t hash_of(const struct known *known, enum kind kind, const char *text, size_t size)
 {
-	uint64_t v[4] = {known->key[kind][0] ^ 0x736f6d6570736575u,
-			 known->key[kind][1] ^ 0x646f72616e646f6du,
-			 known->key[kind][0] ^ 0x6c7967656e657261u,
-			 known->key[kind][1] ^ 0x7465646279746573u};
-	uint64_t word;
+	const uint64_t hash = siphash(known->key[kind], text, size);
 
-	for (size_t at = 0; at <= size; at += 8) {
-		size_t left = size - at;
-
-		word = left < 8 ? (uint64_t)size << 56 : 0;
-		for (size_t i = 0; i < 8 && i < left; i++)
-			word |= (uint64_t)(unsigned char)text[at + i] << (8 * i);
-		v[3] ^= word;
-		sip_round(v);
-		sip_round(v);
-		v[0] ^= word;
-	}
-	v[2] ^= 0xff;
-	for (int i = 0; i < 4; i++)
-		sip_round(v);
-	word = v[0] ^ v[1] ^ v[2] ^ v[3];
-	return word ? word : 1; /* 0 is a free slot */
+	return hash ? hash : 1; /* 0 is a free slot */
 }
 
 struct known *known_new(void)

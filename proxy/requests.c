@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "proxy/limits.h"
+#include "sandbox/siphash.h"
 
 #define SPARED_MAX 16
 
@@ -30,55 +31,9 @@ struct requests {
 
 /* ---- hashing ---- */
 
-static uint64_t rotate(uint64_t x, unsigned by)
-{
-	return x << by | x >> (64 - by);
-}
-
-static void sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-static void sip_word(uint64_t v[4], uint64_t word)
-{
-	v[3] ^= word;
-	sip_round(v);
-	sip_round(v);
-	v[0] ^= word;
-}
-
 uint64_t requests_hash(const struct requests *requests, const void *data, size_t size)
 {
-	const uint64_t *key = requests->key;
-	uint64_t v[4] = {key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
-			 key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u};
-	const unsigned char *bytes = data;
-	uint64_t word = (uint64_t)size << 56;
-	size_t i;
-
-	for (i = 0; i + 8 <= size; i += 8) {
-		uint64_t whole;
-
-		memcpy(&whole, bytes + i, sizeof(whole));
-		sip_word(v, whole);
-	}
-	for (unsigned shift = 0; i < size; i++, shift += 8)
-		word |= (uint64_t)bytes[i] << shift;
-	sip_word(v, word);
-	v[2] ^= 0xff;
-	for (int turn = 0; turn < 4; turn++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	return siphash(requests->key, data, size);
 }
 
 static struct request **bucket_of(struct requests *requests, const char *msg_id)

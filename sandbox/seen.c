@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sandbox/siphash.h"
+
 static const char magic[16] = "cellwall seen 1";
 
 struct journal_head {
@@ -23,58 +25,6 @@ struct journal_record {
 
 #define FLAG_UNSETTLED 1u
 #define FLAG_EARLIER   2u
-
-static uint64_t rotate(uint64_t word, unsigned int by)
-{
-	return (word << by) | (word >> (64 - by));
-}
-
-static void sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate(v[1], 13) ^ v[0];
-	v[0] = rotate(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate(v[1], 17) ^ v[2];
-	v[2] = rotate(v[2], 32);
-}
-
-/* SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012). */
-static uint64_t sip_hash(const uint64_t key[2], const void *data, size_t size)
-{
-	const unsigned char *at = data;
-	uint64_t v[4] = {
-		key[0] ^ 0x736f6d6570736575,
-		key[1] ^ 0x646f72616e646f6d,
-		key[0] ^ 0x6c7967656e657261,
-		key[1] ^ 0x7465646279746573,
-	};
-	size_t left = size;
-	uint64_t word;
-
-	for (;; at += 8, left -= 8) {
-		size_t part = left < 8 ? left : 8;
-
-		word = 0;
-		memcpy(&word, at, part);
-		if (part < 8)
-			word |= (uint64_t)size << 56;
-		v[3] ^= word;
-		sip_round(v);
-		sip_round(v);
-		v[0] ^= word;
-		if (part < 8)
-			break;
-	}
-	v[2] ^= 0xff;
-	for (int i = 0; i < 4; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
 
 int seen_init(struct seen *seen)
 {
@@ -140,7 +90,7 @@ static struct seen_file *find(struct seen *seen, const char *path, uint64_t hash
 
 struct seen_file *seen_find(struct seen *seen, const char *path)
 {
-	return find(seen, path, sip_hash(seen->key, path, strlen(path)));
+	return find(seen, path, siphash(seen->key, path, strlen(path)));
 }
 
 /* Takes nothing; `path` may be NULL (restored). */
@@ -168,7 +118,7 @@ static struct seen_file *add(struct seen *seen, const char *path, uint64_t hash)
 
 struct seen_file *seen_add(struct seen *seen, const char *path)
 {
-	uint64_t hash = sip_hash(seen->key, path, strlen(path));
+	uint64_t hash = siphash(seen->key, path, strlen(path));
 	struct seen_file *file = find(seen, path, hash);
 
 	if (!file) {
@@ -184,7 +134,7 @@ struct seen_file *seen_add(struct seen *seen, const char *path)
 
 static uint64_t record_check(const struct seen *seen, const struct journal_record *record)
 {
-	return sip_hash(seen->key, record, offsetof(struct journal_record, check));
+	return siphash(seen->key, record, offsetof(struct journal_record, check));
 }
 
 static void count(struct seen *seen, const struct seen_file *file)

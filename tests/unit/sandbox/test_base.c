@@ -1,4 +1,5 @@
 #include "sandbox/base.h"
+#include "sandbox/siphash.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -462,6 +463,18 @@ static int remove_directory(void **state)
 	return access(directory, F_OK) == 0;
 }
 
+/* The example of the paper's appendix A. */
+static void test_siphash(void **state)
+{
+	const uint64_t key[2] = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
+	unsigned char data[15];
+
+	(void)state;
+	for (unsigned char i = 0; i < sizeof(data); i++)
+		data[i] = i;
+	assert_true(siphash(key, data, sizeof(data)) == 0xa129ca6149be45e5u);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_parse_u64),
 		cmocka_unit_test(test_now),
+		cmocka_unit_test(test_siphash),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
