@@ -6,6 +6,8 @@
 #include "sandbox/collect.h"
 #include "sandbox/names.h"
 
+#define TICKS_MAX 50 /* 200 ms at 250 Hz: the file is taken at the next collection then */
+
 void partial_drop(struct partial *partial)
 {
 	copy_abort(&partial->copy);
@@ -34,15 +36,23 @@ static enum stamp stamp_of(const struct stat *status)
 	return last->tv_nsec >= now.tv_nsec ? STAMP_MOVING : STAMP_SURE;
 }
 
-/* Until the clock has gone on; a tick can be late. */
-static void wait_a_tick(const struct stat *status)
+/*
+ * Until the clock that stamps are judged by has passed this moment: what was changed before it is
+ * then sure, whichever file it was. A tick can be late by several on a loaded or virtual machine.
+ */
+static void wait_a_tick(void)
 {
-	struct timespec tick;
+	struct timespec begun, now, tick;
 
-	if (clock_getres(CLOCK_REALTIME_COARSE, &tick) < 0)
+	if (clock_gettime(CLOCK_REALTIME, &begun) < 0 ||
+	    clock_getres(CLOCK_REALTIME_COARSE, &tick) < 0)
 		return;
-	for (int i = 0; i < 4 && stamp_of(status) == STAMP_MOVING; i++)
+	for (int i = 0; i < TICKS_MAX; i++) {
 		nanosleep(&tick, NULL);
+		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0 || now.tv_sec > begun.tv_sec ||
+		    (now.tv_sec == begun.tv_sec && now.tv_nsec > begun.tv_nsec))
+			return;
+	}
 }
 
 /*
@@ -97,7 +107,7 @@ static int open_result(struct collector *c, struct result *result)
 	if (walk_stat(&c->staging->walk, &result->status) < 0)
 		return 1;
 	if (!c->waited && stamp_of(&result->status) == STAMP_MOVING) {
-		wait_a_tick(&result->status);
+		wait_a_tick();
 		c->waited = true;
 	}
 	r = open_source(c, result);
