@@ -1,0 +1,55 @@
+#include "web/routes.h"
+
+#include <string.h>
+
+#include "web/server.h"
+
+static void answer_api(struct request *request)
+{
+	http_json(request, 200, json_pack("{s:s}", "version", CELLWALL_VERSION));
+}
+
+static const struct route routes[] = {
+	{HTTP_GET, "/api", ROUTE_ANYBODY, 0, answer_api},
+};
+
+/* True when the parts are what the pattern says. */
+static bool matches(const char *pattern, char *const *part, size_t parts)
+{
+	for (size_t i = 0; i < parts; i++) {
+		const char *end;
+
+		if (*pattern != '/')
+			return false;
+		pattern++;
+		if (strcmp(pattern, "{...}") == 0)
+			return true;
+		end = strchrnul(pattern, '/');
+		if (strncmp(pattern, "{}", 2) != 0 &&
+		    (strlen(part[i]) != (size_t)(end - pattern) ||
+		     strncmp(pattern, part[i], (size_t)(end - pattern)) != 0))
+			return false;
+		pattern = end;
+	}
+	return *pattern == '\0';
+}
+
+const struct route *routes_find(unsigned method, char *const *part, size_t parts,
+				unsigned *ret_methods)
+{
+	const struct route *found = NULL;
+
+	*ret_methods = 0;
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+		unsigned methods = routes[i].methods;
+
+		if (!matches(routes[i].pattern, part, parts))
+			continue;
+		if (methods & HTTP_GET)
+			methods |= HTTP_HEAD;
+		*ret_methods |= methods;
+		if (!found && (methods & method))
+			found = &routes[i];
+	}
+	return found;
+}
