@@ -6,6 +6,12 @@
  * answer takes the request. A client that goes away meanwhile does no harm: the answer is then
  * thrown away; who wants to know of it sets http_on_gone.
  *
+ * HTTP/1.1 and RFC 6455 are spoken by rooms of our own (web/parse.h, web/conn.h, web/frame_codec.h)
+ * over OpenSSL and web/loop.h, not by libwebsockets: Debian 12's 4.1.6 answers `Upgrade: h2c` with
+ * 101, has an unmended use after free in its upgrade (NN-2025-0102), takes no chunked bodies and
+ * needs a poll(2) of every connection for every message. A kernel's WebSocket is made by
+ * http_upgrade, fed by websocket_calls and written with websocket_send.
+ *
  * What is in a request comes from strangers: names and paths have been cut at "/" and decoded, no
  * part is empty, "." or "..", or holds a NUL, a "/" or a control character; nothing else was
  * checked. Never logs, never blocks.
