@@ -69,6 +69,8 @@ static const struct stage {
 	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_build},
 	{BUILD_BUILDER, NAMESPACES, "network", network_up},
 	{BUILD_BUILDER, NAMESPACES, "uts", network_name},
+	{BUILD_BUILDER, LANDLOCK, "files", plain_directories},
+	{BUILD_BUILDER, LANDLOCK, "uid", plain_become},
 	{BUILD_BUILDER, LANDLOCK, "files", plain_files},
 	{BUILD_BUILDER, BOTH, "keyring", builder_keyring},
 	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. */

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -9,13 +11,16 @@
 #include <unistd.h>
 
 #include "sandbox/build.h"
+#include "sandbox/caps.h"
 #include "sandbox/mounts.h"
+#include "sandbox/process.h"
 #include "sandbox/ruleset.h"
 
 /*
  * Theory of operation
  *
- * Everything that is started shares the user's uid with the rest of the host. What keeps it apart
+ * Everything that is started shares the user's uid with the rest of the host; as root it has one
+ * that is nobody else's, and root's modes are one more lock. What keeps it apart
  * are Landlock domains, nested: the process that stands for pid 1 enters one that restricts only
  * signals, and the kernel, its child, a second one with its files. kill(2) with -1 from the first
  * then reaches exactly what is inside, and nothing inside reaches it.
@@ -39,17 +44,24 @@ static const struct {
 
 #define PLACES (sizeof(places) / sizeof(places[0]))
 
-int plain_possible(struct err *err)
+int plain_choose(struct identity *ret_identity, struct err *err)
 {
 	if (ruleset_abi() < PLAIN_ABI)
 		return err_set(err, -EOPNOTSUPP,
 			       "the wall \"landlock\" needs Landlock ABI %d (Linux 6.12), this "
 			       "system has %d",
 			       PLAIN_ABI, ruleset_abi());
-	if (geteuid() == 0)
-		return err_set(err, -EPERM,
-			       "the wall \"landlock\" is for ordinary users: root's files would be "
-			       "the kernel's; run Jupyter as one (docker run --user 1000)");
+	*ret_identity = (struct identity){.host_uid = geteuid(), .host_gid = getegid()};
+	if (geteuid() != 0)
+		return 0;
+	if (userns_choose(ret_identity, err) < 0)
+		return err->code;
+	if (!ret_identity->pair)
+		return err_set(
+			err, -EPERM,
+			"as root the wall \"landlock\" gives the kernel a uid of its own, for "
+			"which CAP_SETUID, CAP_SETGID, CAP_CHOWN and other uids are needed: "
+			"run Jupyter as an ordinary user (docker run --user 1000)");
 	return 0;
 }
 
@@ -84,8 +96,33 @@ static int write_connection(const struct build *build, struct err *err)
 	return write_new_file(build->sockets, "kernel.json", 0600, filled, strlen(filled), err);
 }
 
-int plain_files(struct build *build, struct err *err)
+/* As root: what only leads to the kernel's directories can be passed through, not looked into. */
+static int let_through(const struct build *build, int directory, struct err *err)
 {
+	const gid_t group = userns_kernel_gid(&build->identity);
+	cleanup(close_fd) int at = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fchown(directory, (uid_t)-1, group) < 0 || fchmod(directory, 0710) < 0)
+		return err_errno(err, "cannot let the kernel through");
+	/* STATE/cellwall/kernels and STATE/cellwall, which are ours too. */
+	for (int i = 0; i < 2; i++) {
+		struct stat status;
+		int up;
+
+		if (at < 0 || fstat(at, &status) < 0 ||
+		    (!(status.st_mode & S_IXOTH) &&
+		     fchmod(at, (status.st_mode & 07777) | S_IXOTH) < 0))
+			return err_errno(err, "cannot let the kernel through");
+		up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		close_fd(&at);
+		at = up;
+	}
+	return 0;
+}
+
+int plain_directories(struct build *build, struct err *err)
+{
+	const struct identity *identity = &build->identity;
 	cleanup(close_fd) int directory = -1;
 
 	build->relay_program = open(build->spec->relay, O_PATH | O_CLOEXEC);
@@ -94,17 +131,87 @@ int plain_files(struct build *build, struct err *err)
 	build->directory = strndup(build->work, (size_t)(strrchr(build->work, '/') - build->work));
 	if (!build->directory)
 		return err_set(err, -ENOMEM, "out of memory");
-	directory = open(build->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	directory = open(build->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (directory < 0)
 		return err_errno(err, "cannot open %s", build->directory);
 	for (size_t i = 0; i < PLACES; i++) {
 		if (mkdirat(directory, places[i].name, 0700) < 0 && errno != EEXIST)
 			return err_errno(err, "cannot make %s", places[i].name);
+		if (identity->pair &&
+		    fchownat(directory, places[i].name, userns_kernel_uid(identity),
+			     userns_kernel_gid(identity), AT_SYMLINK_NOFOLLOW) < 0)
+			return err_errno(err, "cannot give %s away", places[i].name);
 	}
+	return identity->pair ? let_through(build, directory, err) : 0;
+}
+
+int plain_become(struct build *build, struct err *err)
+{
+	const uid_t uid = userns_kernel_uid(&build->identity);
+	const gid_t gid = userns_kernel_gid(&build->identity);
+
+	if (!build->identity.pair)
+		return 0;
+	if (caps_keep(UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID, err) < 0)
+		return err->code;
+	if (setgroups(0, NULL) < 0)
+		return err_errno(err, "cannot give up the supplementary groups");
+	if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+		return err_errno(err, "cannot become uid %u", (unsigned)uid);
+	if (caps_drop_all(err) < 0)
+		return err->code;
+	/* The change of uid has cleared the death signal, prctl(2). */
+	return process_protect(build->lifeline, SIGKILL, err);
+}
+
+/* What others may not read the kernel may not either: said here, or each cell would find out. */
+static int check_reach(const struct build *build, const char *path, const char *advice,
+		       struct err *err)
+{
+	struct stat status;
+	bool there = stat(path, &status) == 0;
+
+	if (!build->identity.pair || (!there && errno == ENOENT) ||
+	    (there && access(path, S_ISDIR(status.st_mode) ? R_OK | X_OK : R_OK) == 0))
+		return 0;
+	return err_set(err, -EACCES,
+		       "as root the kernel has a uid of its own (the wall \"landlock\"), which may "
+		       "not read %s: %s",
+		       path, advice);
+}
+
+static int check_all(const struct build *build, struct err *err)
+{
+	static const char others[] = "let others read it and enter the directories above it (chmod "
+				     "-R o+rX), or run Jupyter as an ordinary user";
+	const struct spec *spec = build->spec;
+
+	if (check_reach(build, build->work,
+			"keep the state where others may enter (XDG_STATE_HOME=/var/lib), or run "
+			"Jupyter as an ordinary user",
+			err) < 0)
+		return err->code;
+	for (size_t i = 0; i < spec->bind_count; i++) {
+		if (check_reach(build, spec->binds[i].source, others, err) < 0)
+			return err->code;
+	}
+	for (size_t i = 0; i < spec->stage_count; i++) {
+		if (check_reach(build, spec->stages[i].source, others, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+int plain_files(struct build *build, struct err *err)
+{
+	cleanup(free_ptr) char *sockets = host_path(build, INSIDE_SOCKETS);
+
+	if (check_all(build, err) < 0)
+		return err->code;
 	build->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (build->root < 0)
 		return err_errno(err, "cannot open /");
-	build->sockets = openat(directory, "sockets", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	build->sockets = sockets ? open(sockets, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (build->sockets < 0)
 		return err_errno(err, "cannot open the directory of sockets");
 	return write_connection(build, err);

@@ -526,10 +526,7 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	if (rlimit_open_files(err) < 0)
 		return err->code;
 	*ret_stage = "namespaces";
-	if (supervisor->spec.landlock)
-		supervisor->identity =
-			(struct identity){.host_uid = geteuid(), .host_gid = getegid()};
-	if (supervisor->spec.landlock ? plain_possible(err) < 0
+	if (supervisor->spec.landlock ? plain_choose(&supervisor->identity, err) < 0
 				      : userns_choose(&supervisor->identity, err) < 0)
 		return err->code;
 	/* What pid 1's stand-in leaves behind when it is killed. */

@@ -15,7 +15,19 @@ from harness import ISOLATED, SLEEP, shell
 from test_hosts import CALLS, CONTAINER, filtered
 
 ROOT = os.geteuid() == 0
-ordinary = pytest.mark.skipif(ROOT, reason="for ordinary users only")
+# What container engines leave to root: no CAP_SYS_ADMIN, no CAP_SYS_PTRACE.
+KEPT = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,sys_chroot,mknod,audit_write,setfcap"
+CAPABILITIES = ["setpriv", "--bounding-set", "-all," + ",".join("+" + name for name in KEPT.split(","))] if ROOT else []
+
+
+@pytest.fixture(autouse=ROOT)
+def entered(site):
+    """As root the kernel's own uid comes to its files through the directories above them."""
+    for path in (site.root, site.state):
+        path.chmod(0o711)
+    yield
+    for path in (site.root, site.state):
+        path.chmod(0o700)
 
 
 @pytest.fixture
@@ -26,7 +38,9 @@ def policy(site):
 @pytest.fixture
 def begin(site, start, policy):
     def go(**files):
-        return start(ISOLATED, cwd=site.project(**files), spec=site.variant("--policy", policy))
+        project = site.project(**files)
+        project.chmod(0o755)
+        return start(ISOLATED, cwd=project, spec=site.variant("--policy", policy))
 
     return go
 
@@ -36,22 +50,43 @@ def text(run):
 
 
 @pytest.mark.skipif(not ROOT, reason="root only")
-def test_root_is_refused(launch, policy):
+def test_root_that_cannot(site, launch, policy):
+    """Without the capabilities, or where the kernel's own uid comes to nothing: one line says what to do."""
+    unable = ["setpriv", "--bounding-set", "-setuid"]
+    launched = launch(*SLEEP, options=("--policy", policy), wrapper=unable)
+    assert launched.wait(15) == 1 and "CAP_SETUID" in launched.log, launched.log
+    site.state.chmod(0o700)
     launched = launch(*SLEEP, options=("--policy", policy))
-    assert launched.wait(15) == 1 and "for ordinary users" in launched.log, launched.log
+    assert launched.wait(15) == 1 and "XDG_STATE_HOME=/var/lib" in launched.log, launched.log
+    assert not site.private_directories()
+    site.state.chmod(0o711)
+    project = site.project(staging__in__a_csv="x")
+    launched = launch(*SLEEP, options=("--policy", policy), cwd=project)
+    assert launched.wait(15) == 1 and "chmod -R o+rX" in launched.log and "staging/in" in launched.log, launched.log
 
 
-@ordinary
+@pytest.mark.skipif(not ROOT, reason="root only")
+def test_root_is_somebody_else(site, begin):
+    """A uid that owns nothing, no capability, no group; what root alone may read stays so beside Landlock."""
+    kernel = begin(staging__in__a_csv="x\n1\n")
+    code = "import os; print(os.getresuid(), os.getresgid(), os.getgroups(), [l for l in open('/proc/self/status') if l.startswith('Cap')])"
+    said = kernel.run(code).stdout
+    uid = int(said[1:].split(",")[0])
+    assert uid >= 0x70000000 and said.count(str(uid)) == 6 and said.count("0000000000000000") == 5 and ") [] [" in said, said
+    assert kernel.run("open('mine', 'w').write('x')").status == "ok"
+    out = kernel.cwd / "staging" / "out" / "mine"
+    assert processes.wait_until(out.exists, 10) and out.stat().st_uid == 0
+
+
 def test_needs_scopes(launch, policy):
     wrapper = filtered({CALLS["landlock_create_ruleset"]: 38})
     launched = launch(*SLEEP, options=("--policy", policy), wrapper=wrapper)
     assert launched.wait(15) == 1 and "needs Landlock ABI 6" in launched.log, launched.log
 
 
-@ordinary
 def test_where_containers_refuse_namespaces(launch, policy):
     """Under the answers of a container engine's default filter the first wall does not stand, this one does."""
-    wrapper = filtered(dict.fromkeys(CONTAINER.values(), 1), namespaces=True)
+    wrapper = CAPABILITIES + filtered(dict.fromkeys(CONTAINER.values(), 1), namespaces=True)
     hello = shell("echo the kernel runs")
     assert launch(*hello, wrapper=wrapper).wait(15) == 1
     launched = launch(*hello, options=("--policy", policy), wrapper=wrapper)
@@ -59,7 +94,6 @@ def test_where_containers_refuse_namespaces(launch, policy):
     assert "the kernel has no user-namespace" in launched.log
 
 
-@ordinary
 def test_a_notebook(begin):
     """What a data scientist does: inputs, results, libraries, an interrupt, a restart; and what there is not."""
     kernel = begin(staging__in__a_csv="x\n1\n", data__b_csv="1")
@@ -117,7 +151,6 @@ CHECKS = {
 }
 
 
-@ordinary
 def test_out_of_reach(site, begin, start):
     path = site.home / "second.sock"
     server = socket.socket(socket.AF_UNIX)
@@ -169,7 +202,6 @@ def gone(marks):
     return processes.wait_until(lambda: not [mark for mark in marks if mark.alive()], 10 * harness.PATIENCE)
 
 
-@ordinary
 @pytest.mark.parametrize("killed", ["", "proxy", "supervisor", "stand-in"])
 def test_nothing_stays(begin, nothing_left, killed):
     """However it ends, what the kernel started ends too: there is no pid namespace that would see to it."""
@@ -193,7 +225,6 @@ def test_nothing_stays(begin, nothing_left, killed):
     assert gone([*marks, stand_in]), processes.everything()
 
 
-@ordinary
 def test_layers_are_recorded(site, launch, policy):
     launched = launch(*shell("true"), options=("--policy", policy))
     assert launched.wait(15) == 0
