@@ -22,7 +22,7 @@ _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
-		words="kernel install list remove stage log policy doctor version help --help --version"
+		words="kernel install list remove stage log key policy doctor version help --help --version"
 	else
 		case $previous in
 		--prefix | --stage | --show | --output | -o)
@@ -43,6 +43,10 @@ _cellwall() {
 		install)
 			words="--user --prefix --sys-prefix --name --display-name --python --policy --wrap
 				--shared-environment --server-config --help"
+			;;
+		key)
+			words="new show allow revoke --as --directory --help"
+			[ "$previous" = allow ] && mapfile -t COMPREPLY < <(compgen -f -- "$current") && return
 			;;
 		list) words="--prefix --json --help" ;;
 		remove) words="--prefix --server-config --help $(_cellwall_kernelspecs)" ;;

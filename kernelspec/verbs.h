@@ -20,6 +20,7 @@ int verb_install(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_remove(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
+int verb_key(int argc, char **argv);
 int verb_policy(int argc, char **argv);
 int verb_stage(int argc, char **argv);
 /* Exit code 3 of `log verify`: a log is not as it was written. */
