@@ -20,6 +20,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include "sandbox/dispatch.h"
+
 /* Offsets of the halves: the structure is in the machine's byte order. */
 #define BIG (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__)
 #define HALF(n, offset)                                                                            \
@@ -281,13 +283,8 @@ static const struct sock_filter sendto_check[] = {
 
 #define BODY(body) (body), sizeof(body) / sizeof((body)[0])
 
-/* The most frequent first; old calls before others: some architectures have the newer ones alone.
- */
-static const struct check {
-	uint32_t number;
-	const struct sock_filter *body;
-	size_t size;
-} checks[] = {
+/* Some architectures have the newer ones alone. */
+static const struct dispatch_call checks[] = {
 	{SYS_sendto, BODY(sendto_check)},
 #ifdef SYS_open
 	{SYS_open, BODY(open_check)},
@@ -364,7 +361,7 @@ static const struct sock_filter itself_process[] = {
 /* libzmq names its own thread; the ordinary policy is no harm to others. */
 static const struct sock_filter plain_scheduler[] = {LOAD(LOW(1)), PASS_IF(0), FAIL(EPERM)};
 
-static const struct check plain_checks[] = {
+static const struct dispatch_call plain_checks[] = {
 #ifdef SYS_open
 	{SYS_chmod, BODY(pretend)},
 	{SYS_chown, BODY(pretend)},
@@ -426,55 +423,24 @@ bool arguments_checks(int number)
 	return false;
 }
 
-static size_t size_of(const struct check *list, size_t count)
-{
-	size_t size = 0;
-
-	for (size_t i = 0; i < count; i++)
-		size += 1 + list[i].size;
-	return size;
-}
-
-/* Each body behind "when it is this call". A body ends in a return: what follows still has the
- * number loaded. */
-static size_t add_checks(struct sock_filter *code, size_t at, const struct check *list,
-			 size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		const struct sock_filter test =
-			UNLESS_EQUAL(list[i].number, (unsigned char)list[i].size);
-
-		code[at++] = test;
-		memcpy(&code[at], list[i].body, list[i].size * sizeof(*code));
-		at += list[i].size;
-	}
-	return at;
-}
-
 int arguments_compile(bool plain, const struct arguments_answer *answers, size_t count,
 		      struct sock_fprog *ret_program, struct err *err)
 {
-	const struct sock_filter load = LOAD(offsetof(struct seccomp_data, nr)), pass = PASS;
-	const size_t first = plain ? PLAIN_CHECKS : 0;
-	size_t size = 2 + size_of(plain_checks, first) + size_of(checks, CHECKS) + 2 * count,
-	       at = 0;
-	struct sock_filter *code = calloc(size, sizeof(*code));
+	const size_t first = plain ? PLAIN_CHECKS : 0, all = first + CHECKS + count;
+	cleanup(free_ptr) struct dispatch_call *calls = calloc(all, sizeof(*calls));
+	cleanup(free_ptr) struct sock_filter *telling = calloc(count + 1, sizeof(*telling));
 
-	if (!code)
+	if (!calls || !telling)
 		return err_set(err, -ENOMEM, "out of memory");
-	code[at++] = load;
-	at = add_checks(code, at, plain_checks, first);
-	at = add_checks(code, at, checks, CHECKS);
+	memcpy(calls, plain_checks, first * sizeof(*calls));
+	memcpy(calls + first, checks, sizeof(checks));
 	for (size_t i = 0; i < count; i++) {
-		const struct sock_filter test = UNLESS_EQUAL(answers[i].number, 1),
-					 tell = TELL(answers[i].code);
-
-		code[at++] = test;
-		code[at++] = tell;
+		telling[i] = (struct sock_filter)TELL(answers[i].code);
+		calls[first + CHECKS + i] =
+			(struct dispatch_call){answers[i].number, &telling[i], 1};
 	}
-	code[at] = pass;
-	ret_program->filter = code;
-	ret_program->len = (unsigned short)size;
+	if (dispatch_compile(calls, all, ret_program) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
 	return 0;
 }
 
@@ -489,39 +455,4 @@ void arguments_quiet(struct sock_fprog *program)
 		step->k &= SECCOMP_RET_DATA;
 		step->k |= step->k ? SECCOMP_RET_ERRNO : SECCOMP_RET_ALLOW;
 	}
-}
-
-/* The machine of bpf(4), as much of it as is used above; every jump goes forward. */
-uint32_t arguments_run(const struct sock_fprog *program, const struct seccomp_data *data)
-{
-	uint32_t value = 0;
-
-	for (size_t at = 0; at < program->len; at++) {
-		const struct sock_filter *step = &program->filter[at];
-
-		switch (step->code) {
-		case BPF_LD | BPF_W | BPF_ABS:
-			if (step->k > sizeof(*data) - sizeof(value))
-				return SECCOMP_RET_KILL_PROCESS;
-			memcpy(&value, (const char *)data + step->k, sizeof(value));
-			break;
-		case BPF_ALU | BPF_AND | BPF_K:
-			value &= step->k;
-			break;
-		case BPF_JMP | BPF_JEQ | BPF_K:
-			at += value == step->k ? step->jt : step->jf;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			at += value > step->k ? step->jt : step->jf;
-			break;
-		case BPF_JMP | BPF_JSET | BPF_K:
-			at += value & step->k ? step->jt : step->jf;
-			break;
-		case BPF_RET | BPF_K:
-			return step->k;
-		default:
-			return SECCOMP_RET_KILL_PROCESS;
-		}
-	}
-	return SECCOMP_RET_KILL_PROCESS;
 }

@@ -23,17 +23,15 @@ struct arguments_answer {
 };
 
 /*
- * The program (caller frees ->filter), `plain` for the wall without namespaces. It trusts that the
- * architecture was checked before. What is to be told returns SECCOMP_RET_USER_NOTIF with the errno
- * of its answer as data, 0 for a call that is allowed: the listener (refusals.h) runs the same
- * program to learn which. Returns 0 or -ENOMEM.
+ * The program (dispatch.h; caller frees ->filter), `plain` for the wall without namespaces. It
+ * trusts that the architecture was checked before. What is to be told returns
+ * SECCOMP_RET_USER_NOTIF with the errno of its answer as data, 0 for a call that is allowed: the
+ * listener (refusals.h) runs the same program to learn which. Returns 0 or -ENOMEM.
  */
 int arguments_compile(bool plain, const struct arguments_answer *answers, size_t count,
 		      struct sock_fprog *ret_program, struct err *err);
 /* The same rules for when nobody listens: told nothing, the system answers by itself. */
 void arguments_quiet(struct sock_fprog *program);
-/* What the program returns for `data`; SECCOMP_RET_KILL_PROCESS when it is not one of ours. */
-uint32_t arguments_run(const struct sock_fprog *program, const struct seccomp_data *data);
 
 /* For tests: whether a call has a check here. */
 bool arguments_checks(int number);

@@ -12,8 +12,8 @@
 /*
  * What is built would otherwise tell of the host (its users, its names, its resolver) or ask for
  * what is not there. What is bound read-only is looked up by libraries and holds no secret on any
- * distribution known; a name with a star is a pattern of glob(7). Links into /usr are made again
- * instead of followed. Everything else of /etc stays out.
+ * distribution known; a name with a star is a pattern of glob(7), in /etc itself. Links into /usr
+ * are made again instead of followed. Everything else of /etc stays out.
  */
 static const struct etc_entry entries[] = {
 	/* Built. */

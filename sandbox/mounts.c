@@ -1,8 +1,9 @@
 #include "sandbox/mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
@@ -195,25 +196,46 @@ static size_t portable_link(const char *path, char *text, size_t size)
 	return 0;
 }
 
-/* Reports the host paths of one name or pattern; links that are made again are not among them. */
-static int each_match(const char *pattern, mounts_host_fn *found, void *arg)
+/* Reports the host path of one name; a link that is made again is none. */
+static int one_path(const char *path, mounts_host_fn *found, void *arg)
 {
 	char text[256];
-	glob_t matches;
+
+	return portable_link(path, text, sizeof(text)) > 0 ? 0 : found(arg, false, path);
+}
+
+static bool is_pattern(const struct etc_entry *entry)
+{
+	return !entry->text && strchr(entry->path, '*');
+}
+
+/* One name in /etc: reported when a pattern of the list means it. */
+static int try_patterns(const char *name, mounts_host_fn *found, void *arg)
+{
+	for (const struct etc_entry *entry = etc_list(); entry->path; entry++) {
+		char *path;
+
+		if (!is_pattern(entry) ||
+		    fnmatch(entry->path + strlen("/etc/"), name, FNM_PERIOD) != 0)
+			continue;
+		/* Lives as long as this short-lived process. */
+		path = format_string("/etc/%s", name);
+		return path ? found(arg, false, path) : -ENOMEM;
+	}
+	return 0;
+}
+
+/* The patterns of etc.c's list: what in /etc itself has such a name, read once for all of them. */
+static int each_match(mounts_host_fn *found, void *arg)
+{
+	DIR *directory = opendir("/etc");
+	const struct dirent *entry;
 	int r = 0;
 
-	if (!strchr(pattern, '*'))
-		return portable_link(pattern, text, sizeof(text)) > 0 ? 0
-								      : found(arg, false, pattern);
-	if (glob(pattern, GLOB_NOSORT, NULL, &matches) != 0)
-		return 0;
-	for (size_t i = 0; i < matches.gl_pathc && r >= 0; i++) {
-		/* Lives as long as this short-lived process. */
-		char *path = strdup(matches.gl_pathv[i]);
-
-		r = path ? found(arg, false, path) : -ENOMEM;
-	}
-	globfree(&matches);
+	while (directory && r >= 0 && (entry = readdir(directory)))
+		r = try_patterns(entry->d_name, found, arg);
+	if (directory)
+		(void)closedir(directory);
 	return r;
 }
 
@@ -235,15 +257,15 @@ int mounts_each_host_path(mounts_host_fn *found, void *arg)
 
 	for (size_t i = 0; i < PLACE_COUNT && r >= 0; i++) {
 		if (places[i].kind == PLACE_HOST)
-			r = each_match(places[i].target, found, arg);
+			r = one_path(places[i].target, found, arg);
 		else if (places[i].kind == PLACE_DEVICE)
 			r = found(arg, true, places[i].target);
 	}
 	for (const struct etc_entry *entry = etc_list(); entry->path && r >= 0; entry++) {
-		if (!entry->text)
-			r = each_match(entry->path, found, arg);
+		if (!entry->text && !is_pattern(entry))
+			r = one_path(entry->path, found, arg);
 	}
-	return r;
+	return r < 0 ? r : each_match(found, arg);
 }
 
 /* New files may be made in our own tmpfs mounts, which nobody but us has written to. */

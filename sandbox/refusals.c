@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "sandbox/arguments.h"
+#include "sandbox/dispatch.h"
 #include "sandbox/log.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/supervisor.h"
@@ -327,7 +328,7 @@ static void tell_untold(struct supervisor *supervisor)
 /* What the program says, and nothing that was read. */
 static void answer(const struct supervisor *supervisor, const struct seccomp_notif *call)
 {
-	const uint32_t verdict = arguments_run(&supervisor->refusals.program, &call->data);
+	const uint32_t verdict = dispatch_run(&supervisor->refusals.program, &call->data);
 	const bool told = (verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF;
 	const int code = told ? (int)(verdict & SECCOMP_RET_DATA) : EPERM;
 	union answer answer = {0};

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -23,29 +22,6 @@
 #include "sandbox/staging_parts.h"
 
 #define ID_SIZE 16 /* bytes; twice as many hex digits */
-
-int staging_state_directory(char **ret, struct err *err)
-{
-	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	struct passwd entry, *found = NULL;
-	char buffer[4096], *path;
-
-	/* a relative path is to be ignored (XDG Base Directory Specification) */
-	if (state && state[0] == '/') {
-		path = format_string("%s/cellwall/kernels", state);
-	} else {
-		if ((!home || home[0] != '/') &&
-		    getpwuid_r(geteuid(), &entry, buffer, sizeof(buffer), &found) == 0 && found)
-			home = found->pw_dir;
-		if (!home || home[0] != '/')
-			return err_set(err, -ENOENT, "no home directory: set XDG_STATE_HOME");
-		path = format_string("%s/.local/state/cellwall/kernels", home);
-	}
-	if (!path)
-		return err_set(err, -ENOMEM, "out of memory");
-	*ret = path;
-	return 0;
-}
 
 struct staging *staging_free(struct staging *staging)
 {

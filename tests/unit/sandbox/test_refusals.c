@@ -24,6 +24,7 @@
 
 #include "sandbox/arguments.h"
 #include "sandbox/build.h"
+#include "sandbox/dispatch.h"
 #include "sandbox/status.h"
 #include "sandbox/supervisor.h"
 
@@ -349,25 +350,25 @@ static void test_program(void **state)
 
 	(void)state;
 	assert_int_equal(seccomp_arguments(false, &program, NULL), 0);
-	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF | EPERM);
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_USER_NOTIF | EPERM);
 	data.nr = SYS_connect;
 	for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
 		data.args[2] = told[i];
-		assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_USER_NOTIF);
+		assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_USER_NOTIF);
 	}
 	for (unsigned i = 0; i < sizeof(untold_sizes) / sizeof(untold_sizes[0]); i++) {
 		data.args[2] = untold_sizes[i];
-		assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ALLOW);
+		assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ALLOW);
 	}
 	data.args[2] = 16;
 	data.nr = SYS_read;
-	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ALLOW);
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ALLOW);
 	arguments_quiet(&program);
 	data.nr = SYS_mount;
-	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ERRNO | EPERM);
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ERRNO | EPERM);
 	data.nr = SYS_connect;
-	assert_int_equal(arguments_run(&program, &data), SECCOMP_RET_ALLOW);
-	assert_int_equal(arguments_run(&unknown, &data), SECCOMP_RET_KILL_PROCESS);
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ALLOW);
+	assert_int_equal(dispatch_run(&unknown, &data), SECCOMP_RET_KILL_PROCESS);
 	free(program.filter);
 }
 
