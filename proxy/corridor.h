@@ -39,6 +39,8 @@ enum refusal {
 	REFUSALS
 };
 
+struct joining;
+
 struct corridor {
 	struct sign *outer, *inner;	   /* owned; the clients' key and the kernel's */
 	struct audit *audit;		   /* borrowed; NULL: no log */
@@ -55,7 +57,8 @@ struct corridor {
 	unsigned refused[2][SIGN_VERDICTS];
 	unsigned malformed[2];
 	unsigned kept_back[REFUSALS];
-	unsigned blocked; /* messages of which something was taken out */
+	struct joining *joining; /* borrowed; NULL: nothing is joined */
+	unsigned blocked;	 /* messages of which something was taken out */
 };
 
 struct passage {
@@ -73,9 +76,11 @@ struct passage {
 	struct request *request; /* what it belongs to, or NULL; until the next message comes in */
 	bool moved;		 /* to the newest, as its own is forgotten */
 	struct guard guard;
-	struct iovec fresh[4]; /* what its signed parts become */
-	const char *topic;     /* in place of what is before the delimiter, or NULL */
-	size_t fresh_count;    /* of parts */
+	struct iovec fresh[4];	   /* what its signed parts become */
+	const char *topic;	   /* in place of what is before the delimiter, or NULL */
+	size_t fresh_count;	   /* of parts */
+	struct iovec stream, text; /* of a clean piece of a stream: its name and text */
+	bool joins;		   /* not signed: it becomes part of another message (joining.h) */
 	char header_text[HEADER_REBUILT];
 	char *content, *metadata; /* owned: what fresh points to */
 	char *comm_close;	  /* owned: the content of an answer to the kernel */

@@ -22,6 +22,20 @@
 #define OUTPUT_HARD (256L * 1024 * 1024)
 /* The relay's own numbers are in sandbox/relay.h. */
 
+/* Pieces of streams that come faster than so many a second, after BURST at once, are joined: nobody
+ * reads them one by one, and each is a message that the front end has to take apart. They wait for
+ * MS for more of their like, for BEHIND_MS while more than BEHIND bytes are on their way already.
+ * Larger pieces go on as they are, and a message gets no larger than MAX. */
+#define JOIN_RATE      500u
+#define JOIN_BURST     256u
+#define JOIN_MS	       20
+#define JOIN_BEHIND    (1024L * 1024)
+#define JOIN_BEHIND_MS 200
+#define JOIN_PIECE     (16u * 1024)
+#define JOIN_MAX       (128u * 1024)
+/* \r and \b of one message: as many as scan.h takes. */
+#define JOIN_MOVES 256u
+
 /* Bytes of a heartbeat with its envelope; clients send "ping". */
 #define HEARTBEAT_MAX	4096
 #define HEARTBEAT_PARTS 4

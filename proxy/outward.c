@@ -222,6 +222,16 @@ static uint64_t client_of(const struct corridor *corridor, struct iovec identity
 	return requests_hash(corridor->requests, identity.iov_base, identity.iov_len) | 1;
 }
 
+static bool keeps(const struct corridor *corridor, struct passage *passage)
+{
+	const struct iovec content = passage->fresh[WIRE_CONTENT];
+
+	if (passage->guard.rule == CONTENT_STREAM)
+		return scan_stream(content, corridor->rules->links, &passage->stream,
+				   &passage->text);
+	return scan_keeps(passage->guard.rule, content, corridor->rules->links);
+}
+
 /* ---- the rooms ---- */
 
 enum refusal outward_prepare(struct corridor *corridor, struct passage *passage, bool *ret_examine)
@@ -261,8 +271,7 @@ enum refusal outward_prepare(struct corridor *corridor, struct passage *passage,
 		refusal = make_headers(corridor, passage);
 	if (refusal == REFUSED_NOT && passage->guard.rule == CONTENT_NONE)
 		return make_content(passage);
-	*ret_examine = !scan_keeps(passage->guard.rule, passage->fresh[WIRE_CONTENT],
-				   corridor->rules->links);
+	*ret_examine = !keeps(corridor, passage);
 	return refusal;
 }
 
@@ -332,6 +341,9 @@ enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 		    format_string("blocked: %s, %llu bytes: %s", passage->guard.msg_type,
 				  (unsigned long long)bytes_of(passage),
 				  what ? what : "not for front ends"));
+	if (goes && passage->guard.rule == CONTENT_STREAM &&
+	    passage->fresh[WIRE_CONTENT].iov_len <= JOIN_PIECE)
+		(void)keeps(corridor, passage); /* as it is now */
 	free(examination.new_content);
 	free(examination.new_metadata);
 	return goes ? REFUSED_NOT : REFUSED_CONTENT;

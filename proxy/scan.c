@@ -461,6 +461,7 @@ static const struct shape {
 	enum content_rule rule;
 	struct field fields[FIELDS];
 } shapes[] = {
+	/* the first, see scan_stream */
 	{CONTENT_STREAM, {{"name", STREAM, false}, {"text", TEXT, false}}},
 	{CONTENT_DISPLAY,
 	 {{"data", BUNDLE, false}, {"metadata", OBJECT, false}, {"transient", OBJECT, true}}},
@@ -483,6 +484,22 @@ bool scan_keeps(enum content_rule rule, struct iovec content, bool links)
 		if (shapes[i].rule == rule && object(content, shapes[i].fields, links, spans))
 			return true;
 	return false;
+}
+
+static struct iovec between_quotes(struct iovec literal)
+{
+	return (struct iovec){(char *)literal.iov_base + 1, literal.iov_len - 2};
+}
+
+bool scan_stream(struct iovec content, bool links, struct iovec *ret_name, struct iovec *ret_text)
+{
+	struct iovec spans[FIELDS] = {{0}};
+
+	if (!object(content, shapes[0].fields, links, spans))
+		return false;
+	*ret_name = between_quotes(spans[0]);
+	*ret_text = between_quotes(spans[1]);
+	return true;
 }
 
 const char *scan_state(struct iovec content)

@@ -18,6 +18,9 @@
 /* True when `rule` would leave this content as it is. `links`: addresses in text may stay. */
 bool scan_keeps(enum content_rule rule, struct iovec content, bool links);
 
+/* The same of a stream, with its name and its text as they stand between their quotes. */
+bool scan_stream(struct iovec content, bool links, struct iovec *ret_name, struct iovec *ret_text);
+
 /* The state in a status message's content: "busy", "idle" or "starting"; else NULL. */
 const char *scan_state(struct iovec content);
 /* The digits of execution_count in an execute_input's content (iov_len 0: it is something else). */

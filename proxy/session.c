@@ -232,6 +232,7 @@ static void leave(struct session *session)
 {
 	struct hold *hold;
 
+	traffic_send_joined(session);
 	while ((hold = holding_due(&session->holding, UINT64_MAX, now_ms())))
 		holding_release(hold, session->channels);
 	holding_flush(&session->holding, session->channels, UINT64_MAX, now_ms());
@@ -295,7 +296,8 @@ static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 
 static long poll_timeout(const struct session *session)
 {
-	const int64_t now = now_ms(), times[] = {session->deadline, idle_end(session)};
+	const int64_t now = now_ms(),
+		      times[] = {session->deadline, idle_end(session), session->joining.until};
 	long timeout = -1;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
@@ -357,6 +359,8 @@ static void serve(struct session *session, const zmq_pollitem_t items[ITEMS])
 static void advance(struct session *session)
 {
 	if (session->channels) {
+		if (session->joining.until && now_ms() >= session->joining.until)
+			traffic_send_joined(session);
 		release_results(session);
 		retry_replies(session);
 		traffic_say_dropped(session, now_ms());
@@ -464,6 +468,7 @@ static int open_session(struct session *session, struct err *err)
 	session->corridor.rules = plan->outputs;
 	session->corridor.examine = plan->examine;
 	session->corridor.known = plan->known;
+	session->corridor.joining = &session->joining;
 	session->corridor.requests = requests_new();
 	if (!session->corridor.requests)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -495,6 +500,7 @@ static void close_session(struct session *session)
 {
 	session->channels = channels_free(session->channels, DRAIN_MS);
 	holding_done(&session->holding);
+	joining_done(&session->joining);
 	stderr_log_free(session->stderr_log);
 	wall_reader_free(session->reader);
 	wall_writer_free(session->writer);

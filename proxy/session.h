@@ -17,6 +17,7 @@
 #include "proxy/corridor.h"
 #include "proxy/hint.h"
 #include "proxy/holding.h"
+#include "proxy/joining.h"
 #include "proxy/launch.h"
 #include "proxy/limits.h"
 #include "proxy/notice.h"
@@ -80,6 +81,7 @@ struct session {
 	bool told_pause;
 	bool told_log; /* that the audit log cannot be written */
 	struct holding holding;
+	struct joining joining;
 	uint64_t asked;	    /* sequence of the last collection asked for: one at a time */
 	uint64_t collected; /* and of the last finished one */
 	bool up_to_date;    /* after which nothing was left, and what changes is seen */

@@ -236,6 +236,33 @@ static int send_output(struct session *session, struct wall_frame *frame)
 	return channels_send(session->channels, WALL_IOPUB, frame);
 }
 
+void traffic_send_joined(struct session *session)
+{
+	struct iovec content;
+	int code;
+	struct wall_frame *frame =
+		joining_take(&session->joining, session->corridor.outer, &content, &code);
+
+	if (code < 0)
+		log_error("output that was joined is lost: out of memory");
+	if (!frame)
+		return;
+	audit_message(session->plan->audit, false, "iopub", "stream", content);
+	(void)send_output(session, frame);
+}
+
+/* Pieces of streams that come fast wait for more. */
+static void join(struct session *session, const struct passage *passage)
+{
+	const int64_t now = now_ms();
+
+	if (joining_add(&session->joining, passage, now))
+		return;
+	traffic_send_joined(session);
+	if (!joining_add(&session->joining, passage, now))
+		log_error("a piece of output is lost: out of memory");
+}
+
 /* What the corridor has to say of a message, in its place. */
 static void say_of(struct session *session, const struct passage *passage)
 {
@@ -313,6 +340,7 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 				  .channel = (enum wall_channel)frame->channel,
 				  .parts = frame->parts,
 				  .count = frame->count};
+	bool goes;
 	int code;
 
 	if (passage.channel == WALL_HB) {
@@ -324,7 +352,16 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 		wall_frame_unref(frame);
 		return;
 	}
-	if (!relay_one(&session->corridor, &passage) || passage_dress(&passage, frame) < 0) {
+	goes = relay_one(&session->corridor, &passage);
+	if (goes && passage.joins) {
+		join(session, &passage);
+		passage_done(&passage);
+		wall_frame_unref(frame);
+		return;
+	}
+	if (goes || passage.said)
+		traffic_send_joined(session); /* what comes next is never before it */
+	if (!goes || passage_dress(&passage, frame) < 0) {
 		say_of(session, &passage);
 		if (passage.comm_close)
 			close_comm(session, passage.comm_close);
@@ -396,6 +433,9 @@ void traffic_close_wall(struct session *session)
 void traffic_from_wall(struct session *session)
 {
 	size_t taken = 0;
+
+	session->joining.behind =
+		session->channels && channels_outstanding(session->channels) > JOIN_BEHIND;
 
 	while (taken < WALL_BURST && session->wall >= 0) {
 		size_t room;

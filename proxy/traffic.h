@@ -11,6 +11,8 @@
 void traffic_from_clients(struct session *session, enum wall_channel channel);
 void traffic_subscriptions(struct session *session);
 void traffic_from_wall(struct session *session);
+/* Sends the pieces of a stream that wait for more of it. */
+void traffic_send_joined(struct session *session);
 /* Writes what the wall takes now. */
 void traffic_to_wall(struct session *session);
 /* Tells what the relay dropped since the last time, at most every DROPPED_EVERY_MS. */

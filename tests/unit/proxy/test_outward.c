@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "proxy/corridor.h"
+#include "proxy/joining.h"
 #include "proxy/limits.h"
 
 static const struct outputs_rules rules = {.mode = OUTPUTS_STATIC};
@@ -248,6 +249,43 @@ static void one_cell_has_an_end(void **state)
 	assert_true(say(world, WALL_SHELL, "c", "execute_reply", "1", REPLY, NULL));
 }
 
+/* Pieces of streams that come fast are joined: not signed, counted like all; nothing else is. */
+static void fast_pieces(void **state)
+{
+	struct joining joining = {.behind = true};
+	struct world *world = *state;
+	struct passage passage;
+
+	world->corridor.joining = &joining;
+	ask(world, "c", "1", "execute_request", EXECUTE);
+	passage = message(world, GUARD_OUTWARD, WALL_IOPUB, "t", "a", "stream", "1", STREAM);
+	assert_true(relay_one(&world->corridor, &passage));
+	assert_true(passage.joins);
+	assert_int_equal(passage.signature[0], '\0');
+	assert_int_equal(passage.text.iov_len, 1);
+	assert_int_equal(passage.request->output, strlen(STREAM) + strlen(buffer));
+	passage_done(&passage);
+	/* not twice, nor with a wrong signature */
+	passage = message(world, GUARD_OUTWARD, WALL_IOPUB, "t", "a", "stream", "1", STREAM);
+	assert_false(relay_one(&world->corridor, &passage));
+	passage_done(&passage);
+	passage = message(world, GUARD_OUTWARD, WALL_IOPUB, "t", "b", "stream", "1", STREAM);
+	world->signature[0] ^= 1;
+	assert_false(relay_one(&world->corridor, &passage));
+	passage_done(&passage);
+	passage = message(world, GUARD_OUTWARD, WALL_IOPUB, "t", "c", "status", "1",
+			  "{\"execution_state\":\"idle\"}");
+	assert_true(relay_one(&world->corridor, &passage));
+	assert_false(passage.joins);
+	passage_done(&passage);
+	joining.behind = false;
+	passage = message(world, GUARD_OUTWARD, WALL_IOPUB, "t", "d", "stream", "1", STREAM);
+	assert_true(relay_one(&world->corridor, &passage));
+	assert_false(passage.joins);
+	assert_int_equal(strlen(passage.signature), 64);
+	passage_done(&passage);
+}
+
 /* Output of a request that is forgotten goes to the newest cell, said once; before anything was
  * forgotten an unknown parent is none. */
 static void forgotten_parents(void **state)
@@ -292,6 +330,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(ids_come_once, begin, end),
 		cmocka_unit_test_setup_teardown(fails_closed, begin, end),
 		cmocka_unit_test_setup_teardown(one_cell_has_an_end, begin, end),
+		cmocka_unit_test_setup_teardown(fast_pieces, begin, end),
 		cmocka_unit_test_setup_teardown(forgotten_parents, begin, end),
 	};
 
