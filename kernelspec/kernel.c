@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <openssl/crypto.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -418,6 +419,9 @@ int verb_kernel(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return EXIT_USAGE;
+	/* Hashes alone are asked of it: its configuration file takes a part of a launch to read,
+	 * and may name modules to load. */
+	(void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (check_memory(&err) < 0 || read_policy(&parts, &options, &err) < 0 ||
 	    connection_read(options.connection_file, &parts.connection, &err) < 0) {
 		log_error("%s", err.text);

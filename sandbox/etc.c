@@ -8,6 +8,7 @@
 #include "sandbox/hook.h"
 #include "sandbox/plots.h"
 #include "sandbox/spec.h"
+#include "sandbox/startup.h"
 
 /*
  * What is built would otherwise tell of the host (its users, its names, its resolver) or ask for
@@ -37,30 +38,15 @@ static const struct etc_entry entries[] = {
 	/* no name server; a missing file would mean the one on 127.0.0.1 */
 	{"/etc/resolv.conf", ""},
 
-	/* IPython runs what is here in every kernel. A comfort, no part of the wall. A PUB socket
-	   drops at its high-water mark of 1,000 messages, before the relay can have them: none is
-	   set, the proxy bounds output by pausing instead. */
-	{"/etc/ipython/startup/00-cellwall.py",
-	 "def _cellwall():\n"
-	 "    try:\n"
-	 "        import zmq\n"
-	 "        thread = get_ipython().kernel.iopub_thread\n"
-	 "        thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))\n"
-	 "    except Exception:\n"
-	 "        pass\n"
-	 "\n"
-	 "\n"
-	 "_cellwall()\n"
-	 "del _cellwall\n"},
-
+	/* IPython runs what is here in every kernel. */
+	{STARTUP_ETC "startup/00-cellwall.py", startup_text},
 	/* Which package goes out, for the notebook. */
-	{"/etc/ipython/startup/01-cellwall.py", hook_text},
-
+	{STARTUP_PARTS "hook.py", hook_text},
 	/* How plots are drawn. */
-	{"/etc/ipython/startup/02-cellwall.py", plots_text},
+	{STARTUP_PARTS "plots.py", plots_text},
 
 	/* Where the input history is kept: by itself in the home, which ends with the kernel. */
-	{"/etc/ipython/ipython_config.py",
+	{STARTUP_ETC "ipython_config.py",
 	 "import os\n"
 	 "\n"
 	 "c = get_config()\n"

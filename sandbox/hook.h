@@ -1,7 +1,7 @@
 /*
  * hook: which package of a Python kernel tries what, as that kernel says itself.
  *
- * An audit hook (sys.addaudithook) that IPython installs at its start. It says which module and
+ * What the audit hook of startup.h calls. It says which module and
  * line go out to an address, and two things that are no system call worth telling: names that are
  * looked up and files of secrets that are opened. A comfort, no part of the wall: whoever runs
  * inside can remove it or lie by it, so what it says is shown and nothing else. See attempt.h for
@@ -12,7 +12,7 @@
 
 #define HOOK_WORD "cellwall"
 
-/* A file for IPython's startup directory. */
+/* A part for startup.c: attempt(event, arguments). */
 extern const char hook_text[];
 
 #endif
