@@ -48,6 +48,7 @@ struct listener {
 	 */
 	void (*gone)(struct listener *listener, const char *reason);
 	void *arg; /* the listener's own */
+	bool away; /* nobody is there at the moment: not counted as a connection */
 
 	/* The bridge's, zero before bridge_join. */
 	struct bridge *bridge;
@@ -100,6 +101,8 @@ int bridge_new(struct loop *loop, void *zmq, const struct bridge_owner *owner,
  * needs. */
 int bridge_connect(struct bridge *bridge, const struct connection *connection, struct err *err);
 void bridge_disconnect(struct bridge *bridge);
+/* The kernel is about to end: from now on messages of clients wait for the next bridge_connect. */
+void bridge_hold(struct bridge *bridge);
 /* A request of our own: "kernel_info_request" on shell, "shutdown_request" and "interrupt_request"
  * on control. */
 int bridge_ask(struct bridge *bridge, enum wall_channel channel, const char *msg_type,
@@ -108,6 +111,7 @@ int bridge_ask(struct bridge *bridge, enum wall_channel channel, const char *msg
 void bridge_tell_state(struct bridge *bridge, const char *state);
 /* A line on stderr in every notebook, "cellwall: ...". */
 void bridge_tell_notice(struct bridge *bridge, const char *text);
+/* Those who are not away. */
 size_t bridge_listeners(const struct bridge *bridge);
 /* Every listener gets gone(reason). Accepts NULL; returns NULL. */
 struct bridge *bridge_free(struct bridge *bridge, const char *reason);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "web/kernels_api.h"
 #include "web/server.h"
 
 static void answer_api(struct request *request)
@@ -11,6 +12,23 @@ static void answer_api(struct request *request)
 
 static const struct route routes[] = {
 	{HTTP_GET, "/api", ROUTE_ANYBODY, 0, answer_api},
+	{HTTP_GET, "/api/kernels", ROUTE_USER, 0, kernels_api_list},
+	{HTTP_POST, "/api/kernels", ROUTE_USER, 0, kernels_api_start},
+	{HTTP_GET, "/api/kernels/{}", ROUTE_USER, 0, kernels_api_get},
+	{HTTP_DELETE, "/api/kernels/{}", ROUTE_USER, 0, kernels_api_delete},
+	{HTTP_POST, "/api/kernels/{}/interrupt", ROUTE_USER, 0, kernels_api_interrupt},
+	{HTTP_POST, "/api/kernels/{}/restart", ROUTE_USER, 0, kernels_api_restart},
+	{HTTP_GET, "/api/kernels/{}/channels", ROUTE_USER, ROUTE_UPGRADE, kernels_api_channels},
+	{HTTP_GET, "/api/kernelspecs", ROUTE_USER, 0, kernels_api_specs},
+	{HTTP_GET, "/api/kernelspecs/{}", ROUTE_USER, 0, kernels_api_spec},
+	{HTTP_GET, "/kernelspecs/{}/{}", ROUTE_USER, 0, kernels_api_file},
+	{HTTP_GET, "/api/status", ROUTE_USER, 0, kernels_api_status},
+	{HTTP_GET, "/api/me", ROUTE_USER, 0, kernels_api_me},
+	{HTTP_GET, "/api/sessions", ROUTE_USER, 0, sessions_api_list},
+	{HTTP_POST, "/api/sessions", ROUTE_USER, 0, sessions_api_start},
+	{HTTP_GET, "/api/sessions/{}", ROUTE_USER, 0, sessions_api_get},
+	{HTTP_PATCH, "/api/sessions/{}", ROUTE_USER, 0, sessions_api_change},
+	{HTTP_DELETE, "/api/sessions/{}", ROUTE_USER, 0, sessions_api_delete},
 };
 
 /* True when the parts are what the pattern says. */

@@ -13,6 +13,7 @@ struct loop;
 struct users;
 struct user;
 struct kernels;
+struct specs;
 struct link;
 struct metrics;
 struct listeners;
@@ -44,6 +45,9 @@ struct settings {
 	const char *keys; /* link: the directory of allowed clients' keys */
 	const char *data; /* staging areas; NULL: the user's data directory */
 	const char *default_kernel;
+	const char *const
+		*kernelspecs; /* those to serve, NULL at the end; NULL: all that are walled */
+	const char *const *allowed_environment; /* see kernels_options */
 	unsigned max_kernels;
 	unsigned max_connections;
 	unsigned max_user_kernels;
@@ -60,7 +64,9 @@ struct server {
 	struct settings settings;
 	struct loop *loop;
 	struct users *users;
+	struct specs *specs;	 /* web/specs.h */
 	struct kernels *kernels; /* web/kernels.h */
+	void *zmq;		 /* the process's one libzmq context */
 	struct link *link;	 /* web/link.h; NULL: no curve:// is listened on */
 	struct listeners *listeners;
 	struct limiter *limiter; /* of login attempts */

@@ -37,9 +37,11 @@ int specs_read(struct specs *specs, struct err *err);
 /* NULL: none. Valid until specs_read. `name` NULL: the default one. */
 const struct spec_entry *specs_find(const struct specs *specs, const char *name);
 
-/* The answers of /api/kernelspecs and /api/kernelspecs/NAME; caller frees; NULL: no memory (or no
- * such name). */
-json_t *specs_model(const struct specs *specs);
+/* The answers of /api/kernelspecs and /api/kernelspecs/NAME, without what is the operator's alone
+ * (command, environment); of those that `may` lets (NULL: all). Caller frees; NULL: no memory, or
+ * no such name. */
+json_t *specs_model(const struct specs *specs, bool (*may)(const void *arg, const char *name),
+		    const void *arg);
 json_t *specs_entry_model(const struct specs *specs, const char *name);
 /* A file beside kernel.json: a logo or kernel.js. The descriptor is a regular file's below that
  * directory, no links followed. Caller closes. Returns it or a negative errno. */
