@@ -219,6 +219,8 @@ static int step_files(struct airlock *airlock, struct err *err)
 	ruleset = ruleset_new(true, RULESET_ABSTRACT | RULESET_SIGNALS, err);
 	if (ruleset < 0)
 		return ruleset;
+	if (ruleset_allow(ruleset, ".", RULESET_CONNECT, err) < 0)
+		return err->code;
 	return ruleset_enter(ruleset, err);
 }
 

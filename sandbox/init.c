@@ -61,16 +61,27 @@ int init_enter(struct build *build, struct err *err)
 
 /*
  * The second lock on nested user namespaces, behind the filter: this one namespace, U2, and no
- * more. The limit holds for all that is created below, so the kernel's own full capabilities in U2
- * do not lift it.
+ * more; and on fanotify(7) groups (Linux 5.13). The limits hold for all that is created below, so
+ * the kernel's own full capabilities in U2 do not lift them.
  */
 int init_lock(struct build *build, struct err *err)
 {
-	cleanup(close_fd) int fd =
-		openat(build->proc, "sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+	static const struct {
+		const char *file, *number, *what;
+	} limits[] = {
+		{"sys/user/max_user_namespaces", "1", "user namespaces"},
+		{"sys/user/max_fanotify_groups", "0", "fanotify groups"},
+	};
 
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		return err_errno(err, "cannot limit the number of user namespaces");
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		cleanup(close_fd) int fd =
+			openat(build->proc, limits[i].file, O_WRONLY | O_CLOEXEC);
+
+		if (i > 0 && fd < 0 && errno == ENOENT)
+			continue;
+		if (fd < 0 || write(fd, limits[i].number, 1) != 1)
+			return err_errno(err, "cannot limit the number of %s", limits[i].what);
+	}
 	return 0;
 }
 

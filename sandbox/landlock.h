@@ -4,8 +4,8 @@
  * What the kernel may read and write is said once more, by hierarchy: should a mount be wrong, a
  * directory of the host be reachable through a descriptor or a link, or the mount namespace have a
  * hole, nothing outside the places named here opens. Where the system has them (ABI 6), signals and
- * abstract sockets end at the sandbox too. TCP ports are not restricted: lo is the kernel's own.
- * Never logs.
+ * abstract sockets end at the sandbox too, and sockets with a path that others made (ABI 9). TCP
+ * ports are not restricted: lo is the kernel's own. Never logs.
  */
 #ifndef SANDBOX_LANDLOCK_H
 #define SANDBOX_LANDLOCK_H

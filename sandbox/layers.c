@@ -117,6 +117,9 @@ static void say_landlock(int abi, struct lists *lists)
 	say(lists, abi > 0, "landlock");
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		say(lists, abi >= parts[i].abi, parts[i].name);
+	/* Newer than most systems: its lack is no news. */
+	if (abi >= 9)
+		say(lists, true, "landlock-sockets");
 }
 
 /* Of the other processes: a launch in which one of these fails does not get to the end. */

@@ -19,7 +19,7 @@
 #define FS_READ_FILE (UINT64_C(1) << 2)
 #define FS_TRUNCATE  (UINT64_C(1) << 14) /* ABI 3 */
 #define FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
-#define FS_ALL	     ((UINT64_C(1) << 16) - 1)
+#define FS_ALL	     ((UINT64_C(1) << 17) - 1)
 /* What a rule on a file that is no directory may say. */
 #define FS_OF_FILES  (FS_EXECUTE | FS_READ_FILE | RULESET_CHANGE | FS_IOCTL_DEV)
 #define NET_BIND_TCP (UINT64_C(1) << 0)
@@ -57,6 +57,8 @@ static uint64_t known(int abi)
 		access &= ~FS_TRUNCATE;
 	if (abi < 5)
 		access &= ~FS_IOCTL_DEV;
+	if (abi < 9)
+		access &= ~RULESET_CONNECT;
 	return access;
 }
 
@@ -89,6 +91,9 @@ int ruleset_allow(int ruleset, const char *path, uint64_t access, struct err *er
 		return err_errno(err, "cannot look at %s", path);
 	if (!S_ISDIR(status.st_mode))
 		rule.allowed_access &= FS_OF_FILES;
+	/* Nothing that this system knows. */
+	if (rule.allowed_access == 0)
+		return 0;
 	if (syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0) < 0)
 		return err_errno(err, "cannot add a rule for %s", path);
 	return 0;

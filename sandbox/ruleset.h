@@ -20,6 +20,8 @@
 	(UINT64_C(0x30) | UINT64_C(0x380) | UINT64_C(1) << 10 | UINT64_C(1) << 12 |                \
 	 UINT64_C(1) << 13)
 #define RULESET_IOCTL (UINT64_C(1) << 15) /* of devices, ABI 5 */
+/* Sockets by their path, ABI 9; those that were made under the same ruleset need no rule. */
+#define RULESET_CONNECT (UINT64_C(1) << 16)
 
 /* What ends at the processes of the ruleset, ABI 6. */
 #define RULESET_ABSTRACT (UINT64_C(1) << 0)

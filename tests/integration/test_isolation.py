@@ -529,6 +529,7 @@ def test_probe_program(site, host, kernel):
         "pids": [host.process.pid, os.getpid()],
         "environ": ["SECRET_OF_THE_HOST", "JPY_PARENT_PID"],
         "words": [site.secret[::-1]],
+        "keys": [host.keyring_word] if host.keyring else [],
     }
     code = (
         f"import json; targets = {targets!r}; targets['words'] = [word[::-1] for word in targets['words']]\n"

@@ -97,7 +97,8 @@ def test_where_containers_refuse_namespaces(launch, policy):
 def test_a_notebook(begin):
     """What a data scientist does: inputs, results, libraries, an interrupt, a restart; and what there is not."""
     kernel = begin(staging__in__a_csv="x\n1\n", data__b_csv="1")
-    assert kernel.run("import pandas; print(pandas.read_csv('staging/in/a_csv').x.sum())").stdout == "1\n"
+    run = kernel.run("import pandas; print(pandas.read_csv('staging/in/a_csv').x.sum())")
+    assert run.stdout == "1\n", run.problem
     code = """
 import matplotlib, numpy, pandas, sqlite3, subprocess, tempfile, threading
 from concurrent.futures import ThreadPoolExecutor

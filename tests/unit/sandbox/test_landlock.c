@@ -68,17 +68,33 @@ static int abstract_socket(struct sockaddr_un *address, socklen_t *size)
 	return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 }
 
+/* Made in a shown directory by the host: a fifo, and a socket that listens. */
+static int later_socket(struct sockaddr_un *address)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	(void)snprintf(address->sun_path, sizeof(address->sun_path), "%s/socket", shown);
+	assert_int_equal(mkfifoat(held, "shown/fifo", 0666), 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)address, sizeof(*address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	return listener;
+}
+
 struct attempt {
 	int secret, by_descriptor, made, file, own, usr, connected, signalled;
+	int root, fifo, by_path;
 };
 
 /* Tries everything in a child, under the ruleset or not. */
 static struct attempt attempt(bool locked)
 {
 	struct attempt *result, copy;
-	struct sockaddr_un address;
+	struct sockaddr_un address, path;
 	socklen_t size;
-	int listener = abstract_socket(&address, &size), ends[2], status;
+	int listener = abstract_socket(&address, &size), later = later_socket(&path);
+	int fifo = openat(held, "shown/fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int ends[2], status;
 	pid_t child;
 
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
@@ -91,6 +107,7 @@ static struct attempt attempt(bool locked)
 		struct err err = {0};
 		struct attempt tried = {0};
 		int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int second = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 		if (spec_add_bind(&spec, shown, shown, true) < 0 ||
 		    (locked && landlock_kernel(&build, &err) < 0))
@@ -105,6 +122,10 @@ static struct attempt attempt(bool locked)
 		tried.usr = opened(AT_FDCWD, "/usr", O_RDWR | O_TMPFILE);
 		tried.connected =
 			connect(client, (struct sockaddr *)&address, size) < 0 ? errno : 0;
+		tried.by_path =
+			connect(second, (struct sockaddr *)&path, sizeof(path)) < 0 ? errno : 0;
+		tried.fifo = opened(held, "shown/fifo", O_WRONLY | O_NONBLOCK);
+		tried.root = opened(AT_FDCWD, "/", O_RDONLY | O_DIRECTORY);
 		tried.signalled = kill(getppid(), 0) < 0 ? errno : 0;
 		_exit(write(ends[1], &tried, sizeof(tried)) == sizeof(tried) ? 0 : 2);
 	}
@@ -113,6 +134,10 @@ static struct attempt attempt(bool locked)
 	assert_int_equal(read(ends[0], result, sizeof(*result)), sizeof(*result));
 	close(ends[0]);
 	close(listener);
+	close(later);
+	close(fifo);
+	unlinkat(held, "shown/socket", 0);
+	unlinkat(held, "shown/fifo", 0);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 	return copy;
@@ -130,6 +155,9 @@ static void test_without_it_all_of_it_is_open(void **state)
 	assert_int_equal(tried.own, 0);
 	assert_int_equal(tried.connected, 0);
 	assert_int_equal(tried.signalled, 0);
+	assert_int_equal(tried.root, 0);
+	assert_int_equal(tried.fifo, 0);
+	assert_int_equal(tried.by_path, 0);
 }
 
 static void test_with_it_only_what_is_named(void **state)
@@ -146,6 +174,9 @@ static void test_with_it_only_what_is_named(void **state)
 	assert_int_equal(tried.file, 0);
 	assert_int_equal(tried.own, 0);
 	assert_int_equal(tried.usr, EACCES);
+	assert_int_equal(tried.root, EACCES);
+	assert_int_equal(tried.fifo, EACCES);
+	assert_int_equal(tried.by_path, ruleset_abi() < 9 ? 0 : EACCES);
 	if (ruleset_abi() < 6)
 		return;
 	assert_int_equal(tried.connected, EPERM);
