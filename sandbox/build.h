@@ -46,6 +46,7 @@ struct build {
 	pid_t copier_pid;
 	int root;    /* the new root: a tmpfs */
 	int sockets; /* a detached copy of the socket tmpfs, for the relay */
+	int network; /* where the network namespace comes from, see network.h */
 	int proc;    /* the fresh /proc, whole */
 	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
 	pid_t kernel;				  /* as pid 1 sees it */

@@ -3,19 +3,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h> /* clone, execveat and keyctl have no wrapper that fits */
 #include <unistd.h>
 
 #include "sandbox/build.h"
+#include "sandbox/network.h"
 #include "sandbox/process.h"
 #include "sandbox/relay.h"
 #include "sandbox/rlimit.h"
 #include "sandbox/status.h"
+#include "sandbox/without.h"
 
 pid_t builder_clone(int flags)
 {
@@ -64,7 +68,17 @@ static void complain(const char *what)
 		(void)write_full(6, line, strlen(line));
 }
 
-_Noreturn static void relay_main(struct build *build)
+/* Not this process' end, which would be told first: the builder says why there is no network. */
+_Noreturn static void wait_for_end(const struct build *build)
+{
+	struct pollfd watch = {.fd = build->relay_lifeline};
+
+	while (poll(&watch, 1, -1) <= 0)
+		;
+	_exit(EXIT_ORPHAN);
+}
+
+_Noreturn static void relay_main(struct build *build, int network)
 {
 	static char name[] = "cellwall-relay";
 	static char plain[] = RELAY_PLAIN;
@@ -74,6 +88,8 @@ _Noreturn static void relay_main(struct build *build)
 			    build->relay_program};
 	struct err err;
 
+	if (network >= 0 && !without("network") && network_make(network) < 0)
+		wait_for_end(build);
 #ifndef CELLWALL_SANITIZE
 	/* The server's terminal is nothing for a process that faces hostile bytes. */
 	for (int fd = 1; fd <= 2; fd++)
@@ -93,12 +109,24 @@ _Noreturn static void relay_main(struct build *build)
 
 int builder_relay(struct build *build, struct err *err)
 {
-	pid_t pid = builder_clone(build->spec->landlock ? 0 : CLONE_NEWPID | CLONE_NEWNS);
+	const bool plain = build->spec->landlock;
+	cleanup(close_fd) int network = -1;
+	int ends[2];
+	pid_t pid;
 
+	if (!plain) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+			return err_errno(err, "cannot make a pair of sockets");
+		build->network = ends[0];
+		network = ends[1];
+	}
+	pid = builder_clone(plain ? 0 : CLONE_NEWPID | CLONE_NEWNS);
 	if (pid < 0)
 		return err_errno(err, "cannot make namespaces for it");
-	if (pid == 0)
-		relay_main(build);
+	if (pid == 0) {
+		close_fd(&build->network); /* or its end would not be seen */
+		relay_main(build, network);
+	}
 	close_fd(&build->wall);
 	close_fd(&build->sockets);
 	close_fd(&build->relay_error);

@@ -65,16 +65,18 @@ static const struct stage {
 	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_open},
 	/* Not before: root without CAP_SYS_ADMIN reads its own directories as their owner only. */
 	{BUILD_BUILDER, NAMESPACES, "namespaces", userns_become},
-	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_build},
-	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_build},
-	{BUILD_BUILDER, NAMESPACES, "network", network_up},
-	{BUILD_BUILDER, NAMESPACES, "uts", network_name},
+	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_root},
 	{BUILD_BUILDER, LANDLOCK, "files", plain_directories},
 	{BUILD_BUILDER, LANDLOCK, "uid", plain_become},
 	{BUILD_BUILDER, LANDLOCK, "files", plain_files},
 	{BUILD_BUILDER, BOTH, "keyring", builder_keyring},
-	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. */
+	/* The relay keeps the descriptors made for it; its own steps are in airlock.c. It is begun
+	   this early, and makes the network namespace, because both take long. */
 	{BUILD_BUILDER, BOTH, "relay", builder_relay},
+	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_build},
+	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_build},
+	{BUILD_BUILDER, NAMESPACES, "network", network_join},
+	{BUILD_BUILDER, NAMESPACES, "uts", network_name},
 	{BUILD_BUILDER, BOTH, "seccomp", seccomp_compile},
 	{BUILD_BUILDER, BOTH, "init", init_start},
 

@@ -403,7 +403,6 @@ static int make(struct build *build, const struct place *place, struct err *err)
 		r = mkdirat(build->root, name, place->mode) < 0 ? -errno : 0;
 		break;
 	case PLACE_TMPFS:
-	case PLACE_SOCKETS:
 	case PLACE_PTS:
 		return attach_new(build, place, err);
 	case PLACE_LINK:
@@ -413,7 +412,8 @@ static int make(struct build *build, const struct place *place, struct err *err)
 		if (portable_link(place->target, text, sizeof(text)) > 0)
 			r = make_link(build->root, text, place->target);
 		break;
-	case PLACE_DEVICE: /* one of the sources */
+	case PLACE_DEVICE:  /* one of the sources */
+	case PLACE_SOCKETS: /* there already */
 		break;
 	}
 	return r < 0 ? err_set(err, r, "cannot make it: %s", strerrordesc_np(-r)) : 0;
@@ -530,11 +530,23 @@ static int new_root(struct build *build, struct err *err)
 	return 0;
 }
 
-int mounts_build(struct build *build, struct err *err)
+/* The relay takes its copy from here, and starts while the rest is made. */
+int mounts_root(struct build *build, struct err *err)
 {
 	(void)umask(0);
-	if (new_root(build, err) < 0 || make_places(build, err) < 0 ||
-	    etc_build(build->root, err) < 0 || make_etc_links(build, err) < 0)
+	if (new_root(build, err) < 0)
+		return err->code;
+	for (size_t i = 0; i < PLACE_COUNT; i++) {
+		if (places[i].kind == PLACE_SOCKETS && attach_new(build, &places[i], err) < 0)
+			return err_wrap(err, "%s", places[i].target);
+	}
+	return 0;
+}
+
+int mounts_build(struct build *build, struct err *err)
+{
+	if (make_places(build, err) < 0 || etc_build(build->root, err) < 0 ||
+	    make_etc_links(build, err) < 0)
 		return err->code;
 	for (size_t i = 0; i < build->source_count; i++) {
 		struct source *source = &build->sources[i];

@@ -15,6 +15,7 @@ struct build;
 /* Stages of the builder. */
 int mounts_private(struct build *build,
 		   struct err *err); /* nothing is propagated to or from the host */
+int mounts_root(struct build *build, struct err *err); /* the new root, with the sockets in it */
 int mounts_build(struct build *build, struct err *err);
 
 /* Calls `found` for each host path that the tables want to see inside. Stops at the first negative

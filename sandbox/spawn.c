@@ -236,6 +236,7 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 		.copier = -1,
 		.root = -1,
 		.sockets = -1,
+		.network = -1,
 		.proc = -1,
 	};
 	int *const theirs[] = {&build.sync,	     &build.lifeline, &build.relay_lifeline,

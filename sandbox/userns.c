@@ -217,14 +217,17 @@ static int become(uid_t id, struct err *err)
 	return 0;
 }
 
+/* But the network, see network.h. */
 static int unshare_rest(struct err *err)
 {
 	static const struct {
 		int flag;
 		const char *name;
 	} kinds[] = {
-		{CLONE_NEWNS, "mount"}, {CLONE_NEWNET, "network"},   {CLONE_NEWIPC, "ipc"},
-		{CLONE_NEWUTS, "uts"},	{CLONE_NEWCGROUP, "cgroup"},
+		{CLONE_NEWNS, "mount"},
+		{CLONE_NEWIPC, "ipc"},
+		{CLONE_NEWUTS, "uts"},
+		{CLONE_NEWCGROUP, "cgroup"},
 	};
 	int flags = 0;
 
