@@ -32,14 +32,16 @@ enum {
 	PADDING_MAX = 20,
 	HEIGHT_AXES = 60, /* what some libraries draw around a figure's height */
 	WIDTH_LETTERS = 110,
-	TOKENS_MAX = 1024, /* bytes of an attribute's value */
+	TOKENS_MAX = 1024, /* bytes of an attribute's value, or of a tag that is looked through */
 };
 
 /* ---- words ---- */
 
-static bool is_word(const char *text, size_t size, const char *word)
+/* `word` begins with a small letter or a sign that has its bit 5 set too. */
+static inline bool is_word(const char *text, size_t size, const char *word)
 {
-	return size >= strlen(word) && strncasecmp(text, word, strlen(word)) == 0;
+	return size > 0 && (*text | 0x20) == *word && size >= strlen(word) &&
+	       strncasecmp(text, word, strlen(word)) == 0;
 }
 
 static bool ends_name(const char *text, size_t size)
@@ -48,12 +50,14 @@ static bool ends_name(const char *text, size_t size)
 }
 
 /* Whether a tag of that name is at `text`, "<" included. */
-static bool is_tag(const char *text, size_t size, const char *name)
+static inline bool is_tag(const char *text, size_t size, const char *name)
 {
-	size_t length = strlen(name);
+	size_t length;
 
-	return size > length && text[0] == '<' && is_word(text + 1, size - 1, name) &&
-	       ends_name(text + 1 + length, size - 1 - length);
+	if (size < 2 || text[0] != '<' || (text[1] | 0x20) != *name)
+		return false;
+	length = strlen(name);
+	return is_word(text + 1, size - 1, name) && ends_name(text + 1 + length, size - 1 - length);
 }
 
 /* What names a host or another document without a script: made text. */
@@ -75,40 +79,42 @@ static bool is_neutered(const char *text, size_t size)
 
 /* ---- escaping ---- */
 
-static const char *entity(char c)
+static const struct entity {
+	char text[7];
+	unsigned char fewer; /* bytes less than the longest */
+} entities[256] = {
+	['&'] = {"&amp;", 1},  ['<'] = {"&lt;", 2},   ['>'] = {"&gt;", 2},
+	['"'] = {"&quot;", 0}, ['\''] = {"&#39;", 1},
+};
+enum { ENTITY_MAX = 6, STRETCH = 64 };
+
+/* `out` has room for the longest entity for each byte. Returns how many are written. */
+static size_t escape_into(char *out, const char *text, size_t size)
 {
-	switch (c) {
-	case '&':
-		return "&amp;";
-	case '<':
-		return "&lt;";
-	case '>':
-		return "&gt;";
-	case '"':
-		return "&quot;";
-	case '\'':
-		return "&#39;";
-	case '\0':
-		return "";
-	default:
-		return NULL;
+	char *at = out;
+
+	for (size_t i = 0; i < size; i++) {
+		const struct entity *entity = &entities[(unsigned char)text[i]];
+
+		if (*entity->text == '\0') {
+			*at = text[i];
+			at += text[i] != '\0';
+		} else {
+			memcpy(at, entity->text, ENTITY_MAX);
+			at += ENTITY_MAX - entity->fewer;
+		}
 	}
+	return (size_t)(at - out);
 }
 
 void frame_escape(struct buffer *out, const char *text, size_t size)
 {
-	size_t from = 0;
+	char part[ENTITY_MAX * STRETCH];
 
-	for (size_t i = 0; i < size; i++) {
-		const char *escaped = entity(text[i]);
-
-		if (!escaped)
-			continue;
-		buffer_add(out, text + from, i - from);
-		buffer_text(out, escaped);
-		from = i + 1;
+	for (size_t i = 0, length; i < size; i += length) {
+		length = size - i < STRETCH ? size - i : STRETCH;
+		buffer_add(out, part, escape_into(part, text + i, length));
 	}
-	buffer_add(out, text + from, size - from);
 }
 
 /*
@@ -389,7 +395,8 @@ static const struct unshown {
 
 static bool tag_has(const char *tag, size_t size, const char *word)
 {
-	size = past_tag(tag, size, 0);
+	/* every "<meta" may be asked about, and have no end */
+	size = past_tag(tag, size < TOKENS_MAX ? size : TOKENS_MAX, 0);
 	for (size_t i = 0; i < size; i++)
 		if (is_word(tag + i, size - i, word))
 			return true;

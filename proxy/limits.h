@@ -94,9 +94,10 @@
 /* Address space of the guard process: some 20 times a list of small numbers as text. */
 #define EXAMINE_MEMORY (2048ull * 1024 * 1024)
 /* One message may take so long, and so much longer for each of its MiB; never more than MOST. A
- * loaded machine takes ms for what is done in us. */
+ * loaded machine takes ms for what is done in us. 15 MB of "<", the most that escaping makes of
+ * anything, take 2 s. */
 #define EXAMINE_MS	1500
-#define EXAMINE_MIB_MS	100
+#define EXAMINE_MIB_MS	300
 #define EXAMINE_MOST_MS 8000
 
 /* Output of one cell, past which further output of it is dropped with a notice: more than any

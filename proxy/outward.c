@@ -275,13 +275,16 @@ enum refusal outward_prepare(struct corridor *corridor, struct passage *passage,
 	return refusal;
 }
 
+#define FILE_INSTEAD "; written to a file it is in staging/out afterwards"
+_Static_assert(EXAMINE_CONTENT_MAX == 64u * 1024 * 1024, "as the text says");
+
 static const char *failure(int code)
 {
 	switch (code) {
 	case -EMSGSIZE:
-		return "more than is looked at in one message";
+		return "more than the 64 MiB that are looked at in one message" FILE_INSTEAD;
 	case -ETIMEDOUT:
-		return "looking at it took too long";
+		return "looking at it took too long" FILE_INSTEAD;
 	case -ENOMEM:
 		return "out of memory";
 	default:

@@ -226,6 +226,26 @@ static void scripts_are_taken_out(void **state)
 	}
 }
 
+/* Every "<meta" may be looked through and has no end: not the whole rest each time. */
+static void tags_without_an_end(void **state)
+{
+	static const char tag[] = "<meta http-equiv ";
+	const size_t many = 300000, length = sizeof(tag) - 1;
+	char *html = malloc(many * length);
+	size_t size = 0, scripts = 9;
+	char *made;
+
+	(void)state;
+	assert_non_null(html);
+	for (size_t i = 0; i < many; i++)
+		memcpy(html + i * length, tag, length);
+	made = frame_without_scripts(html, many * length, &size, &scripts);
+	assert_non_null(made);
+	assert_int_equal(scripts, 0);
+	free(made);
+	free(html);
+}
+
 static bool remote(const char *html)
 {
 	return frame_is_remote(html, strlen(html));
@@ -305,6 +325,7 @@ int main(void)
 		cmocka_unit_test(a_frame_that_is_left_out_says_so),
 		cmocka_unit_test(frames_fit_their_content),
 		cmocka_unit_test(scripts_are_taken_out),
+		cmocka_unit_test(tags_without_an_end),
 		cmocka_unit_test(what_comes_from_the_network_is_seen),
 		cmocka_unit_test(pictures_are_what_they_begin_like),
 		cmocka_unit_test(vector_pictures_become_images),
