@@ -22,7 +22,7 @@ _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
-		words="kernel install list remove stage log key policy doctor version help --help --version"
+		words="kernel install list remove stage log serve key policy doctor version help --help --version"
 	else
 		case $previous in
 		--prefix | --stage | --show | --output | -o)
@@ -43,6 +43,18 @@ _cellwall() {
 		install)
 			words="--user --prefix --sys-prefix --name --display-name --python --policy --wrap
 				--shared-environment --server-config --help"
+			;;
+		serve)
+			case $previous in
+			--certificate | --private-key | --client-ca | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$current") && return ;;
+			--data | --runtime | --link-keys) mapfile -t COMPREPLY < <(compgen -d -- "$current") && return ;;
+			--kernelspec | --default-kernel) mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current") && return ;;
+			--log) mapfile -t COMPREPLY < <(compgen -W "warning info debug" -- "$current") && return ;;
+			esac
+			words="--listen --certificate --private-key --self-signed --client-ca --token-file --hub-api --hub-scopes
+				--base-url --trusted-proxy --allow-host --allow-origin --kernelspec --default-kernel --allow-env
+				--max-kernels --max-kernels-per-user --cull-idle --cull-connected --cull-busy --cull-interval --start-timeout --link-keys
+				--link-keep --area-limit --max-connections --data --runtime --log --help"
 			;;
 		key)
 			words="new show allow revoke --as --directory --help"

@@ -20,6 +20,8 @@ int verb_install(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_remove(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
+/* Executes the part cellwall-serve: this executable needs neither TLS nor a loop. */
+int verb_serve(int argc, char **argv);
 int verb_key(int argc, char **argv);
 int verb_policy(int argc, char **argv);
 int verb_stage(int argc, char **argv);

@@ -23,6 +23,7 @@ static const struct verb {
 	{"remove", verb_remove, "remove an isolated kernelspec"},
 	{"stage", verb_stage, "what kernels see of a folder, and what they made"},
 	{"log", verb_log, "what happened in kernels: cells, and what was blocked or refused"},
+	{"serve", verb_serve, "kernels for other programs, users and hosts through one port"},
 	{"key", verb_key, "the keys of a link between a notebook server and its kernels' host"},
 	{"policy", verb_policy, "check a policy file, show the effective one"},
 	{"doctor", verb_doctor, "what this host can give, and how to get what is missing"},

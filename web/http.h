@@ -6,7 +6,7 @@
  * answer takes the request. A client that goes away meanwhile does no harm: the answer is then
  * thrown away; who wants to know of it sets http_on_gone.
  *
- * HTTP/1.1 and RFC 6455 are spoken by rooms of our own (web/parse.h, web/conn.h, web/frame_codec.h)
+ * HTTP/1.1 and RFC 6455 are spoken by rooms of our own (web/parse.h, web/conn.h, web/wsframe.h)
  * over OpenSSL and web/loop.h, not by libwebsockets: Debian 12's 4.1.6 answers `Upgrade: h2c` with
  * 101, has an unmended use after free in its upgrade (NN-2025-0102), takes no chunked bodies and
  * needs a poll(2) of every connection for every message. A kernel's WebSocket is made by

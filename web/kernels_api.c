@@ -17,7 +17,6 @@
 #include "web/specs.h"
 #include "web/users.h"
 
-#define START_TIMEOUT_S 60
 #define ZMQ_SOCKETS                                                                                \
 	60000 /* three for each connection that runs code; libzmq's own limit is 1023              \
 	       */
@@ -117,9 +116,8 @@ int kernel_order(struct request *request, const json_t *wanted, struct kernel **
 	const json_t *environment = json_object_get(wanted, "env");
 	const char *name = json_string_value(json_object_get(wanted, "name"));
 	struct kernels_order order = {.owner = user->name,
-				      .owner_kernels = user->max_kernels
-							       ? user->max_kernels
-							       : server->settings.max_user_kernels,
+				      .owner_kernels =
+					      server_user_kernels(server, user->max_kernels),
 				      .environment = environment};
 	const struct spec_entry *entry;
 
@@ -295,16 +293,6 @@ void kernels_api_status(struct request *request)
 			    sum.kernels));
 }
 
-void kernels_api_me(struct request *request)
-{
-	const char *name = request->user->name;
-
-	http_json(request, 200,
-		  json_pack("{s:{s:s,s:s,s:s,s:s,s:n,s:n},s:{}}", "identity", "username", name,
-			    "name", name, "display_name", name, "initials", "", "avatar_url",
-			    "color", "permissions"));
-}
-
 /* ---- beginning and end ---- */
 
 /* Each connection that runs code takes about ten descriptors. */
@@ -321,21 +309,20 @@ static void raise_descriptors(void)
 int kernels_api_begin(struct server *server, struct err *err)
 {
 	const struct settings *settings = &server->settings;
-	const struct specs_options specs = {.names = settings->kernelspecs,
+	const struct specs_options specs = {.names = settings->kernelspec[0] ? settings->kernelspec
+									     : NULL,
 					    .default_name = settings->default_kernel,
 					    .base_url = settings->base_url};
-	const unsigned seconds =
-		settings->start_timeout ? settings->start_timeout : START_TIMEOUT_S;
-	const struct kernels_options kernels = {.max_kernels = settings->max_kernels,
-						.start_timeout_ms = seconds * 1000,
-						.idle_timeout = settings->cull_idle,
-						.cull_interval = settings->cull_interval,
+	const struct kernels_options kernels = {.max_kernels = (unsigned)settings->max_kernels,
+						.start_timeout_ms =
+							(unsigned)settings->start_timeout * 1000,
+						.idle_timeout = (unsigned)settings->cull_idle,
+						.cull_interval = (unsigned)settings->cull_interval,
 						.cull_connected = settings->cull_connected,
 						.cull_busy = settings->cull_busy,
-						.allowed_environment =
-							settings->allowed_environment,
-						.data = settings->data,
-						.runtime = server->run_directory};
+						.allowed_environment = settings->allow_env,
+						.data = server->data,
+						.runtime = server->runtime};
 	int code;
 
 	raise_descriptors();

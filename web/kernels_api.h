@@ -32,7 +32,6 @@ void kernels_api_specs(struct request *request);     /* GET /api/kernelspecs */
 void kernels_api_spec(struct request *request);	     /* GET /api/kernelspecs/{} */
 void kernels_api_file(struct request *request);	     /* GET /kernelspecs/{}/{} */
 void kernels_api_status(struct request *request);    /* GET /api/status */
-void kernels_api_me(struct request *request);	     /* GET /api/me */
 
 void sessions_api_list(struct request *request);   /* GET /api/sessions */
 void sessions_api_start(struct request *request);  /* POST /api/sessions */

@@ -3,15 +3,15 @@
 #include <string.h>
 
 #include "web/kernels_api.h"
-#include "web/server.h"
-
-static void answer_api(struct request *request)
-{
-	http_json(request, 200, json_pack("{s:s}", "version", CELLWALL_VERSION));
-}
+#include "web/login.h"
+#include "web/metrics.h"
 
 static const struct route routes[] = {
-	{HTTP_GET, "/api", ROUTE_ANYBODY, 0, answer_api},
+	{HTTP_GET, "/api", ROUTE_ANYBODY, 0, login_api},
+	{HTTP_GET, "/api/me", ROUTE_USER, 0, login_me},
+	{HTTP_POST, "/login", ROUTE_ANYBODY, 0, login_enter},
+	{HTTP_POST, "/logout", ROUTE_ANYBODY, 0, login_leave},
+	{HTTP_GET, "/metrics", ROUTE_ADMIN, 0, metrics_answer},
 	{HTTP_GET, "/api/kernels", ROUTE_USER, 0, kernels_api_list},
 	{HTTP_POST, "/api/kernels", ROUTE_USER, 0, kernels_api_start},
 	{HTTP_GET, "/api/kernels/{}", ROUTE_USER, 0, kernels_api_get},
@@ -23,7 +23,6 @@ static const struct route routes[] = {
 	{HTTP_GET, "/api/kernelspecs/{}", ROUTE_USER, 0, kernels_api_spec},
 	{HTTP_GET, "/kernelspecs/{}/{}", ROUTE_USER, 0, kernels_api_file},
 	{HTTP_GET, "/api/status", ROUTE_USER, 0, kernels_api_status},
-	{HTTP_GET, "/api/me", ROUTE_USER, 0, kernels_api_me},
 	{HTTP_GET, "/api/sessions", ROUTE_USER, 0, sessions_api_list},
 	{HTTP_POST, "/api/sessions", ROUTE_USER, 0, sessions_api_start},
 	{HTTP_GET, "/api/sessions/{}", ROUTE_USER, 0, sessions_api_get},

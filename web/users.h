@@ -55,6 +55,10 @@ const struct user *users_by_name(const struct users *users, const char *name);
  * is not one, there are too many, or no memory. */
 const struct user *users_get(struct users *users, const char *name, bool admin);
 
+/* Who runs this server, on its Unix socket: "local", who may do everything. NULL: no memory, or the
+ * file has a user of this name. */
+const struct user *users_local(struct users *users);
+
 bool users_name_good(const char *name);
 /* True when this user may start kernels of this kernelspec. */
 bool user_may_start(const struct user *user, const char *kernelspec);

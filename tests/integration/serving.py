@@ -1,0 +1,121 @@
+"""A `cellwall serve` to ask things of, and bytes on a socket for clients that no library would be."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+
+TOKENS = {name: f"{name}-token-{'0' * 24}" for name in ("anna", "ben", "admin")}
+USERS = {
+    "anna": {"token": TOKENS["anna"], "max_kernels": 2},
+    "ben": {"token": TOKENS["ben"], "max_kernels": 2},
+    "admin": {"token": TOKENS["admin"], "admin": True},
+}
+
+
+def bearer(user):
+    return {"Authorization": f"token {TOKENS[user]}"}
+
+
+class Server:
+    """Runs until close(). `url` is the first address, `log()` what it said so far."""
+
+    def __init__(self, site, *options, listen=("http://127.0.0.1:0",), users=USERS, environment=None):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="serve-", dir=site.root))
+        self.token_file = self.root / "users.json"
+        if users is not None:
+            self.write_users(users)
+            options = ("--token-file", self.token_file, *options)
+        self.listen = [text.replace("DIR", str(self.root)) for text in listen]
+        command = [site.cellwall, "serve", "--data", self.root / "data", "--runtime", self.root / "run", "--log", "debug"]
+        for text in self.listen:
+            command += ["--listen", text]
+        self.output = open(self.root / "log", "w+b")
+        self.process = subprocess.Popen(
+            [str(part) for part in (*command, *options)],
+            stderr=self.output, stdin=subprocess.DEVNULL, cwd=site.root,
+            env={**site.environment, **(environment or {})},
+        )  # fmt: skip
+        self.urls = self._wait()
+        self.url = self.urls[0] if self.urls else None
+
+    def write_users(self, users):
+        new = self.root / "users.new"
+        new.touch(mode=0o600)
+        new.write_text(users if isinstance(users, str) else json.dumps({"users": users}))
+        new.rename(self.token_file)
+
+    def _wait(self):
+        """The addresses, once all are there; None when it ended."""
+        wanted = len([text for text in self.listen if not text.startswith("curve:")])
+        while True:
+            urls = re.findall(r"event=listen url=(\S+)", self.log())
+            if len(urls) == wanted:
+                return urls
+            if self.process.poll() is not None:
+                return None
+            time.sleep(0.01)
+
+    def log(self):
+        return (self.root / "log").read_text()
+
+    def port(self, index=0):
+        return int(re.search(r":(\d+)(/|$)", self.urls[index]).group(1))
+
+    def connect(self, index=0):
+        plain = socket.create_connection(("127.0.0.1", self.port(index)), timeout=30)
+        if not self.urls[index].startswith("https"):
+            return plain
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(plain, server_hostname="localhost")
+
+    def raw(self, data, index=0):
+        """Sends bytes, reads until the server closes."""
+        with self.connect(index) as client:
+            client.sendall(data)
+            return rest(client)
+
+    def memory(self):
+        """Resident bytes."""
+        return int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+        self.output.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def rest(client):
+    """All bytes until the end."""
+    parts = []
+    while True:
+        try:
+            part = client.recv(65536)
+        except (ConnectionResetError, ssl.SSLError, BrokenPipeError):
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts)
+
+
+def status(answer):
+    """The status of a raw answer; 0 when there is none."""
+    return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0

@@ -1,0 +1,49 @@
+/*
+ * auth: from a token or a cookie to a user, and how often one address may guess.
+ *
+ * An address has AUTH_BURST wrong tokens at once and one more every AUTH_REFILL_MS; past that its
+ * tokens are not looked at, but those of users who were let in from there before (a classroom
+ * behind one address is not locked out by one of its members). Cookies are random, of this process
+ * alone, and end with it or after AUTH_COOKIE_S. Never logs.
+ */
+#ifndef WEB_AUTH_H
+#define WEB_AUTH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "sandbox/base.h"
+
+#define AUTH_BURST	10
+#define AUTH_REFILL_MS	6000
+#define AUTH_COOKIE_S	(12 * 3600)
+#define AUTH_COOKIE	"cellwall"
+#define AUTH_COOKIE_HEX 64
+
+struct auth;
+struct server;
+struct user;
+
+enum auth_result {
+	AUTH_GOOD,
+	AUTH_WRONG,
+	AUTH_LIMITED,	 /* too many wrong ones from this address */
+	AUTH_UNAVAILABLE /* the Hub does not answer */
+};
+
+struct auth *auth_new(struct server *server);
+struct auth *auth_free(struct auth *auth); /* accepts NULL; returns NULL */
+
+/* Calls `done` once, at once or later (when a Hub is asked); `user` is NULL unless AUTH_GOOD. */
+void auth_token(struct auth *auth, const char *address, const char *token, size_t size,
+		void (*done)(void *arg, enum auth_result result, const struct user *user),
+		void *arg);
+
+/* A new session of this user. Returns 0 or a negative errno. */
+int auth_cookie_new(struct auth *auth, const struct user *user, char out[AUTH_COOKIE_HEX + 1]);
+const struct user *auth_cookie(struct auth *auth, const char *value, size_t size);
+void auth_cookie_end(struct auth *auth, const char *value, size_t size);
+/* The value of a cookie in a Cookie header; NULL: it is not there. */
+const char *auth_find_cookie(const char *header, const char *name, size_t *ret_size);
+
+#endif
