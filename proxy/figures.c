@@ -29,7 +29,8 @@ struct figures {
 
 /* Without it there is no way to see that a script was not allowed to run. */
 #define BEGIN                                                                                      \
-	"<style>#figure{width:100%;height:100vh}body{margin:0}"                                    \
+	"<style>:root{color-scheme:light;background:#fff}#figure{width:100%;height:100vh}"         \
+	"body{margin:0}"                                                                           \
 	"#wait{position:absolute;color:#555;animation:late 0s 5s both}"                            \
 	"@keyframes late{from{visibility:hidden}}</style><div id=figure></div>"                    \
 	"<div id=wait>cellwall: this page does not let the script run that draws this figure"      \

@@ -5,6 +5,8 @@
 #include <strings.h>
 
 #include "proxy/buffer.h"
+#include "proxy/height.h"
+#include "proxy/tag.h"
 #include "sandbox/base.h"
 
 #define STATIC_CSP                                                                                 \
@@ -12,53 +14,36 @@
 	"media-src data: blob:; base-uri 'none'; form-action 'none'"
 #define OUTER_CSP "; frame-src 'none'"
 
-/* White, in a dark theme too: a frame cannot know the theme, and libraries write dark text. */
+/*
+ * A frame takes the color scheme of the element that holds it (CSS Color Adjustment 1,
+ * section 2.4), and with it what prefers-color-scheme says inside: what JupyterLab shows, not what
+ * the system prefers. Where the page's theme cannot be asked for it is a white card. The variables
+ * are those of JupyterLab that libraries ask for.
+ */
+#define SCHEME                                                                                     \
+	"color-scheme:light;color-scheme:if(style(--jp-shadow-base-lightness:32):dark;else:light)"
+#define CARD ";border-radius:3px;" SCHEME
+#define LIGHT                                                                                      \
+	"background:#fff;color:#111;--jp-layout-color0:#fff;--jp-layout-color1:#fff;"              \
+	"--jp-layout-color2:#eee;--jp-content-font-color0:#000;--jp-content-font-color1:#212121;"  \
+	"--jp-content-font-color2:#616161;--jp-content-font-color3:#757575;"                       \
+	"--jp-border-color1:#bdbdbd;--jp-border-color2:#e0e0e0"
+#define DARK                                                                                       \
+	"background:#111;color:#ddd;--jp-layout-color0:#111;--jp-layout-color1:#212121;"           \
+	"--jp-layout-color2:#424242;--jp-content-font-color0:#fff;--jp-content-font-color1:#eee;"  \
+	"--jp-content-font-color2:#bdbdbd;--jp-content-font-color3:#9e9e9e;"                       \
+	"--jp-border-color1:#757575;--jp-border-color2:#616161"
 #define STYLE                                                                                      \
-	"<style>:root{color-scheme:light;background:#fff;color:#111;"                              \
-	"font:13px/1.5 system-ui,sans-serif}body{margin:8px}</style>"
-#define OUTER_STYLE "<style>body{margin:0;background:#fff}iframe{display:block}</style>"
+	"<style>:root{color-scheme:light dark;font:13px/1.5 system-ui,sans-serif;" LIGHT           \
+	"}@media(prefers-color-scheme:dark){:root{" DARK                                           \
+	"}}body{margin:8px}video:not([height]){height:calc(100vh - 16px);max-width:100%}</style>"
+#define OUTER_STYLE                                                                                \
+	"<style>:root{color-scheme:light dark}body{margin:0}iframe{display:block}</style>"
 
 /* What an untrusted notebook shows: front ends leave the frame out and keep what is in it. */
 #define INSTEAD "[cellwall: a frame, which is shown when this notebook is trusted]"
 
-enum {
-	HEIGHT_MIN = 60,
-	HEIGHT_MAX = 1200,
-	HEIGHT_USUAL = 400,
-	HEIGHT_BORDER = 24, /* margins of the body */
-	HEIGHT_NAMED = 30,  /* smaller ones are icons */
-	HEIGHT_ROW = 24,
-	HEIGHT_AUDIO = 64,
-	PADDING_MAX = 20,
-	HEIGHT_AXES = 60, /* what some libraries draw around a figure's height */
-	WIDTH_LETTERS = 110,
-	TOKENS_MAX = 1024, /* bytes of an attribute's value, or of a tag that is looked through */
-};
-
-/* ---- words ---- */
-
-/* `word` begins with a small letter or a sign that has its bit 5 set too. */
-static inline bool is_word(const char *text, size_t size, const char *word)
-{
-	return size > 0 && (*text | 0x20) == *word && size >= strlen(word) &&
-	       strncasecmp(text, word, strlen(word)) == 0;
-}
-
-static bool ends_name(const char *text, size_t size)
-{
-	return size == 0 || strchr(" \t\n\r\f/>", *text) != NULL;
-}
-
-/* Whether a tag of that name is at `text`, "<" included. */
-static inline bool is_tag(const char *text, size_t size, const char *name)
-{
-	size_t length;
-
-	if (size < 2 || text[0] != '<' || (text[1] | 0x20) != *name)
-		return false;
-	length = strlen(name);
-	return is_word(text + 1, size - 1, name) && ends_name(text + 1 + length, size - 1 - length);
-}
+#define TOKENS_MAX 1024 /* bytes of an attribute's value */
 
 /* What names a host or another document without a script: made text. */
 static bool is_neutered(const char *text, size_t size)
@@ -72,7 +57,7 @@ static bool is_neutered(const char *text, size_t size)
 		size--;
 	}
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (is_word(text, size, names[i]))
+		if (tag_word(text, size, names[i]))
 			return true;
 	return false;
 }
@@ -126,7 +111,7 @@ static size_t tokens_at(const char *text, size_t size)
 	size_t i = strlen("sandbox"), from;
 	const char *ends = " \t\n\r\f>";
 
-	if ((*text | 0x20) != 's' || !is_word(text, size, "sandbox"))
+	if ((*text | 0x20) != 's' || !tag_word(text, size, "sandbox"))
 		return 0;
 	while (i < size && strchr(" \t\n\r\f", text[i]))
 		i++;
@@ -139,7 +124,7 @@ static size_t tokens_at(const char *text, size_t size)
 	for (from = i; i < size && i - from < TOKENS_MAX && !strchr(ends, text[i]);)
 		i++;
 	for (size_t j = from; j < i; j++)
-		if (text[j] == '&' || is_word(text + j, i - j, "allow"))
+		if (text[j] == '&' || tag_word(text + j, i - j, "allow"))
 			return i + (i < size && *ends != ' ' && text[i] == *ends);
 	return 0;
 }
@@ -164,128 +149,6 @@ static void add_body(struct buffer *out, const char *body, size_t size, bool scr
 	buffer_add(out, body + from, size - from);
 }
 
-/* ---- height ---- */
-
-static size_t number_at(const char *text, size_t size)
-{
-	size_t value = 0;
-
-	for (size_t i = 0; i < size && text[i] >= '0' && text[i] <= '9' && value < 100000; i++)
-		value = value * 10 + (size_t)(text[i] - '0');
-	return value;
-}
-
-/* N of height:Npx, height="N", "height":N at `text`, where "height" begins. */
-static size_t height_at(const char *text, size_t size)
-{
-	size_t i = strlen("height"), gap;
-
-	for (gap = i; gap < size && gap < i + 4 && text[gap] && strchr("\"': =", text[gap]); gap++)
-		;
-	return gap > i && gap < size ? number_at(text + gap, size - gap) : 0;
-}
-
-struct extent {
-	size_t height;	/* the largest that is named, in pixels */
-	size_t data;	/* the last one in a script */
-	size_t rows;	/* of tables */
-	size_t padding; /* above and below what is in a row */
-	size_t lines;	/* that text begins on its own */
-	size_t letters; /* of text */
-	size_t folded;	/* depth in what shows its summary alone */
-	bool graphic;	/* something whose size nobody knows */
-	bool line;	/* the next letter begins one */
-	bool tag, code; /* where it is now */
-};
-
-static void look_at_tag(struct extent *extent, const char *text, size_t size)
-{
-	static const char *const lines[] = {"p",  "div", "li", "h1",  "h2", "h3",
-					    "h4", "h5",	 "h6", "pre", "dt", "summary"};
-	static const char *const graphics[] = {"img", "svg", "canvas", "video", "script"};
-
-	if (is_tag(text, size, "/details") && extent->folded > 0)
-		extent->folded--;
-	if (is_tag(text, size, "tr"))
-		extent->rows += extent->folded == 0;
-	if (is_tag(text, size, "br") || is_tag(text, size, "hr"))
-		extent->lines += extent->folded == 0;
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		extent->line |= is_tag(text, size, lines[i]);
-	for (size_t i = 0; i < sizeof(graphics) / sizeof(graphics[0]); i++)
-		extent->graphic |= is_tag(text, size, graphics[i]);
-	if (is_tag(text, size, "audio") && extent->height < HEIGHT_AUDIO)
-		extent->height = HEIGHT_AUDIO;
-	if (is_tag(text, size, "details"))
-		extent->folded++;
-}
-
-/* Text, or what is in a tag or a script. */
-static void look_at(struct extent *extent, const char *text, size_t size)
-{
-	if (*text == '<') {
-		look_at_tag(extent, text, size);
-		extent->code = is_tag(text, size, "script") || is_tag(text, size, "style") ||
-			       (extent->code && !is_tag(text, size, "/script") &&
-				!is_tag(text, size, "/style"));
-		extent->tag = true;
-	} else if (*text == '>') {
-		extent->tag = false;
-	} else if (!extent->tag && !extent->code && extent->folded == 0) {
-		extent->letters++;
-		extent->lines += extent->line && !strchr(" \t\r\n", *text);
-		extent->line &= strchr(" \t\r\n", *text) != NULL;
-	}
-}
-
-/* The largest padding-top: Npx. */
-static void look_at_padding(struct extent *extent, const char *text, size_t size)
-{
-	size_t i = strlen("padding-top:"), padding;
-
-	if (*text != 'p' || !is_word(text, size, "padding-top:"))
-		return;
-	i += i < size && text[i] == ' ';
-	padding = number_at(text + i, size - i);
-	if (padding > extent->padding && padding <= PADDING_MAX)
-		extent->padding = padding;
-}
-
-static unsigned estimate_height(const char *body, size_t size)
-{
-	struct extent extent = {0};
-	size_t height, named;
-
-	for (size_t i = 0; i < size; i++) {
-		look_at(&extent, body + i, size - i);
-		look_at_padding(&extent, body + i, size - i);
-		if ((body[i] != 'h' && body[i] != 'H') || !is_word(body + i, size - i, "height") ||
-		    (i > 0 && body[i - 1] == '-'))
-			continue;
-		named = height_at(body + i, size - i);
-		if (named >= HEIGHT_MAX * 4)
-			continue;
-		/* Of a script the data count, which come after the library. */
-		if (!extent.code)
-			extent.height = named > extent.height ? named : extent.height;
-		else if (i > 0 && body[i - 1] == '"' && named >= HEIGHT_NAMED)
-			extent.data = named;
-	}
-	if (extent.height < HEIGHT_NAMED && extent.data > 0)
-		extent.height = extent.data + HEIGHT_AXES;
-	if (extent.graphic && extent.height < HEIGHT_NAMED)
-		extent.height = HEIGHT_USUAL;
-	height = extent.rows * (HEIGHT_ROW + 2 * extent.padding);
-	if (extent.rows == 0 && !extent.graphic)
-		height = (extent.lines + extent.letters / WIDTH_LETTERS + 1) * HEIGHT_ROW;
-	if (extent.height > height)
-		height = extent.height;
-	height += HEIGHT_BORDER;
-	if (height < HEIGHT_MIN)
-		return HEIGHT_MIN;
-	return height > HEIGHT_MAX ? HEIGHT_MAX : (unsigned)height;
-}
-
 /* ---- the frames ---- */
 
 /* `scripts`: the sources of script-src, or NULL. A document in srcdoc has the policy of the one
@@ -306,14 +169,14 @@ static void add_head(struct buffer *out, const char *scripts, bool outer)
 
 /* A frame that holds `document`; `instead` is seen where frames are taken out. */
 static void add_frame(struct buffer *out, const struct buffer *document, bool scripts,
-		      unsigned height, const char *instead)
+		      unsigned height, const char *style, const char *instead)
 {
 	buffer_text(out, scripts ? "<iframe sandbox=\"allow-scripts\" srcdoc=\""
 				 : "<iframe sandbox=\"\" srcdoc=\"");
 	if (document->data)
 		frame_escape(out, document->data, document->size);
-	buffer_format(out, "\" style=\"width:100%%;height:%upx;border:0\">%s</iframe>", height,
-		      instead);
+	buffer_format(out, "\" style=\"width:100%%;height:%upx;border:0%s\">%s</iframe>", height,
+		      style, instead);
 	out->failed |= document->failed;
 }
 
@@ -327,10 +190,10 @@ char *frame_enclose(const char *body, size_t size, const char *scripts, unsigned
 	add_body(&inner, body, size, scripts != NULL);
 	buffer_text(&inner, "</body></html>");
 	add_head(&outer, scripts, true);
-	add_frame(&outer, &inner, scripts != NULL, height, "");
+	add_frame(&outer, &inner, scripts != NULL, height, "", "");
 	buffer_text(&outer, "</body></html>");
 	buffer_done(&inner);
-	add_frame(&out, &outer, scripts != NULL, height, INSTEAD);
+	add_frame(&out, &outer, scripts != NULL, height, CARD, INSTEAD);
 	buffer_done(&outer);
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);
@@ -354,7 +217,7 @@ char *frame_wrap(const char *body, size_t size, bool scripts, size_t *ret_size)
 	if (!bare.failed)
 		made = frame_enclose(bare.data ? bare.data : "", bare.size,
 				     scripts ? "'unsafe-inline' 'unsafe-eval'" : NULL,
-				     bare.data ? estimate_height(bare.data, bare.size) : HEIGHT_MIN,
+				     bare.data ? height_estimate(bare.data, bare.size) : HEIGHT_MIN,
 				     ret_size);
 	buffer_done(&bare);
 	return made;
@@ -371,18 +234,11 @@ static size_t find_tag(const char *body, size_t size, size_t i, const char *name
 		if (!at)
 			return size;
 		i = (size_t)(at - body);
-		if (is_tag(at, size - i, name))
+		if (tag_is(at, size - i, name))
 			return i;
 		i++;
 	}
 	return size;
-}
-
-static size_t past_tag(const char *body, size_t size, size_t i)
-{
-	const char *end = i < size ? memchr(body + i, '>', size - i) : NULL;
-
-	return end ? (size_t)(end - body) + 1 : size;
 }
 
 /* What shows nothing without scripts or the network; NULL: it has no end tag. */
@@ -393,20 +249,10 @@ static const struct unshown {
 	{"meta", NULL},	       {"link", NULL},	      {"base", NULL},
 };
 
-static bool tag_has(const char *tag, size_t size, const char *word)
-{
-	/* every "<meta" may be asked about, and have no end */
-	size = past_tag(tag, size < TOKENS_MAX ? size : TOKENS_MAX, 0);
-	for (size_t i = 0; i < size; i++)
-		if (is_word(tag + i, size - i, word))
-			return true;
-	return false;
-}
-
 /* Where a page sends its reader shows: the frame makes it text. */
 static bool is_told(const char *tag, size_t size)
 {
-	return is_tag(tag, size, "meta") && tag_has(tag, size, "http-equiv") &&
+	return tag_is(tag, size, "meta") && tag_has(tag, size, "http-equiv") &&
 	       !tag_has(tag, size, "content-type");
 }
 
@@ -420,7 +266,7 @@ static const struct unshown *find_unshown(const char *body, size_t size, size_t 
 			break;
 		*i = (size_t)(at - body);
 		for (size_t k = 0; k < sizeof(unshown) / sizeof(unshown[0]); k++)
-			if (is_tag(at, size - *i, unshown[k].name) && !is_told(at, size - *i))
+			if (tag_is(at, size - *i, unshown[k].name) && !is_told(at, size - *i))
 				return &unshown[k];
 	}
 	*i = size;
@@ -441,7 +287,7 @@ char *frame_without_scripts(const char *body, size_t size, size_t *ret_size, siz
 		scripts += found == &unshown[0];
 		if (found && found->end)
 			i = find_tag(body, size, i, found->end);
-		from = past_tag(body, size, i);
+		from = tag_past(body, size, i);
 	}
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);
@@ -455,7 +301,7 @@ static bool shows(const char *text, size_t size)
 					    "hr",  "progress", "meter", "math",	 "button"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (is_tag(text, size, names[i]))
+		if (tag_is(text, size, names[i]))
 			return true;
 	return false;
 }
@@ -465,15 +311,15 @@ bool frame_is_visible(const char *body, size_t size)
 	size_t open = 0;
 
 	for (size_t i = 0; i < size; i++) {
-		if (is_tag(body + i, size - i, "style")) {
-			i = past_tag(body, size, find_tag(body, size, i, "/style")) - 1;
+		if (tag_is(body + i, size - i, "style")) {
+			i = tag_past(body, size, find_tag(body, size, i, "/style")) - 1;
 		} else if (body[i] == '<') {
 			const char next = i + 1 < size ? body[i + 1] : '\0';
 
 			if (shows(body + i, size - i) || (next == '/' && open == 0))
 				return true;
 			open += next == '/' ? (size_t)-1 : next != '!' && next != '?';
-			i = past_tag(body, size, i) - 1;
+			i = tag_past(body, size, i) - 1;
 		} else if (!strchr(" \t\n\r\f", body[i])) {
 			return true;
 		}
@@ -495,10 +341,10 @@ static bool names_host(const char *body, size_t size)
 			continue;
 		while (at + skip < end && skip < 8 && at[skip] && strchr("= \"'", at[skip]))
 			skip++;
-		if (is_word(at + skip, (size_t)(end - at) - skip, "&quot;"))
+		if (tag_word(at + skip, (size_t)(end - at) - skip, "&quot;"))
 			skip += strlen("&quot;"); /* a frame's srcdoc */
 		for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
-			if (is_word(at + skip, (size_t)(end - at) - skip, hosts[i]))
+			if (tag_word(at + skip, (size_t)(end - at) - skip, hosts[i]))
 				return true;
 	}
 	return false;
@@ -509,7 +355,7 @@ bool frame_is_remote(const char *body, size_t size)
 	size_t i = 0;
 
 	while (i < size) {
-		size_t code = past_tag(body, size, find_tag(body, size, i, "script"));
+		size_t code = tag_past(body, size, find_tag(body, size, i, "script"));
 
 		if (names_host(body + i, code - i))
 			return true;

