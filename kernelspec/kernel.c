@@ -141,7 +141,9 @@ static const struct argp parser = {
 	"Python:\n\n  cellwall kernel -f FILE -- PYTHON -m ipykernel_launcher -f " TOKEN "\n\n"
 	"Exit codes: the kernel's own; 128+N when signal N ended it; 1 when it could not be "
 	"started; 2 for "
-	"wrong usage, a bad connection file or a bad policy.",
+	"wrong usage, a bad connection file or a bad policy.\n\n"
+	"With --host curve://HOST:PORT --host-key FILE the kernel runs on another host: "
+	"`cellwall kernel --host x --help`.",
 	NULL,
 	NULL,
 	NULL};
@@ -408,6 +410,28 @@ static int check_memory(struct err *err)
 		       (uint64_t)limit.rlim_cur >> 20, ADDRESS_SPACE_LEAST >> 20);
 }
 
+/* --host among our own words: the kernel runs on another host, and another program speaks to it. */
+static bool runs_elsewhere(char **argv)
+{
+	for (char **arg = argv + 1; *arg && strcmp(*arg, "--") != 0; arg++)
+		if (strcmp(*arg, "--host") == 0 || strncmp(*arg, "--host=", 7) == 0)
+			return true;
+	return false;
+}
+
+static int run_elsewhere(char **argv)
+{
+	cleanup(free_ptr) char *program = NULL;
+	struct err err = {0};
+
+	if (files_part("cellwall-link", &program, &err) == 0) {
+		execv(program, argv);
+		err_errno(&err, "cannot run %s", program);
+	}
+	log_error("%s", err.text);
+	return EXIT_LAUNCH;
+}
+
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
@@ -417,6 +441,8 @@ int verb_kernel(int argc, char **argv)
 	int code;
 
 	argp_err_exit_status = EXIT_USAGE;
+	if (runs_elsewhere(argv))
+		return run_elsewhere(argv);
 	if (argp_parse(&parser, argc, argv, 0, NULL, &options) != 0)
 		return EXIT_USAGE;
 	/* Hashes alone are asked of it: its configuration file takes a part of a launch to read,

@@ -62,6 +62,7 @@
  */
 #define LINK_PIECE    (64u * 1024)
 #define LINK_FRAME    (LINK_HEADER + LINK_PIECE)
+#define LINK_CURVE    64u   /* what CURVE adds to a frame: its MESSAGE command (RFC 26) */
 #define LINK_ORDER    8192u /* bytes of an order */
 #define LINK_TEXT     1024u
 #define LINK_QUIET_MS 2000

@@ -4,7 +4,7 @@
  *   https://ADDRESS:PORT  TLS
  *   http://ADDRESS:PORT   loopback only
  *   unix:PATH             clients are known by their uid (SO_PEERCRED, unix(7)); made 0600
- *   curve://ADDRESS:PORT  the link's (web/link.h), checked here and not opened
+ *   curve://ADDRESS:PORT  the link's: checked here, opened by web/link.h
  *
  * ADDRESS is a number ("[::1]"), "localhost", or "*" for all. Not loopback means: TLS, and clients
  * that prove who they are.

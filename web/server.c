@@ -26,6 +26,7 @@
 #include "web/hub.h"
 #include "web/kernels.h"
 #include "web/kernels_api.h"
+#include "web/link.h"
 #include "web/listen.h"
 #include "web/loop.h"
 #include "web/tls.h"
@@ -227,7 +228,7 @@ static int make_token(struct server *server, struct err *err)
 	return code;
 }
 
-static int open_users(struct server *server, bool reachable, struct err *err)
+static int open_users(struct server *server, bool web, bool reachable, struct err *err)
 {
 	struct settings *settings = &server->settings;
 	int code = users_new(&server->users, err);
@@ -242,7 +243,7 @@ static int open_users(struct server *server, bool reachable, struct err *err)
 		code = hub_new(server, settings->hub_api, settings->hub_scopes, &server->hub, err);
 	if (code < 0)
 		return code;
-	if (users_have_tokens(server->users) || server->hub ||
+	if (!web || users_have_tokens(server->users) || server->hub ||
 	    (settings->client_ca && users_have_certificates(server->users)))
 		return 0;
 	if (reachable && !settings->self_signed)
@@ -306,14 +307,25 @@ static unsigned raise_limit(const struct settings *settings)
 	return (unsigned)wanted;
 }
 
+static int open_link(struct server *server, const char *url, struct err *err)
+{
+	if (server->link)
+		return err_set(err, -EINVAL, "%s: one curve:// is enough", url);
+	return link_new(server, url + strlen("curve://"), &server->link, err);
+}
+
 static int open_sockets(struct server *server, const struct listen_address *addresses, size_t count,
 			struct err *err)
 {
 	for (size_t i = 0; i < count; i++) {
 		int code;
 
-		if (addresses[i].kind == LISTEN_CURVE)
+		if (addresses[i].kind == LISTEN_CURVE) {
+			code = open_link(server, server->settings.listen[i], err);
+			if (code < 0)
+				return code;
 			continue;
+		}
 		code = listen_open(server, &addresses[i], server->tls, &server->listener[i], err);
 		if (code < 0)
 			return code;
@@ -327,13 +339,14 @@ static int open_all(struct server *server, struct err *err)
 {
 	struct settings *settings = &server->settings;
 	struct listen_address addresses[LISTEN_MAX];
-	bool reachable = false, secure = false;
+	bool web = false, reachable = false, secure = false;
 	size_t count = 0;
 	int code = 0;
 
 	for (; code == 0 && settings->listen[count]; count++) {
 		code = listen_parse(settings->listen[count], &addresses[count], err);
 		if (code == 0 && addresses[count].kind != LISTEN_CURVE) {
+			web = true;
 			reachable = reachable || !addresses[count].loopback;
 			secure = secure || addresses[count].kind == LISTEN_HTTPS;
 		}
@@ -348,7 +361,7 @@ static int open_all(struct server *server, struct err *err)
 	if (code == 0)
 		code = watch_signals(server, err);
 	if (code == 0)
-		code = open_users(server, reachable, err);
+		code = open_users(server, web, reachable, err);
 	if (code == 0 && secure)
 		code = open_tls(server, err);
 	if (code < 0)
@@ -398,6 +411,7 @@ struct server *server_free(struct server *server)
 		listen_close(server->listener[i]);
 	hub_free(server->hub);
 	conns_free(server->conns);
+	link_free(server->link);
 	kernels_api_end(server);
 	auth_free(server->auth);
 	tls_free(server->tls);

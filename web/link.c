@@ -1,0 +1,327 @@
+#include "web/link.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <zmq.h>
+
+#include "sandbox/log.h"
+#include "web/link_parts.h"
+#include "web/loop.h"
+#include "web/server.h"
+
+/*
+ * Theory of operation. `receive` takes what the ROUTER has, a burst at a time; a frame goes to the
+ * session of its routing id, which HELLO sets. The kernel's packets are queued in the session's
+ * stream by reference, and `flush` sends what its window allows. A session is freed by `tick` or
+ * `soon` alone, never from a kernel's call, which may come in the middle of anything.
+ */
+#define ZAP	      "inproc://zeromq.zap.01"
+#define TICK_MS	      1000
+#define ASLEEP_MS     4000 /* so late a tick means that this host slept */
+#define BURST	      256
+#define LINGER_MS     500
+#define HEARTBEAT_MS  2000
+#define HEARTBEAT_OUT 6000
+#define HANDSHAKE_MS  5000
+#define FRAMES_WAIT   256 /* of one connection inside libzmq */
+#define HOST_KEY      "host.key" KEYS_SECRET
+
+bool link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
+		  size_t size)
+{
+	if (zmq_send(link->router, routing, routing_size, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
+		return false; /* EHOSTUNREACH: its connection has ended */
+	return zmq_send(link->router, bytes, size, ZMQ_DONTWAIT) >= 0;
+}
+
+void link_refuse(struct link *link, const void *routing, size_t routing_size, enum link_refusal why,
+		 const char *text)
+{
+	unsigned char frame[LINK_HEADER + LINK_TEXT];
+	const size_t size = strnlen(text, LINK_TEXT);
+
+	link_frame_header(frame, LINK_REFUSE, why, 0, 0);
+	memcpy(frame + LINK_HEADER, text, size);
+	(void)link_send_to(link, routing, routing_size, frame, LINK_HEADER + size);
+}
+
+/* Reads one message to its end. Returns false when there is none. */
+static bool receive_one(struct link *link)
+{
+	zmq_msg_t routing, frame, rest;
+	const char *key;
+	bool more;
+
+	zmq_msg_init(&routing);
+	zmq_msg_init(&frame);
+	if (zmq_msg_recv(&routing, link->router, ZMQ_DONTWAIT) < 0)
+		return false;
+	more = zmq_msg_more(&routing) && zmq_msg_recv(&frame, link->router, ZMQ_DONTWAIT) >= 0 &&
+	       zmq_msg_more(&frame);
+	key = zmq_msg_gets(&frame, "User-Id");
+	if (!more && key && zmq_msg_size(&routing) <= LINK_ROUTING_MAX)
+		link_take_frame(link, key, zmq_msg_data(&routing), zmq_msg_size(&routing),
+				zmq_msg_data(&frame), zmq_msg_size(&frame));
+	while (more) {
+		zmq_msg_init(&rest);
+		more = zmq_msg_recv(&rest, link->router, ZMQ_DONTWAIT) >= 0 && zmq_msg_more(&rest);
+		zmq_msg_close(&rest);
+	}
+	zmq_msg_close(&routing);
+	zmq_msg_close(&frame);
+	return true;
+}
+
+static void receive(struct link *link)
+{
+	for (int i = 0; i < BURST; i++)
+		if (!receive_one(link))
+			return;
+	link_run_soon(link);
+}
+
+static void router_ready(void *arg, unsigned events)
+{
+	(void)events;
+	receive(arg);
+}
+
+/* ---- who may connect ---- */
+
+enum {
+	ZAP_VERSION,
+	ZAP_REQUEST,
+	ZAP_DOMAIN,
+	ZAP_ADDRESS,
+	ZAP_IDENTITY,
+	ZAP_MECHANISM,
+	ZAP_CREDENTIALS,
+	ZAP_FRAMES
+};
+
+static void say_refused(struct link *link, const char *address)
+{
+	const int64_t now = now_ms();
+	char shown[80];
+
+	link->refused++;
+	if (link->refused_said && now - link->refused_said < 1000)
+		return;
+	link->refused_said = now;
+	log_warning("event=link result=refused address=%s reason=\"key not allowed\" count=%u",
+		    escape_string(shown, sizeof(shown), address), link->refused);
+}
+
+/* One request of ZeroMQ RFC 27; the frames are libzmq's, of a client only the credentials are. */
+static bool answer_one(struct link *link)
+{
+	char address[64] = "", request[64] = "", key[KEYS_TEXT] = "";
+	size_t request_size = 0;
+	bool curve = false, more = true;
+	const char *status, *name = NULL;
+
+	for (int i = 0; more; i++) {
+		zmq_msg_t part;
+		size_t size;
+
+		zmq_msg_init(&part);
+		if (zmq_msg_recv(&part, link->zap, ZMQ_DONTWAIT) < 0) {
+			zmq_msg_close(&part);
+			return false;
+		}
+		size = zmq_msg_size(&part);
+		if (i == ZAP_REQUEST && size <= sizeof(request)) {
+			memcpy(request, zmq_msg_data(&part), size);
+			request_size = size;
+		} else if (i == ZAP_ADDRESS && size < sizeof(address)) {
+			memcpy(address, zmq_msg_data(&part), size);
+		} else if (i == ZAP_MECHANISM) {
+			curve = size == 5 && memcmp(zmq_msg_data(&part), "CURVE", 5) == 0;
+		} else if (i == ZAP_CREDENTIALS && curve && size == KEYS_BYTES) {
+			(void)zmq_z85_encode(key, zmq_msg_data(&part), KEYS_BYTES);
+		}
+		more = zmq_msg_more(&part);
+		zmq_msg_close(&part);
+	}
+	if (key[0])
+		name = keys_allowed_name(link->allowed, key);
+	if (!name)
+		say_refused(link, address);
+	status = name ? "200" : "400";
+	(void)zmq_send(link->zap, "1.0", 3, ZMQ_SNDMORE);
+	(void)zmq_send(link->zap, request, request_size, ZMQ_SNDMORE);
+	(void)zmq_send(link->zap, status, 3, ZMQ_SNDMORE);
+	(void)zmq_send(link->zap, "", 0, ZMQ_SNDMORE);
+	(void)zmq_send(link->zap, name ? key : "", name ? strlen(key) : 0, ZMQ_SNDMORE);
+	(void)zmq_send(link->zap, "", 0, 0);
+	return true;
+}
+
+static void zap_ready(void *arg, unsigned events)
+{
+	struct link *link = arg;
+
+	(void)events;
+	for (int i = 0; i < BURST; i++)
+		if (!answer_one(link))
+			return;
+	link_run_soon(link);
+}
+
+/* ---- timers ---- */
+
+static void soon_is_now(void *arg)
+{
+	struct link *link = arg;
+
+	link->soon = NULL;
+	receive(link);
+	zap_ready(link, 0);
+	for (struct session *session = link->sessions; session; session = session->next)
+		if (session->stop)
+			link_stop_kernel(session, session->why);
+}
+
+void link_run_soon(struct link *link)
+{
+	if (!link->soon)
+		(void)loop_after(link->server->loop, 0, soon_is_now, link, &link->soon, NULL);
+}
+
+static void tick(void *arg)
+{
+	struct link *link = arg;
+	const int64_t now = now_ms();
+
+	link->tick = NULL;
+	if (link->ticked && now - link->ticked > ASLEEP_MS) /* nobody was away but we */
+		for (struct session *session = link->sessions; session; session = session->next)
+			session->heard = now;
+	link->ticked = now;
+	link_look_after(link);
+	receive(link);
+	zap_ready(link, 0);
+	(void)loop_after(link->server->loop, TICK_MS, tick, link, &link->tick, NULL);
+}
+
+/* ---- opening ---- */
+
+static int set_int(void *socket, int option, int value)
+{
+	return zmq_setsockopt(socket, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int set_options(void *router, const struct key *key)
+{
+	const int64_t most = LINK_FRAME + LINK_CURVE;
+	int code = 0;
+
+	code |= set_int(router, ZMQ_CURVE_SERVER, 1);
+	code |= zmq_setsockopt(router, ZMQ_CURVE_SECRETKEY, key->secret_key, KEYS_TEXT);
+	code |= zmq_setsockopt(router, ZMQ_ZAP_DOMAIN, "link", 4);
+	code |= zmq_setsockopt(router, ZMQ_MAXMSGSIZE, &most, sizeof(most));
+	code |= set_int(router, ZMQ_ROUTER_MANDATORY, 1);
+	code |= set_int(router, ZMQ_LINGER, LINGER_MS);
+	code |= set_int(router, ZMQ_SNDHWM, 0); /* the window is the limit */
+	code |= set_int(router, ZMQ_RCVHWM, FRAMES_WAIT);
+	code |= set_int(router, ZMQ_IPV6, 1);
+	code |= set_int(router, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
+	code |= set_int(router, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
+	code |= set_int(router, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_OUT);
+	return code;
+}
+
+static int watch_socket(struct link *link, void *socket, void (*ready)(void *, unsigned),
+			struct watch **ret_watch, struct err *err)
+{
+	size_t size = sizeof(int);
+	int fd = -1;
+
+	if (zmq_getsockopt(socket, ZMQ_FD, &fd, &size) < 0)
+		return err_set(err, -errno, "link: %s", zmq_strerror(errno));
+	return loop_watch(link->server->loop, fd, LOOP_READ, ready, link, ret_watch, err);
+}
+
+static int open_link(struct link *link, const char *address, const char *directory, struct err *err)
+{
+	cleanup(free_ptr) char *clients = path_join(directory, "clients");
+	cleanup(free_ptr) char *own = path_join(directory, HOST_KEY);
+	cleanup(free_ptr) char *endpoint = format_string("tcp://%s", address);
+	struct key key;
+	int code;
+
+	if (!clients || !own || !endpoint)
+		return err_set(err, -ENOMEM, "out of memory");
+	code = keys_read(own, true, &key, err);
+	if (code < 0)
+		return err_wrap(err, "link: no key of this host (`cellwall key new host`)");
+	link->context = zmq_ctx_new();
+	link->zap = link->context ? zmq_socket(link->context, ZMQ_REP) : NULL;
+	link->router = link->context ? zmq_socket(link->context, ZMQ_ROUTER) : NULL;
+	if (!link->zap || !link->router || set_options(link->router, &key) != 0 ||
+	    set_int(link->zap, ZMQ_LINGER, 0) < 0)
+		code = err_set(err, -ENOMEM, "link: no sockets: %s", zmq_strerror(errno));
+	keys_done(&key);
+	if (code == 0)
+		code = keys_allowed_new(clients, &link->allowed, err);
+	/* Nobody may connect before somebody decides who may. */
+	if (code == 0 && zmq_bind(link->zap, ZAP) < 0)
+		code = err_set(err, -errno, "link: %s: %s", ZAP, zmq_strerror(errno));
+	if (code == 0)
+		code = watch_socket(link, link->zap, zap_ready, &link->zap_watch, err);
+	if (code == 0 && zmq_bind(link->router, endpoint) < 0)
+		code = err_set(err, -errno, "cannot listen on curve://%s: %s", address,
+			       zmq_strerror(errno));
+	if (code == 0)
+		code = watch_socket(link, link->router, router_ready, &link->router_watch, err);
+	if (code == 0)
+		code = loop_after(link->server->loop, 0, tick, link, &link->tick, err);
+	return code;
+}
+
+int link_new(struct server *server, const char *address, struct link **ret_link, struct err *err)
+{
+	struct link *link = calloc(1, sizeof(*link));
+	cleanup(free_ptr) char *directory = NULL;
+	int code;
+
+	if (!link)
+		return err_set(err, -ENOMEM, "out of memory");
+	link->server = server;
+	code = keys_directory(server->settings.keys, &directory, err);
+	if (code == 0)
+		code = open_link(link, address, directory, err);
+	if (code < 0) {
+		link_free(link);
+		return code;
+	}
+	log_info("event=listen url=curve://%s keys=%s", address, directory);
+	*ret_link = link;
+	return 0;
+}
+
+struct link *link_free(struct link *link)
+{
+	if (!link)
+		return NULL;
+	loop_cancel(link->tick);
+	loop_cancel(link->soon);
+	loop_unwatch(link->router_watch);
+	loop_unwatch(link->zap_watch);
+	while (link->sessions) {
+		struct session *session = link->sessions;
+
+		link->sessions = session->next;
+		link_session_free(session);
+	}
+	if (link->router)
+		zmq_close(link->router);
+	if (link->zap)
+		zmq_close(link->zap);
+	if (link->context)
+		zmq_ctx_term(link->context);
+	keys_allowed_free(link->allowed);
+	free(link);
+	return NULL;
+}

@@ -1,0 +1,245 @@
+#include <errno.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "proxy/header.h"
+#include "sandbox/log.h"
+#include "web/kernels.h"
+#include "web/link.h"
+#include "web/link_parts.h"
+#include "web/server.h"
+#include "web/specs.h"
+#include "web/users.h"
+
+static struct session *find_session(struct link *link, const char *key, const unsigned char *id)
+{
+	for (struct session *session = link->sessions; session; session = session->next)
+		if (memcmp(session->id, id, LINK_ID) == 0 && strcmp(session->key, key) == 0)
+			return session;
+	return NULL;
+}
+
+static struct session *find_routing(struct link *link, const void *routing, size_t size)
+{
+	for (struct session *session = link->sessions; session; session = session->next)
+		if (session->routing_size == size && memcmp(session->routing, routing, size) == 0)
+			return session;
+	return NULL;
+}
+
+/* ---- orders ---- */
+
+static const char *text_of(const json_t *order, const char *name)
+{
+	return json_string_value(json_object_get(order, name));
+}
+
+static const struct spec_entry *find_spec(struct specs *specs, const char *name)
+{
+	const struct spec_entry *entry = specs_find(specs, name);
+
+	if (!entry && specs_read(specs, NULL) == 0)
+		entry = specs_find(specs, name);
+	return entry;
+}
+
+static int start_kernel(struct session *session, const struct link_frame *hello, struct err *err)
+{
+	struct server *server = session->link->server;
+	const char *bytes = (const char *)hello->body + LINK_ID;
+	const size_t size = hello->size - LINK_ID;
+	const struct user *user = users_get(server->users, session->owner, false);
+	const struct spec_entry *entry;
+	struct kernels_order order;
+	json_t *json = NULL;
+	int code;
+
+	if (!user)
+		return err_set(err, -EACCES, "%s may not use this server", session->owner);
+	if (json_shallow(bytes, size, 4))
+		json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(json)) {
+		json_decref(json);
+		return err_set(err, -EINVAL, "the order is not JSON");
+	}
+	order = (struct kernels_order){
+		.owner = user->name,
+		.owner_kernels = server_user_kernels(server, (unsigned)user->max_kernels),
+		.area = text_of(json, "area"),
+		.environment = json_object_get(json, "environment")};
+	entry = find_spec(server->specs, text_of(json, "kernel"));
+	if (!entry) {
+		code = err_set(err, -ENOENT, "there is no such kernelspec here");
+	} else if (!user_may_start(user, entry->name)) {
+		code = err_set(err, -EPERM, "you may not start %s", entry->name);
+	} else {
+		order.spec = entry->name;
+		code = kernels_start(server->kernels, &order, &session->kernel, err);
+	}
+	json_decref(json);
+	if (code < 0) {
+		session->kernel = NULL;
+		return code;
+	}
+	code = bridge_join(kernel_bridge(session->kernel), &session->listener);
+	if (code < 0) {
+		kernel_shutdown(session->kernel, "no room for its client");
+		session->kernel = NULL;
+		return err_set(err, code, "no room for one more client");
+	}
+	return 0;
+}
+
+static struct session *make_session(struct link *link, const char *key, const char *name,
+				    const struct link_frame *hello, struct err *err)
+{
+	struct session *session;
+
+	if (link->count >= LINK_SESSIONS_MAX) {
+		err_set(err, -EDQUOT, "too many kernels");
+		return NULL;
+	}
+	session = calloc(1, sizeof(*session));
+	if (session)
+		session->stream = link_stream_new(LINK_MESSAGE_MAX);
+	if (!session || !session->stream) {
+		free(session);
+		err_set(err, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	link->count++;
+	session->link = link;
+	session->last = &session->first;
+	session->heard = now_ms();
+	memcpy(session->id, hello->body, LINK_ID);
+	(void)snprintf(session->key, sizeof(session->key), "%s", key);
+	(void)snprintf(session->owner, sizeof(session->owner), "%s", name);
+	link_listen(session);
+	if (start_kernel(session, hello, err) < 0) {
+		link_session_free(session);
+		return NULL;
+	}
+	session->next = link->sessions;
+	link->sessions = session;
+	log_info("event=link user=%s result=started", session->owner);
+	return session;
+}
+
+static void take_hello(struct link *link, const char *key, const void *routing, size_t size,
+		       const struct link_frame *frame)
+{
+	struct session *session, *before = find_routing(link, routing, size);
+	const char *name = keys_allowed_name(link->allowed, key);
+	struct err err = {0};
+
+	if (before || !name)
+		return; /* one session to a connection */
+	session = find_session(link, key, frame->body);
+	if (!session && frame->a == 0)
+		session = make_session(link, key, name, frame, &err);
+	if (!session) {
+		link_refuse(link, routing, size, frame->a ? LINK_NOT_KNOWN : LINK_NOT_STARTED,
+			    frame->a ? "no such kernel" : err.text);
+		return;
+	}
+	if (link_stream_resume(session->stream, frame->number, &err) < 0) {
+		link_refuse(link, routing, size, LINK_NOT_KNOWN, err.text);
+		return;
+	}
+	memcpy(session->routing, routing, size);
+	session->routing_size = size;
+	session->heard = now_ms();
+	if (!session->first)
+		session->acknowledged = link_stream_received(session->stream);
+	link_send_number(session, LINK_WELCOME, link_stream_received(session->stream));
+	link_tell_dropped(session);
+	link_flush(session);
+}
+
+/* ---- frames of clients ---- */
+
+static void take_event(struct session *session, const struct link_message *message)
+{
+	const struct iovec word = message->parts[0];
+	struct err err = {0};
+
+	if (!session->kernel)
+		return;
+	if (word.iov_len == 9 && memcmp(word.iov_base, "interrupt", 9) == 0) {
+		if (kernel_interrupt(session->kernel, &err) < 0)
+			log_warning("event=link user=%s result=\"not interrupted\" reason=\"%s\"",
+				    session->owner, err.text);
+	} else if (word.iov_len == 8 && memcmp(word.iov_base, "shutdown", 8) == 0) {
+		link_stop_kernel(session, "its client ended it");
+	}
+}
+
+/* Takes the message. */
+static void take_message(struct session *session, struct link_message *message)
+{
+	struct held *held;
+
+	if (message->channel == LINK_EVENTS) {
+		take_event(session, message);
+		link_message_free(message);
+		return;
+	}
+	held = calloc(1, sizeof(*held));
+	if (!held || !session->kernel) {
+		free(held);
+		link_message_free(message);
+		return;
+	}
+	held->message = message;
+	*session->last = held;
+	session->last = &held->next;
+	link_send_held(session);
+}
+
+/* Ends a connection in words: libzmq cannot end one of a ROUTER's. What it still sends is passed
+ * over. */
+static void end_connection(struct session *session, const char *why)
+{
+	log_warning("event=link user=%s result=ended reason=\"%s\"", session->owner, why);
+	link_refuse(session->link, session->routing, session->routing_size, LINK_NOT_STARTED, why);
+	link_set_away(session);
+}
+
+void link_take_frame(struct link *link, const char *key, const void *routing, size_t size,
+		     const void *bytes, size_t bytes_size)
+{
+	struct session *session = find_routing(link, routing, size);
+	struct link_message *message = NULL;
+	struct link_frame frame;
+	struct err err = {0};
+	int code;
+
+	code = link_frame_parse(bytes, bytes_size, &frame, &err);
+	if (code == 0 && frame.type == LINK_HELLO && frame.version != LINK_VERSION)
+		link_refuse(link, routing, size, LINK_NOT_SPOKEN,
+			    "the two ends speak different versions of the link: install the same "
+			    "cellwall on both");
+	else if (code == 0 && frame.version == LINK_VERSION && frame.type == LINK_HELLO)
+		take_hello(link, key, routing, size, &frame);
+	if (!session || strcmp(session->key, key) != 0)
+		return;
+	session->heard = now_ms();
+	if (code == 0 && frame.type == LINK_ACK)
+		code = link_stream_acked(session->stream, frame.number, &err);
+	else if (code == 0 && frame.type == LINK_DATA)
+		code = link_stream_take(session->stream, &frame, &message, &err);
+	if (code < 0) {
+		end_connection(session, err.text);
+		return;
+	}
+	if (message)
+		take_message(session, message);
+	if (frame.type == LINK_ACK) {
+		link_flush(session);
+		if (link_stream_queued(session->stream) < LINK_AHEAD)
+			link_tell_dropped(session);
+	} else {
+		link_acknowledge(session);
+	}
+}

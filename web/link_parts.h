@@ -1,0 +1,92 @@
+/*
+ * link_parts: what the host's end of the link consists of, for its own files alone: link.c
+ * (sockets, timers, who may connect), link_session.c (a kernel and its client), link_client.c (what
+ * clients send).
+ */
+#ifndef WEB_LINK_PARTS_H
+#define WEB_LINK_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proxy/keys.h"
+#include "web/bridge.h"
+#include "web/link_stream.h"
+
+#define LINK_ROUTING_MAX 255
+
+struct timer;
+struct watch;
+
+struct held {
+	struct held *next;
+	struct link_message *message;
+};
+
+struct session {
+	struct session *next;
+	struct link *link;
+	unsigned char id[LINK_ID];
+	char key[KEYS_TEXT];
+	char owner[KEYS_NAME];
+	unsigned char routing[LINK_ROUTING_MAX];
+	size_t routing_size; /* 0: away */
+	int64_t heard, said;
+	uint64_t acknowledged;
+	struct link_stream *stream;
+	struct kernel *kernel; /* NULL: gone */
+	struct listener listener;
+	struct held *first, **last; /* what the kernel does not take now */
+	bool paused, dropping;
+	int64_t paused_at;
+	uint64_t dropped;
+	bool stop; /* its kernel is to be stopped, `why` */
+	const char *why;
+	int64_t gone_at;
+};
+
+struct link {
+	struct server *server;
+	void *context, *router, *zap;
+	struct watch *router_watch, *zap_watch;
+	struct timer *tick, *soon;
+	int64_t ticked;
+	struct keys_allowed *allowed;
+	struct session *sessions;
+	unsigned count;
+	unsigned refused; /* handshakes; for the log's rate */
+	int64_t refused_said;
+};
+
+/* Looks after everything once the current call is over. */
+void link_run_soon(struct link *link);
+/* Returns false when that connection has ended. */
+bool link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
+		  size_t size);
+void link_refuse(struct link *link, const void *routing, size_t routing_size, enum link_refusal why,
+		 const char *text);
+
+/* Sends what the window allows, and pauses the kernel or lets it go on. */
+void link_flush(struct session *session);
+void link_set_away(struct session *session);
+void link_send_number(struct session *session, enum link_type type, uint64_t number);
+void link_send_event(struct session *session, const char *word, const char *text);
+/* Tells the other end what was taken, unless something waits for the kernel. */
+void link_acknowledge(struct session *session);
+/* Gives the kernel what it did not take before. */
+void link_send_held(struct session *session);
+/* Output that was dropped is told. */
+void link_tell_dropped(struct session *session);
+/* Sets what its kernel calls. */
+void link_listen(struct session *session);
+/* Stops its kernel; that it is gone follows from that. */
+void link_stop_kernel(struct session *session, const char *why);
+void link_session_free(struct session *session);
+/* What is left to do outside of any call of a kernel; frees what is over. */
+void link_look_after(struct link *link);
+
+/* A frame of the owner of `key`. */
+void link_take_frame(struct link *link, const char *key, const void *routing, size_t size,
+		     const void *bytes, size_t bytes_size);
+
+#endif
