@@ -15,6 +15,7 @@
 #include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
 #include "proxy/connection.h"
+#include "proxy/enclose.h"
 #include "proxy/launch.h"
 #include "sandbox/staging.h"
 #include "sandbox/status.h"
@@ -100,8 +101,9 @@ static int fill_spec(struct spec *spec, const char *directory, struct err *err)
 	return 0;
 }
 
-/* Which layers the sandbox had that was really started. */
-static struct probe_result layers;
+/* Which layers the sandbox had that was really started, and which limits. */
+static struct probe_result layers, limits;
+static char each_process[512];
 
 static void take_layers(const struct status *packet)
 {
@@ -114,6 +116,17 @@ static void take_layers(const struct status *packet)
 			  "lacks %s", lacks);
 	else
 		probe_say(&layers, PROBE_OK, NULL, "%s", has);
+	(void)snprintf(each_process, sizeof(each_process), "%s",
+		       packet->field[2] ? packet->field[2] : "");
+}
+
+static void take_limits(const struct status *packet)
+{
+	const bool group = strcmp(packet->field[0], "cgroup") == 0;
+
+	probe_say(&limits, PROBE_OK, NULL, "all together, %s: %s; each process: %s",
+		  group ? "held by a cgroup" : "looked at by the supervisor", packet->field[2],
+		  each_process);
 }
 
 /* Reads packets until the sandbox has run the program. Returns 0 or a negative errno. */
@@ -144,6 +157,8 @@ static int follow(const struct launch *launch, struct err *err)
 		}
 		if (strcmp(packet.word, "layers") == 0 && packet.fields >= 2)
 			take_layers(&packet);
+		if (strcmp(packet.word, "limits") == 0 && packet.fields >= 3)
+			take_limits(&packet);
 		if (strcmp(packet.word, "error") == 0)
 			return err_set(err, -EIO, "%s: %s",
 				       packet.fields > 0 ? packet.field[0] : "?",
@@ -210,11 +225,46 @@ static void probe_layers(struct probe_result *result)
 		probe_say(result, PROBE_LIMITED, NULL, "no sandbox could be started");
 }
 
+static void probe_limits(struct probe_result *result)
+{
+	if (limits.detail[0])
+		*result = limits;
+	else
+		probe_say(result, PROBE_LIMITED, NULL, "no sandbox could be started");
+}
+
+/* The same steps that `cellwall kernel` takes, in a process of their own. */
+static void enclosed(struct probe_result *result)
+{
+	struct connection connection = {0};
+	struct spec spec = {.state = (char[]){"/nonexistent"},
+			    .out = (char[]){"/nonexistent/staging/out"}};
+	const struct session_plan plan = {.connection = &connection, .spec = &spec};
+	struct enclosed holds;
+	struct err err;
+
+	if (enclose_files(&plan, &err) < 0 || enclose_calls(&err) < 0) {
+		probe_say(result, PROBE_MISSING, NULL, "%s", err.text);
+		return;
+	}
+	holds = enclose_measure();
+	probe_say(result, holds.files && holds.calls ? PROBE_OK : PROBE_LIMITED,
+		  "Landlock is switched on with lsm=landlock,… on the kernel's command line",
+		  "%s%s", holds.calls ? "proxy-filter" : "no proxy-filter",
+		  holds.files ? " proxy-files" : ", no proxy-files");
+}
+
+static void probe_proxy(struct probe_result *result)
+{
+	static const struct probe alone = {"the proxy", false, enclosed};
+
+	probe_run(&alone, result);
+}
+
 static const struct probe installed[] = {
-	{"parts", true, probe_parts},
-	{"state directory", true, probe_state_directory},
-	{"a sandbox", true, probe_start},
-	{"its layers", false, probe_layers},
+	{"parts", true, probe_parts},	     {"state directory", true, probe_state_directory},
+	{"a sandbox", true, probe_start},    {"its layers", false, probe_layers},
+	{"its limits", false, probe_limits}, {"the proxy", false, probe_proxy},
 };
 
 /* ---- the page ---- */

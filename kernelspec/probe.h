@@ -20,7 +20,7 @@ enum probe_state {
 
 struct probe_result {
 	enum probe_state state;
-	char detail[512];
+	char detail[1024];
 	char help[512]; /* what to do, with one command; "" when there is nothing to do */
 };
 

@@ -511,7 +511,7 @@ void audit_launch(struct audit *audit, const char *folder, char *const *argv, co
 	end_line(audit);
 }
 
-void audit_layers(struct audit *audit, const char *has, const char *lacks)
+void audit_layers(struct audit *audit, const char *has, const char *lacks, const char *limits)
 {
 	if (!audit)
 		return;
@@ -519,6 +519,19 @@ void audit_layers(struct audit *audit, const char *has, const char *lacks)
 	put_string(audit, "has", has);
 	if (*lacks)
 		put_string(audit, "lacks", lacks);
+	put_string(audit, "limits", limits);
+	end_line(audit);
+}
+
+void audit_limits(struct audit *audit, const char *holder, const char *limits, const char *reason)
+{
+	if (!audit)
+		return;
+	begin_line(audit, "limits");
+	put_string(audit, "held_by", holder);
+	put_string(audit, "limits", limits);
+	if (*reason)
+		put_string(audit, "reason", reason);
 	end_line(audit);
 }
 

@@ -44,8 +44,12 @@ bool audit_required(const struct audit *audit);
 const char *audit_directory(const struct audit *audit);
 
 void audit_launch(struct audit *audit, const char *folder, char *const *argv, const char *policy);
-/* What this kernel really has, and what its host cannot give: names with spaces between. */
-void audit_layers(struct audit *audit, const char *has, const char *lacks);
+/* What this kernel really has, and what its host cannot give: names with spaces between; the limits
+ * of each of its processes in words. */
+void audit_layers(struct audit *audit, const char *has, const char *lacks, const char *limits);
+/* Who holds the limits of all together ("cgroup", "watcher"), which they are in words, and why it
+ * is no cgroup. */
+void audit_limits(struct audit *audit, const char *holder, const char *limits, const char *reason);
 /* A request to run code passed: its content as it came. */
 void audit_cell(struct audit *audit, struct iovec content);
 /* A message passed; nothing unless rules->messages. */

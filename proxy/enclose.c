@@ -1,7 +1,9 @@
 #include "proxy/enclose.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "sandbox/confine.h"
@@ -79,4 +81,15 @@ int enclose_files(const struct session_plan *plan, struct err *err)
 int enclose_calls(struct err *err)
 {
 	return confine_enter(CONFINE_PROXY, err);
+}
+
+struct enclosed enclose_measure(void)
+{
+	struct enclosed enclosed = {0};
+	cleanup(close_fd) int peer = -1, directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	enclosed.files = directory < 0 && errno == EACCES;
+	peer = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	enclosed.calls = peer < 0 && errno == EPERM;
+	return enclosed;
 }

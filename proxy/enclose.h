@@ -18,4 +18,10 @@ int enclose_files(const struct session_plan *plan, struct err *err);
 /* After the sockets are bound. Returns 0 or a negative errno. */
 int enclose_calls(struct err *err);
 
+/* What holds of this process now, found by trying. */
+struct enclosed {
+	bool files, calls;
+};
+struct enclosed enclose_measure(void);
+
 #endif

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "proxy/channel.h"
+#include "proxy/enclose.h"
 #include "proxy/limits.h"
 #include "proxy/stderr.h"
 #include "sandbox/log.h"
@@ -193,14 +194,28 @@ static void results_done(struct session *session, const struct status *status)
 }
 
 /* Nothing is silently weaker: what this host cannot give has a line of its own. */
-static void log_layers(struct session *session, const char *has, const char *lacks)
+static void log_layers(struct session *session, const struct status *status)
 {
+	const struct enclosed enclosed = enclose_measure();
+	const char *lacks = status->field[1];
+	cleanup(free_ptr) char *has =
+		format_string("%s%s%s", status->field[0], enclosed.calls ? " proxy-filter" : "",
+			      enclosed.files ? " proxy-files" : "");
+	cleanup(free_ptr) char *lacking = format_string("%s%s%s", lacks,
+							enclosed.files ? ""
+							: *lacks       ? " "
+								       : "",
+							enclosed.files ? "" : "proxy-files");
 	char named[1024];
 
-	audit_layers(session->plan->audit, has, lacks);
+	if (!has || !lacking)
+		return;
+	audit_layers(session->plan->audit, has, lacking, status->field[2]);
 	log_info("layers: %s", escape_string(named, sizeof(named), has));
-	if (*lacks)
-		log_warning("the kernel has no %s", escape_string(named, sizeof(named), lacks));
+	log_info("limits of each process: %s",
+		 escape_string(named, sizeof(named), status->field[2]));
+	if (*lacking)
+		log_warning("the kernel has no %s", escape_string(named, sizeof(named), lacking));
 }
 
 /* "4 GB", "4.1 GB", "512 MB": units of 1024, as people say them. */
@@ -244,12 +259,14 @@ static void say_exceeded(struct session *session, const struct status *status)
 	notice_say(&session->notice, session->cell, text);
 }
 
-static void log_limits(const struct status *status)
+static void log_limits(struct session *session, const struct status *status)
 {
 	char reason[512];
 
+	audit_limits(session->plan->audit, status->field[0], status->field[2], status->field[1]);
 	if (strcmp(status->field[0], "cgroup") == 0)
-		log_info("limits: held by a cgroup");
+		log_info("limits: held by a cgroup: %s",
+			 escape_string(reason, sizeof(reason), status->field[2]));
 	else
 		log_warning("limits are held by rlimits and by looking at what the kernel uses, "
 			    "not by a cgroup: %s",
@@ -267,8 +284,8 @@ static void take_status_packet(struct session *session, struct status *status)
 			format_string("%s: %s", status->field[0], status->field[2]);
 
 		session_fail(session, text ? text : "out of memory");
-	} else if (strcmp(word, "layers") == 0 && status->fields >= 2) {
-		log_layers(session, status->field[0], status->field[1]);
+	} else if (strcmp(word, "layers") == 0 && status->fields >= 3) {
+		log_layers(session, status);
 	} else if (strcmp(word, "collected") == 0) {
 		collection_over(session, status);
 	} else if (strcmp(word, "refused") == 0) {
@@ -279,8 +296,8 @@ static void take_status_packet(struct session *session, struct status *status)
 		say_attempt(session, status);
 	} else if (strcmp(word, "notice") == 0 && status->fields >= 1) {
 		say_notice(session, status->field[0]);
-	} else if (strcmp(word, "limits") == 0 && status->fields >= 2) {
-		log_limits(status);
+	} else if (strcmp(word, "limits") == 0 && status->fields >= 3) {
+		log_limits(session, status);
 	} else if (strcmp(word, "exceeded") == 0 && status->fields >= 4) {
 		say_exceeded(session, status);
 	} else if (strcmp(word, "gone") == 0) {

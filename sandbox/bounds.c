@@ -164,12 +164,41 @@ void bounds_inside(struct supervisor *supervisor, struct status *said)
 		inside->room[inside->rooms++] = steal_fd(&said->fds[0]);
 }
 
+/* What holds for all processes together: as the group's files say it, or as it is looked at. */
+static void describe(const struct supervisor *supervisor, char *out, size_t size)
+{
+	const struct bounds *bounds = &supervisor->bounds;
+	const int group = bounds->cgroup.directory;
+	uint64_t memory = supervisor->spec.memory, pids = 0, quota;
+	int used;
+
+	if (group >= 0 && (cgroup_number(group, "memory.max", NULL, &memory) < 0 ||
+			   cgroup_number(group, "pids.max", NULL, &pids) < 0))
+		memory = 0;
+	if (memory == 0 || memory == CGROUP_NONE)
+		used = snprintf(out, size, "memory unlimited");
+	else
+		used = snprintf(out, size, "%" PRIu64 " bytes of memory", memory);
+	if (pids > 0)
+		used += snprintf(out + used, size - (size_t)used, ", %" PRIu64 " processes", pids);
+	if (group >= 0 && cgroup_number(group, "cpu.max", NULL, &quota) == 0 &&
+	    quota != CGROUP_NONE)
+		used += snprintf(out + used, size - (size_t)used,
+				 ", %" PRIu64 " us of processors in each 100000", quota);
+	if (bounds->disk > 0)
+		(void)snprintf(out + used, size - (size_t)used, ", %" PRIu64 " bytes of disk",
+			       bounds->disk);
+}
+
 void bounds_run(struct supervisor *supervisor)
 {
 	struct bounds *bounds = &supervisor->bounds;
+	char words[256];
+	const char *const fields[] = {bounds->cgroup.directory < 0 ? "watcher" : "cgroup",
+				      bounds->reason, words};
 
-	supervisor_tell(supervisor, "limits", bounds->cgroup.directory < 0 ? "watcher" : "cgroup",
-			bounds->reason);
+	describe(supervisor, words, sizeof(words));
+	supervisor_say(supervisor, false, "limits", fields, 3);
 	bounds->ask_at = now_ms() + ASK_MS;
 	bounds_hurry(supervisor);
 }

@@ -44,8 +44,8 @@ static void obey_builder(struct supervisor *supervisor, struct status *said)
 		supervisor->child[relay ? CHILD_RELAY : CHILD_INIT] = parse_pid(said->field[1]);
 	} else if (strcmp(said->word, "notice") == 0 && said->fields == 1) {
 		supervisor_tell(supervisor, "notice", said->field[0], NULL);
-	} else if (strcmp(said->word, "layers") == 0 && said->fields == 2) {
-		supervisor_tell(supervisor, "layers", said->field[0], said->field[1]);
+	} else if (strcmp(said->word, "layers") == 0 && said->fields == 3) {
+		supervisor_say(supervisor, false, "layers", said->field, 3);
 	} else if (strcmp(said->word, "error") == 0 && said->fields == 3) {
 		supervisor_fail_text(supervisor, said->field[0], said->field[1], said->field[2]);
 	} else if (strcmp(said->word, "exec") == 0) {

@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "sandbox/build.h"
 #include "sandbox/ruleset.h"
 #include "sandbox/status.h"
 
-#define LIST_MAX 512
+#define LIST_MAX   768
+#define MOUNTS_MAX (1 << 20)
 
 struct lists {
 	char has[LIST_MAX], lacks[LIST_MAX];
@@ -122,6 +125,71 @@ static void say_landlock(int abi, struct lists *lists)
 		say(lists, true, "landlock-sockets");
 }
 
+/*
+ * As root what is staged is mounted with a map that gives its owner no counterpart (userns_idmap).
+ * Where a file system knows no such mounts that was said, with what it means: no lack is named
+ * here. proc_pid_mountinfo(5): the point is the fifth field, its options the sixth.
+ */
+static void say_idmap(const struct build *build, struct lists *lists)
+{
+	cleanup(free_ptr) char *text = NULL;
+	bool all = true, any = false;
+	char *rest, *line;
+
+	if (!build->identity.pair || build->spec->landlock ||
+	    read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX, &text, NULL, NULL) < 0)
+		return;
+	rest = text;
+	while ((line = strsep(&rest, "\n"))) {
+		const char *options;
+
+		for (int i = 0; i < 4 && line; i++)
+			(void)strsep(&line, " ");
+		if (!line || strncmp(line, INSIDE_WORK "/", sizeof(INSIDE_WORK)) != 0)
+			continue;
+		/* What an overlay shows has owners of its own. */
+		if (strstr(line, " - overlay "))
+			continue;
+		(void)strsep(&line, " ");
+		options = line ? strsep(&line, " ") : "";
+		any = true;
+		all = all && strstr(options, "idmapped");
+	}
+	if (any && all)
+		say(lists, true, "idmapped-inputs");
+}
+
+/* What this process and all that it starts may each use: getrlimit(2). */
+static void describe_limits(char out[LIST_MAX])
+{
+	static const struct {
+		__rlimit_resource_t resource;
+		const char *name;
+	} limits[] = {
+		{RLIMIT_NPROC, "processes"},	       {RLIMIT_NOFILE, "open files"},
+		{RLIMIT_FSIZE, "bytes of a file"},     {RLIMIT_DATA, "bytes of a process"},
+		{RLIMIT_CORE, "bytes of a core file"},
+	};
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		struct rlimit limit;
+		char text[64];
+		int length;
+
+		if (getrlimit(limits[i].resource, &limit) < 0 || limit.rlim_max == RLIM_INFINITY)
+			continue;
+		length = snprintf(text, sizeof(text), "%s%ju %s", used ? ", " : "",
+				  (uintmax_t)limit.rlim_max, limits[i].name);
+		if (length < 0 || (size_t)length >= sizeof(text) ||
+		    used + (size_t)length >= LIST_MAX)
+			continue;
+		memcpy(out + used, text, (size_t)length + 1);
+		used += (size_t)length;
+	}
+}
+
 /* Of the other processes: a launch in which one of these fails does not get to the end. */
 static void say_others(struct lists *lists)
 {
@@ -136,10 +204,13 @@ static void say_others(struct lists *lists)
 int layers_report(struct build *build, struct err *err)
 {
 	struct lists lists = {.has = "", .lacks = ""};
+	char limits[LIST_MAX];
 
 	if (say_namespaces(build, &lists, err) < 0 || say_status(&lists, err) < 0)
 		return err->code;
 	say_landlock(build->landlock, &lists);
+	say_idmap(build, &lists);
 	say_others(&lists);
-	return status_send(build->sync, err, "layers", lists.has, lists.lacks, NULL);
+	describe_limits(limits);
+	return status_send(build->sync, err, "layers", lists.has, lists.lacks, limits, NULL);
 }

@@ -32,7 +32,8 @@ struct layers {
 };
 
 /* Stages: the builder notes the host's; the kernel notes where it is before its own user namespace;
- * and tells the supervisor "layers HAS LACKS" (status.h) after everything else. */
+ * and tells the supervisor "layers HAS LACKS RLIMITS" (status.h) after everything else, the last in
+ * words. */
 int layers_host(struct build *build, struct err *err);
 int layers_outer(struct build *build, struct err *err);
 int layers_report(struct build *build, struct err *err);

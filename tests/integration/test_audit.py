@@ -48,7 +48,7 @@ def policy(site, **audit):
 
 
 def test_what_is_recorded(logs, start):
-    kernel = start(ISOLATED, env=logs.env)
+    kernel = start(ISOLATED, env=logs.env, cwd=logs.site.project(staging__in__a_txt="a"))
     code = "print('not in the log')"
     kernel.run(code)
     kernel.run("import os\nos.symlink('/etc/passwd', 'alink')")
@@ -59,6 +59,12 @@ def test_what_is_recorded(logs, start):
     assert file.stat().st_mode & 0o7777 == 0o600 and logs.directory.stat().st_mode & 0o7777 == 0o700
     lines = logs.lines()
     assert [line["event"] for line in lines][:3] == ["begin", "launch", "layers"]
+    layers = lines[2]
+    assert {"proxy-filter", "proxy-files", "relay-filter"} <= set(layers["has"].split()) and "open files" in layers["limits"], layers
+    held = subprocess.run(["stat", "-f", "-c", "%T", kernel.cwd], capture_output=True, text=True, check=True).stdout.strip()
+    assert ("idmapped-inputs" in layers["has"].split()) == (os.geteuid() == 0 and held not in ("overlayfs", "nfs")), (held, layers)
+    (limits,) = [line for line in lines if line["event"] == "limits"]
+    assert limits["held_by"] in ("cgroup", "watcher") and "memory" in limits["limits"], limits
     assert lines[-1]["event"] == "end" and lines[-1]["cells"] == 2
     assert lines[1]["folder"] == str(kernel.cwd)
     assert "system-call-filter" in lines[2]["has"].split()

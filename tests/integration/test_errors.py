@@ -186,6 +186,8 @@ def test_doctor_for_machines(site):
     assert result.returncode == 0 and page["can_run"] is True
     assert set(lines["user namespaces"]) == {"what", "state", "detail", "help", "needed"}
     layers = lines["its layers"]
+    assert lines["the proxy"]["detail"] == "proxy-filter proxy-files" or lines["Landlock"]["state"] != "ok"
+    assert "all together" in lines["its limits"]["detail"] and "open files" in lines["its limits"]["detail"]
     assert {"user-namespace", "inner-user-namespace", "pid-namespace", "system-call-filter"} <= set(layers["detail"].split())
     assert ("landlock" in layers["detail"].split()) == (lines["Landlock"]["state"] == "ok")
 
