@@ -63,6 +63,9 @@ int enclose_files(const struct session_plan *plan, struct err *err)
 {
 	cleanup(close_fd) int ruleset = -1;
 
+#ifdef CELLWALL_LEAKS
+	return 0; /* what looks for leaks reads /proc */
+#endif
 	/* A plan that failed names no places, and starts nothing that could be attacked. */
 	if (plan->failure || !ruleset_abi())
 		return 0;

@@ -11,6 +11,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef CELLWALL_LEAKS
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "sandbox/caps.h"
 #include "sandbox/confine.h"
@@ -255,8 +258,12 @@ _Noreturn void collector_main(int socket, int lifeline, struct staging *staging)
 			_exit(EXIT_FAILURE);
 		if (watch[0].revents)
 			_exit(EXIT_ORPHAN);
-		if (watch[1].revents && !obey(&collector))
+		if (watch[1].revents && !obey(&collector)) {
+#ifdef CELLWALL_LEAKS
+			__lsan_do_leak_check();
+#endif
 			_exit(EXIT_SUCCESS);
+		}
 	}
 }
 

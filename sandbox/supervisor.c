@@ -495,6 +495,11 @@ static int finish(struct supervisor *supervisor)
 	if (!supervisor->proxy_gone)
 		outbox_drain(&supervisor->outbox, supervisor->fd[FD_STATUS],
 			     now_ms() + LAST_WORD_MS);
+	for (size_t i = 0; i < supervisor->socket_count; i++)
+		free(supervisor->sockets[i]);
+	free(supervisor->refusals.program.filter);
+	free(supervisor->work);
+	spec_done(&supervisor->spec);
 	return supervisor->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
