@@ -1,5 +1,6 @@
 """Fixtures: one site per run, kernels that end with their test, and a look for what was left behind after each test."""
 
+import contextlib
 import faulthandler
 import os
 import pathlib
@@ -11,6 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import harness  # noqa: E402
 import processes  # noqa: E402
+
+TAKEN = pytest.StashKey()  # by name: is this file's work ours?
 
 
 def pytest_configure(config):
@@ -28,6 +31,21 @@ def pytest_collection_modifyitems(config, items):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Runs that go on beside each other share the work, a file at a time: who comes first to a file of tests takes it."""
+    if "CELLWALL_SHARED" not in os.environ:
+        return None
+    taken = item.config.stash.setdefault(TAKEN, {})
+    name = item.path.name
+    if name not in taken:
+        with contextlib.suppress(FileExistsError):
+            taken[name] = False
+            pathlib.Path(os.environ["CELLWALL_SHARED"], name).touch(exist_ok=False)
+            taken[name] = True
+    return None if taken[name] else True
 
 
 @pytest.hookimpl(hookwrapper=True)

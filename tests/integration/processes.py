@@ -124,20 +124,32 @@ def roles(pid):
 def strays(prefix, since):
     """Living processes whose program is installed below `prefix` and that started at clock tick `since` or later.
 
-    The program of a process that is not dumpable is hidden from an ordinary user: then it is known by name and owner."""
+    The program of a process that is not dumpable is hidden from an ordinary user: then it is known by name and owner, and
+    belongs to another run when a process of that run is above it. One that was orphaned is anybody's."""
+    every = {process.pid: process for process in everything()}
+    mine = list(line_of(os.getpid(), every))
     found = []
-    for process in everything():
+    for process in every.values():
         if process.started < since:
             continue
         try:
             ours = os.readlink(f"/proc/{process.pid}/exe").startswith(prefix + "/")
         except PermissionError:
             ours = process.name.startswith("cellwall") and process.uid == os.geteuid()
+            above = [pid for pid in line_of(process.pid, every) if not every[pid].name.startswith("cellwall")]
+            ours = ours and (not above or above[0] in mine or os.getpid() in above)
         except (FileNotFoundError, ProcessLookupError):
             ours = False
         if ours:
             found.append(process)
     return found
+
+
+def line_of(pid, every):
+    """A process of `every` and those above it."""
+    while pid in every:
+        yield pid
+        pid = every[pid].parent
 
 
 def now_ticks():
