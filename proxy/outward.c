@@ -13,6 +13,7 @@
 #include "proxy/corridor.h"
 #include "proxy/known.h"
 #include "proxy/limits.h"
+#include "proxy/portions.h"
 #include "proxy/scan.h"
 #include "sandbox/log.h"
 
@@ -320,6 +321,18 @@ static void take_answer(struct passage *passage, struct examination *examination
 		(struct iovec){passage->metadata, examination->new_metadata_size};
 }
 
+static int ask(const struct corridor *corridor, const struct passage *passage,
+	       struct examination *examination)
+{
+	int code = -EINVAL;
+
+	if (!corridor->examine)
+		return -EPIPE;
+	if (passage->guard.rule == CONTENT_STREAM && examination->content.iov_len >= PORTIONS_LEAST)
+		code = portions_examine(corridor->examine, examination, corridor->rules->links);
+	return code == -EINVAL ? examine(corridor->examine, examination) : code;
+}
+
 enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 {
 	struct examination examination = {.rule = passage->guard.rule,
@@ -328,7 +341,7 @@ enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 					  .buffers = passage->parts + passage->wire.first_buffer,
 					  .buffer_count = passage->fresh_count -
 							  passage->wire.first_buffer};
-	const int code = corridor->examine ? examine(corridor->examine, &examination) : -EPIPE;
+	const int code = ask(corridor, passage, &examination);
 	const char *what = code < 0		    ? failure(code)
 			   : examination.blocked[0] ? examination.blocked
 						    : NULL;

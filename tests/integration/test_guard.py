@@ -317,6 +317,18 @@ def test_keys_of_javascript(kernels):
         assert bool(found) == there
 
 
+def test_a_long_stream_is_looked_at_in_portions(kernels):
+    """5 MB with an address, a colour and a title of the terminal: all of its text, in order."""
+    lines = [f"{number:099}" for number in range(50000)]
+    lines[25000] = "see https://evil.example/ \x1b[31mred\x1b[0m \x1b]0;title\x07"
+    text = "\n".join(lines)
+    seen = Seen(kernels("static"), sent(type="stream", content={"name": "stderr", "text": text}))
+    shown = "".join(message["content"]["text"] for message in seen.of("stream"))
+    assert shown == text.replace("https:", "https[:]").replace("\x1b]0;title\x07", "") and not seen.notices
+    (message,) = Seen(kernels("off"), sent(type="stream", content={"name": "stderr", "text": text})).of("stream")
+    assert message["content"]["text"] == text
+
+
 @pytest.mark.core
 def test_a_dropped_message_leaves_a_line(kernels):
     """Once for each kind and cell, with what and how much; in the log too."""

@@ -20,6 +20,7 @@
 
 #include "proxy/examine.h"
 #include "proxy/limits.h"
+#include "proxy/portions.h"
 
 static char empty[] = "{}", plain[] = "{\"a\": 1}", bad[] = "{\"a\": NaN}";
 
@@ -102,6 +103,76 @@ static void too_large_or_deep(void **state)
 					   .metadata = {empty, 2},
 					   .content = {plain, EXAMINE_CONTENT_MAX + 1}};
 	assert_int_equal(examine(examine_of, &examination), -EMSGSIZE);
+	examine_stop(examine_of);
+}
+
+/* ---- long streams ---- */
+
+static size_t next(const char *text, size_t most)
+{
+	char *copy = strdup(text);
+	const size_t size = portions_next((struct iovec){copy, strlen(text)}, most);
+
+	free(copy);
+	return size;
+}
+
+#define TEN	"xxxxxxxxxx"
+#define SIXTY	TEN TEN TEN TEN TEN TEN
+#define SMILING "\\ud83d\\ude00"
+
+static void cuts(void **state)
+{
+	(void)state;
+	assert_int_equal(next("short", 128), 5);
+	assert_int_equal(next(SIXTY SIXTY SIXTY, 128), 128);
+	assert_int_equal(next(SIXTY "\\n" SIXTY "x xxxxxx", 128), 62);
+	assert_int_equal(next(SIXTY "\\\\n" SIXTY "x xxxxxx", 128), 125);
+	assert_int_equal(next(SIXTY "\\\\n" SIXTY "xxxxxxxx", 128), 128);
+	assert_int_equal(next(SIXTY SIXTY "xxxxxxx\\n", 128), 127);
+	assert_int_equal(next(SIXTY SIXTY "xxxx\\u001b[", 128), 124);
+	assert_int_equal(next(SIXTY SIXTY SMILING, 128), 120);
+	assert_int_equal(next(SIXTY SIXTY "xx" SMILING, 128), 122);
+	assert_int_equal(next(SIXTY TEN TEN TEN "\\u001b[38;5;200;38;5;201;38;5;202m", 120), 90);
+	assert_int_equal(next(SIXTY TEN TEN TEN "\\u001b[38;5;200m38;5;201;38;5;202", 120), 120);
+	assert_int_equal(next(SIXTY SIXTY "xxxxxxx\xe2\x82\xac", 128), 127);
+}
+
+/* Larger than is looked at in one: what is in order stays, the rest is as it would be alone, and
+ * what is no JSON goes no further. */
+static void long_streams(void **state)
+{
+	static const char front[] = "{\"name\":\"stderr\",\"text\":\"";
+	struct examine *examine_of = begin(examine_serve);
+	const size_t lines = (EXAMINE_CONTENT_MAX + 1000000) / 64;
+	char *text = malloc(lines * 64 + 100), *at = text;
+	struct examination examination = {.rule = CONTENT_STREAM, .metadata = {empty, 2}};
+
+	(void)state;
+	assert_non_null(text);
+	memcpy(at, front, sizeof(front));
+	at += strlen(at);
+	for (size_t i = 0; i < lines; i++)
+		at += snprintf(at, 65, "%-62s\\n",
+			       i == lines / 2 ? "https://a.b/ \\u001b]0;x\\u0007y" : "-");
+	memcpy(at, "\"}", 3);
+	examination.content = (struct iovec){text, strlen(text)};
+	assert_int_equal(portions_examine(examine_of, &examination, false), 0);
+	assert_int_equal(examination.verdict, CONTENT_CHANGED);
+	assert_int_equal(examination.new_content_size, strlen(examination.new_content));
+	assert_memory_equal(examination.new_content, "{\"name\": \"stderr\", \"text\": \"-  ", 31);
+	assert_non_null(strstr(examination.new_content, "https[:]//a.b/ y "));
+	/* two letters more, the title less, and how it is written */
+	assert_int_equal(examination.new_content_size, examination.content.iov_len + 2 - 16 + 3);
+	done(&examination);
+	at[-70] = '\x01';
+	assert_int_equal(portions_examine(examine_of, &examination, false), 0);
+	assert_int_equal(examination.verdict, CONTENT_DROP);
+	assert_non_null(strstr(examination.blocked, "JSON"));
+	done(&examination);
+	memcpy(text, "{\"name\":\"stdxxx", 16);
+	assert_int_equal(portions_examine(examine_of, &examination, false), -EINVAL);
+	free(text);
 	examine_stop(examine_of);
 }
 
@@ -313,6 +384,8 @@ int main(void)
 		cmocka_unit_test(answers),
 		cmocka_unit_test(mends),
 		cmocka_unit_test(too_large_or_deep),
+		cmocka_unit_test(cuts),
+		cmocka_unit_test(long_streams),
 		cmocka_unit_test(crashes),
 		cmocka_unit_test(hangs),
 		cmocka_unit_test(lies),

@@ -1,0 +1,209 @@
+#include "proxy/portions.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/buffer.h"
+#include "proxy/limits.h"
+#include "proxy/requests.h"
+#include "proxy/scan.h"
+#include "sandbox/wall.h"
+
+#define PORTION	   (4u * 1024 * 1024)
+#define COLOUR_MAX 64 /* bytes of an SGR sequence */
+
+/* What is around the text. */
+static const char front[] = "{\"name\": \"stdxxx\", \"text\": \"", back[] = "\"}";
+enum { FRONT = sizeof(front) - 1, BACK = sizeof(back) - 1, NAME_AT = 10, NAME = 6 };
+
+/* ---- where to cut ---- */
+
+static bool is_surrogate(const char *at, size_t size, const char *digits)
+{
+	return size >= 6 && at[0] == '\\' && at[1] == 'u' && (at[2] | 0x20) == 'd' && at[3] &&
+	       strchr(digits, at[3]);
+}
+
+/* Bytes of the escape at `at`. */
+static size_t escape_length(const char *at, size_t size)
+{
+	size_t length = size > 1 && at[1] == 'u' ? 6 : 2;
+
+	if (is_surrogate(at, size, "89abAB") && is_surrogate(at + 6, size - 6, "cdefCDEF"))
+		length = 12;
+	return length < size ? length : size;
+}
+
+/* No line ends before `at`: behind a space, which no address holds, or before a colour that would
+ * be cut in two. */
+static size_t without_lines(const char *begin, size_t at)
+{
+	const char *space = memrchr(begin, ' ', at);
+	const size_t near = at < COLOUR_MAX ? at : COLOUR_MAX;
+	const char *colour = memmem(begin + at - near, near, "\\u001b[", 7), *next;
+
+	if (space)
+		return (size_t)(space - begin) + 1;
+	for (; (next = colour); colour = memmem(next, (size_t)(begin + at - next), "\\u001b[", 7)) {
+		next += 7;
+		while (next < begin + at && ((*next >= '0' && *next <= '9') || *next == ';'))
+			next++;
+		if (next == begin + at && colour > begin)
+			return (size_t)(colour - begin);
+	}
+	return at;
+}
+
+size_t portions_next(struct iovec text, size_t most)
+{
+	const char *const begin = text.iov_base;
+	size_t line = 0, at = 0;
+
+	if (text.iov_len <= most)
+		return text.iov_len;
+	for (;;) {
+		const char *escape = memchr(begin + at, '\\', most - at);
+		size_t length;
+
+		if (!escape)
+			break;
+		at = (size_t)(escape - begin);
+		length = escape_length(escape, text.iov_len - at);
+		if (at + length > most)
+			break;
+		at += length;
+		if (length == 2 && escape[1] == 'n')
+			line = at;
+	}
+	if (!memchr(begin + at, '\\', most - at))
+		for (at = most; at > most - 4 && ((unsigned char)begin[at] & 0xc0) == 0x80;)
+			at--;
+	return line ? line : without_lines(begin, at);
+}
+
+/* ---- what is in it ---- */
+
+static bool find_parts(struct iovec content, struct iovec *ret_name, struct iovec *ret_text)
+{
+	const struct iovec name = requests_member(content, "name"),
+			   text = requests_member(content, "text");
+
+	if (name.iov_len != NAME + 2 || (memcmp(name.iov_base, "\"stdout\"", NAME + 2) != 0 &&
+					 memcmp(name.iov_base, "\"stderr\"", NAME + 2) != 0))
+		return false;
+	if (text.iov_len < 2 || *(const char *)text.iov_base != '"')
+		return false;
+	*ret_name = (struct iovec){(char *)name.iov_base + 1, NAME};
+	*ret_text = (struct iovec){(char *)text.iov_base + 1, text.iov_len - 2};
+	return true;
+}
+
+struct work {
+	struct examine *examine;
+	struct examination *examination; /* of all */
+	bool links;
+	int64_t deadline;
+	struct iovec one; /* room for a portion as content */
+	struct buffer out;
+};
+
+/* Adds the text of a content that has nothing else. */
+static int add_text(struct work *work, struct iovec content)
+{
+	struct iovec name, text;
+
+	if (!find_parts(content, &name, &text))
+		return -EPROTO;
+	buffer_add(&work->out, text.iov_base, text.iov_len);
+	return work->out.failed ? -EMSGSIZE : 0;
+}
+
+/* Asks about what is in work->one. */
+static int ask(struct work *work)
+{
+	struct examination one = {.rule = CONTENT_STREAM,
+				  .metadata = work->examination->metadata,
+				  .content = work->one};
+	int r = now_ms() < work->deadline ? examine(work->examine, &one) : -ETIMEDOUT;
+
+	if (r == 0 && one.blocked[0])
+		memcpy(work->examination->blocked, one.blocked, sizeof(one.blocked));
+	if (r == 0 && one.verdict == CONTENT_KEEP)
+		r = add_text(work, work->one);
+	else if (r == 0 && one.verdict == CONTENT_CHANGED)
+		r = add_text(work, (struct iovec){one.new_content, one.new_content_size});
+	else if (r == 0)
+		r = -ENOMSG;
+	free(one.new_content);
+	free(one.new_metadata);
+	return r;
+}
+
+static int take_portion(struct work *work, struct iovec text)
+{
+	struct iovec name, found;
+	char *at = work->one.iov_base;
+
+	memcpy(at + FRONT, text.iov_base, text.iov_len);
+	memcpy(at + FRONT + text.iov_len, back, BACK);
+	work->one.iov_len = FRONT + text.iov_len + BACK;
+	if (!scan_stream(work->one, work->links, &name, &found))
+		return ask(work);
+	buffer_add(&work->out, found.iov_base, found.iov_len);
+	return work->out.failed ? -EMSGSIZE : 0;
+}
+
+/* What came out is the content of all. */
+static int finish(struct work *work)
+{
+	struct examination *all = work->examination;
+
+	buffer_add(&work->out, back, BACK);
+	all->new_metadata = strdup("{}");
+	all->new_content = buffer_take(&work->out, &all->new_content_size);
+	all->new_metadata_size = BACK;
+	all->verdict = CONTENT_CHANGED;
+	return all->new_content && all->new_metadata ? 0 : -ENOMEM;
+}
+
+/* As much as messages of the largest size might take one by one. */
+static int64_t most_ms(size_t size)
+{
+	return EXAMINE_MOST_MS * (1 + (int64_t)(size / EXAMINE_CONTENT_MAX));
+}
+
+int portions_examine(struct examine *examine, struct examination *examination, bool links)
+{
+	struct work work = {.examine = examine,
+			    .examination = examination,
+			    .links = links,
+			    .deadline = now_ms() + most_ms(examination->content.iov_len),
+			    .out.max = WALL_TOTAL_MAX};
+	struct iovec name, text;
+	int r = 0;
+
+	if (!find_parts(examination->content, &name, &text))
+		return -EINVAL;
+	examination->verdict = CONTENT_DROP;
+	examination->new_metadata = examination->new_content = NULL;
+	examination->blocked[0] = '\0';
+	work.one.iov_base = malloc(FRONT + PORTION + BACK);
+	if (!work.one.iov_base)
+		return -ENOMEM;
+	memcpy(work.one.iov_base, front, FRONT);
+	memcpy((char *)work.one.iov_base + NAME_AT, name.iov_base, NAME);
+	buffer_add(&work.out, work.one.iov_base, FRONT);
+	while (r == 0 && text.iov_len > 0) {
+		const size_t size = portions_next(text, PORTION);
+
+		r = take_portion(&work, (struct iovec){text.iov_base, size});
+		text.iov_base = (char *)text.iov_base + size;
+		text.iov_len -= size;
+	}
+	if (r == 0)
+		r = finish(&work);
+	buffer_done(&work.out);
+	free(work.one.iov_base);
+	return r == -ENOMSG ? 0 : r;
+}
