@@ -66,7 +66,7 @@ int parse_range(const char *text, uint64_t size, uint64_t *ret_from, uint64_t *r
 /* Copies `size` bytes and ends them with a NUL. False: no room. */
 bool parse_copy(char *out, size_t room, const char *text, size_t size);
 
-/* True for well-formed UTF-8 (RFC 3629). */
+/* True for well-formed UTF-8 (RFC 3629). `data` is not NULL. */
 bool parse_utf8(const void *data, size_t size);
 
 #endif

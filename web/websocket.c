@@ -248,7 +248,7 @@ static void take_message(struct websocket *websocket)
 	websocket->message = NULL;
 	websocket->message_size = websocket->message_room = 0;
 	websocket->message_opcode = 0;
-	if (!binary && !parse_utf8(message, size))
+	if (size && !binary && !parse_utf8(message, size))
 		fail(websocket, 1007, "");
 	else
 		websocket->calls.message(websocket->arg, binary, message ? message : (char[1]){""},
