@@ -175,6 +175,59 @@ def test_container_as_root(site, launch):
     assert launched.wait(15) == 0, launched.log
 
 
+# An unprivileged container: a user namespace with 65,536 uids of its own, all namespaces, a /proc of its own, root with all
+# capabilities in it. What is there belongs to nobody unless it was given to the container.
+UNPRIVILEGED = """
+import ctypes, os, sys
+first, count = 300000, 65536
+libc = ctypes.CDLL(None, use_errno=True)
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    assert libc.unshare(0x10000000) == 0, ctypes.get_errno()
+    os.write(ready[1], b"x")
+    os.read(go[0], 1)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    assert libc.unshare(0x6E020000) == 0, ctypes.get_errno()
+    if os.fork() == 0:
+        assert libc.mount(None, b"/", None, 0x44000, None) == 0
+        assert libc.mount(b"proc", b"/proc", b"proc", 14, None) == 0
+        os.execvp(sys.argv[1], sys.argv[1:])
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.read(ready[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write(f"0 {first} {count}")
+os.write(go[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="root makes the container")
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_unprivileged_container(site, launch, uid):
+    """Its root gives each kernel uids of the container's own; its ordinary users are ordinary users."""
+    place = site.project(staging__in__a_txt="given")
+    connection = place / "connection.json"
+    harness.write_connection_file(connection, "ipc")
+    environment = dict(site.environment, HOME=str(place), XDG_STATE_HOME=f"{place}/state", TMPDIR=str(place), XDG_RUNTIME_DIR=str(place))
+    for path in (place, *place.rglob("*")):
+        os.chown(path, 300000 + uid, 300000 + uid)
+    site.root.chmod(0o711)
+    wrapper = [sys.executable, "-c", UNPRIVILEGED, *(["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"] if uid else [])]
+    try:
+        script = shell("cat staging/in/a_txt; echo; cat /proc/self/uid_map; echo the kernel runs")
+        launched = launch(*script, wrapper=wrapper, cwd=place, connection=connection, env=environment)
+        assert launched.wait(15) == 0 and "given" in launched.log and "the kernel runs" in launched.log, launched.log
+        command = [*wrapper, site.cellwall, "doctor", "--json"]
+        page = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=60, check=False)
+        assert json.loads(page.stdout)["can_run"] is True, page.stdout
+    finally:
+        site.root.chmod(0o700)
+
+
 # What the distribution's own tools try, all of which works in namespaces of one's own outside the wall.
 TOOLS = {
     "unshare": "unshare --user true",
