@@ -302,6 +302,85 @@ static void test_signals(void **state)
 	assert_int_equal(under_filter(signals, true), 0);
 }
 
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+/* A call that is allowed, with a handler after which nothing is restarted. */
+static int connect_once(void)
+{
+	const struct sockaddr_in to = {.sin_family = AF_INET,
+				       .sin_port = htons(9),
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sigaction action = {.sa_handler = on_signal};
+	int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (client < 0 || sigaction(SIGUSR1, &action, NULL) < 0)
+		return 200;
+	return connect(client, (const struct sockaddr *)&to, sizeof(to)) < 0 ? errno : 0;
+}
+
+/* What that call answers in a process that gets a signal after the call was taken up, and before it
+ * is answered; by the kernel's filter as it is loaded, or by one that waits as others do. */
+static int interrupted(bool ours)
+{
+	static const struct spec spec;
+	struct build build = {.spec = &spec};
+	struct seccomp_notif question = {0};
+	struct seccomp_notif_resp answer = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+	struct status status;
+	int sync[2], code, listener;
+	pid_t child;
+
+	assert_int_equal(seccomp_compile(&build, NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sync), 0);
+	child = fork();
+	if (child == 0) {
+		build.sync = sync[1];
+		if (ours)
+			_exit(seccomp_load_kernel(&build, NULL) < 0 ? 255 : connect_once());
+		listener = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+				   ? -1
+				   : (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+						  SECCOMP_FILTER_FLAG_NEW_LISTENER,
+						  &build.kernel_filter.program[0]);
+		_exit(status_send_fds(sync[1], &listener, 1, NULL, "listener", NULL) < 0
+			      ? 255
+			      : connect_once());
+	}
+	close(sync[1]);
+	seccomp_filter_done(&build.kernel_filter);
+	seccomp_filter_done(&build.init_filter);
+	assert_int_equal(status_receive(sync[0], &status, NULL), 1);
+	listener = status.fds[0];
+	assert_int_equal(ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &question), 0);
+	assert_int_equal(question.data.nr, SYS_connect);
+	answer.id = question.id;
+	assert_int_equal(kill(child, SIGUSR1), 0);
+	/* The one that is not to wait ends by itself. */
+	while (!ours && ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &question.id) == 0)
+		(void)sched_yield();
+	assert_int_equal(ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) == 0, ours);
+	assert_int_equal(waitpid(child, &code, 0), child);
+	close(listener);
+	close(sync[0]);
+	return WIFEXITED(code) ? WEXITSTATUS(code) : 1000;
+}
+
+static void test_signal_in_the_middle(void **state)
+{
+	(void)state;
+	assert_int_equal(interrupted(false), EINTR);
+	/* Linux 5.19: a flag that the system does not know is refused before the program is read.
+	 */
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		    SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+		    NULL) < 0 &&
+	    errno == EINVAL)
+		skip();
+	assert_int_equal(interrupted(true), 0);
+}
+
 /* In a process that has a listener above it there can be no other: the rules hold without. */
 static int one_above(void)
 {
@@ -428,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_race),
 		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_signal_in_the_middle),
 		cmocka_unit_test(test_listener_above),
 		cmocka_unit_test(test_program),
 		cmocka_unit_test(test_addresses),
