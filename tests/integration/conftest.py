@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import os
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -118,6 +119,14 @@ def shared(shared_holder, site):
             kernel.close()
         kernel = shared_holder["kernel"] = harness.Kernel(site, shared_holder["kind"])
     return kernel
+
+
+@pytest.fixture(autouse=True)
+def no_remains(request, site):
+    """What a test that failed left for a recovery is no matter of the next one."""
+    yield
+    if getattr(request.node, "has_failed", True):
+        shutil.rmtree(site.kernels, ignore_errors=True)
 
 
 @pytest.fixture

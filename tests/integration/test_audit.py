@@ -52,7 +52,7 @@ def test_what_is_recorded(logs, start):
     code = "print('not in the log')"
     kernel.run(code)
     kernel.run("import os\nos.symlink('/etc/passwd', 'alink')")
-    assert processes.wait_until(lambda: logs.of("result"), 10)
+    assert processes.wait_until(lambda: logs.of("result"), 10 * harness.PATIENCE)
     assert logs.verify().returncode == 0 and "running" in logs.verify().stdout
     kernel.shutdown()
     (file,) = logs.files()
@@ -130,7 +130,7 @@ def test_follow(logs, start):
         text=True,
     )
     try:
-        assert processes.wait_until(logs.directory.exists, 10)
+        assert processes.wait_until(logs.directory.exists, 10 * harness.PATIENCE)
         time.sleep(0.3)
         kernel = start(ISOLATED, env=logs.env)
         kernel.run("1 + 1")

@@ -218,7 +218,7 @@ def test_deep_directories(site, start):
     found = files_below(out_of(kernel))
     assert [os.path.basename(name) for name in found] == [b"near.txt"]
     assert "directories deep" in said or "longer than" in said
-    assert processes.wait_until(lambda: site.private_directories() == before, 5)
+    assert processes.wait_until(lambda: site.private_directories() == before, 5 * harness.PATIENCE)
 
 
 NAMES = {
@@ -365,7 +365,7 @@ def test_links_of_the_host_in_the_way(site, start):
     kernel = start(ISOLATED)
     kernel.run("import os; os.mkdir('dir')\nfor name in ('a', 'b', 'c', 'e', 'dir/x'): open(name, 'w').write('first')")
     out = out_of(kernel)
-    assert processes.wait_until(lambda: (out / "dir" / "x").exists(), 5)
+    assert processes.wait_until(lambda: (out / "dir" / "x").exists(), 5 * harness.PATIENCE)
     for name in ("a", "b", "c", "e", "dir/x"):
         (out / name).unlink()
     (out / "dir").rmdir()
@@ -392,7 +392,7 @@ def test_never_overwrites_what_the_host_changed(site, start):
     kernel = start(ISOLATED)
     kernel.run("open('report.csv', 'w').write('first')")
     out = out_of(kernel)
-    assert processes.wait_until(lambda: (out / "report.csv").exists(), 5)
+    assert processes.wait_until(lambda: (out / "report.csv").exists(), 5 * harness.PATIENCE)
     time.sleep(0.05)
     (out / "report.csv").write_text("edited by hand")
     run = kernel.run("open('report.csv', 'w').write('second')")
@@ -454,7 +454,7 @@ def test_unreadable_and_open_files(site, start):
     out = out_of(kernel)
     assert not (out / "log.txt").exists() and "log.txt" in said
     kernel.shutdown()
-    processes.wait_until(lambda: (out / "log.txt").exists(), 5)
+    processes.wait_until(lambda: (out / "log.txt").exists(), 5 * harness.PATIENCE)
     assert (out / "log.txt").read_text() == "3"
     for name in ("closed.txt", "shut"):
         assert (out / name).exists() or name in said, f"{name} was dropped in silence"
@@ -480,7 +480,7 @@ def test_names_that_the_policy_lets_out(site, start, end):
     code = "for name in ('conftest.py', '.keep', '.other', 'test_x.py'): open(name, 'w').write('1')\n"
     if end == "recover":
         kernel.client.execute(code + "open('let-out', 'w').close(); import time; time.sleep(60)")
-        assert processes.wait_until(lambda: list(site.kernels.glob("*/work/let-out")), 20)
+        assert processes.wait_until(lambda: list(site.kernels.glob("*/work/let-out")), 20 * harness.PATIENCE)
         kill_everything(kernel.pid)
         site.run("stage", "recover", cwd=kernel.cwd, check=True)
     else:
@@ -495,4 +495,4 @@ def kill_everything(pid):
         process.kill(19)
     for process in everybody:
         process.kill(9)
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5 * harness.PATIENCE)

@@ -245,7 +245,7 @@ def test_immediate_shutdown(start, kind, nothing_left):
     begin = time.monotonic()
     kernel.shutdown(now=True)
     assert time.monotonic() - begin < 1.5 * harness.PATIENCE
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3 * harness.PATIENCE)
 
 
 @KINDS
@@ -264,7 +264,7 @@ def test_signals_that_end(start, number, nothing_left):
     everybody = processes.tree(kernel.pid)
     os.kill(kernel.pid, number)
     assert kernel.wait_gone() is not None
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3 * harness.PATIENCE)
 
 
 def raw_argv(site, file, form):
@@ -310,7 +310,7 @@ def test_raw_start(site, form, nothing_left):
         everybody = processes.tree(process.pid)
         for found in reversed(everybody):
             found.kill()
-        assert processes.wait_until(lambda: not any(found.alive() for found in everybody), 5)
+        assert processes.wait_until(lambda: not any(found.alive() for found in everybody), 5 * harness.PATIENCE)
     finally:
         process.kill()
         process.wait(10)

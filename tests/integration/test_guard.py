@@ -395,7 +395,7 @@ def test_the_guard_process_is_killed(kernels):
     assert Seen(kernel, display).of("display_data")
     roles = kernel.roles()
     roles["examiner"].kill()
-    processes.wait_until(lambda: not roles["examiner"].alive(), 5)
+    processes.wait_until(lambda: not roles["examiner"].alive(), 5 * harness.PATIENCE)
     seen = Seen(kernel, display)
     assert not seen.of("display_data") and "ended" in seen.notices[0]
     assert Seen(kernel, display).of("display_data") and kernel.roles()["examiner"].pid != roles["examiner"].pid

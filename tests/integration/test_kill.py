@@ -8,7 +8,6 @@ import contextlib
 import os
 import pathlib
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -45,7 +44,7 @@ def kill_everything(pid):
     everybody += [process for process in processes.tree(pid) if process not in everybody]
     for process in everybody:
         process.kill(signal.SIGKILL)
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 10)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 10 * harness.PATIENCE)
 
 
 def whole(path):
@@ -72,13 +71,6 @@ def written(site):
 
 def temporaries(directory):
     return [path for path in directory.rglob(".*") if path.is_file()]
-
-
-@pytest.fixture(autouse=True)
-def no_remains(site):
-    """What a test that failed left for a recovery is no matter of the next one."""
-    shutil.rmtree(site.kernels, ignore_errors=True)
-    yield
 
 
 @pytest.mark.slow
@@ -164,7 +156,7 @@ def test_only_the_collector_is_killed(site, start):
     collector = kernel.roles()["collector"]
     kernel.client.execute(f"for i in range(40): open(f'L{{i}}', 'w').write('L' * {LARGE})")
     out = kernel.cwd / "staging" / "out"
-    processes.wait_until(lambda: results(out), 20)
+    processes.wait_until(lambda: results(out), 20 * harness.PATIENCE)
     collector.kill()
     assert kernel.run("6 * 7").result == "42"
     kernel.shutdown()
@@ -275,7 +267,7 @@ def test_folder_that_becomes_read_only(site, launch, elsewhere):
         cwd=project,
         wrapper=place.enter(project),
     )
-    work = processes.wait_until(lambda: list(site.kernels.glob("*/work/s")), 20)
+    work = processes.wait_until(lambda: list(site.kernels.glob("*/work/s")), 20 * harness.PATIENCE)
     assert work, launched.log
     place.remount("ro")
     (work[0].parent / "stop").touch()
@@ -308,7 +300,7 @@ def test_folder_that_cannot_be_written(site, start, when):
     try:
         if when != "before":
             assert kernel.run("open('first.txt', 'w').write('1')").status == "ok"
-            assert processes.wait_until(lambda: (project / "staging" / "out" / "first.txt").exists(), 5)
+            assert processes.wait_until(lambda: (project / "staging" / "out" / "first.txt").exists(), 5 * harness.PATIENCE)
             (project / "staging" / "out").chmod(0o555)
         run = kernel.run("open('last.txt', 'w').write('2')")
         assert run.status == "ok", run.problem
@@ -322,7 +314,7 @@ def test_folder_that_cannot_be_written(site, start, when):
         with contextlib.suppress(FileNotFoundError):
             (project / "staging" / "out").chmod(0o755)
     again = start(ISOLATED, cwd=project)
-    assert processes.wait_until(lambda: BROUGHT_IN in again.log, 5), again.log
+    assert processes.wait_until(lambda: BROUGHT_IN in again.log, 5 * harness.PATIENCE), again.log
     assert (project / "staging" / "out" / "last.txt").read_text() == "2"
     again.shutdown()
     assert site.private_directories() == []

@@ -166,7 +166,7 @@ def test_supervisor_waits_for_nobody(site, start, reads):
         "    for i in range(900): os.symlink('x', f'd{d}/' + 'n' * 150 + str(i))\n"
         "os.mkdir('last'); time.sleep(60)"
     )
-    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/last")), 20)
+    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/last")), 20 * harness.PATIENCE)
     everybody = kernel.roles()
     everybody["proxy"].kill(signal.SIGSTOP)
     try:
@@ -194,7 +194,7 @@ def test_twenty_at_once(site, launch, nothing_left):
         os.kill(launched.pid, signal.SIGTERM)
     for launched in launches:
         assert launched.wait(10) is not None
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5 * harness.PATIENCE)
 
 
 @pytest.mark.core
@@ -240,10 +240,10 @@ def test_double_forked_daemon_dies_with_the_kernel(start, nothing_left):
         "    os._exit(0)\n"
         "os.wait()"
     )
-    assert processes.wait_until(lambda: any(process.name == "sleep" for process in processes.tree(kernel.pid)), 5)
+    assert processes.wait_until(lambda: any(process.name == "sleep" for process in processes.tree(kernel.pid)), 5 * harness.PATIENCE)
     everybody = processes.tree(kernel.pid)
     kernel.shutdown()
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 3 * harness.PATIENCE)
 
 
 def test_zombies_are_reaped(start):

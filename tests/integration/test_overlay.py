@@ -330,13 +330,13 @@ def test_sigkill_of_everything(site, start, earlier, nothing_left):
         "open('staging/out/new_txt', 'w').write('n'); open('done', 'w').close(); time.sleep(60)\n"
     )
     kernel.client.execute(code)
-    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
+    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20 * harness.PATIENCE)
     everybody = processes.tree(kernel.pid)
     for process in everybody:
         process.kill(signal.SIGSTOP)
     for process in everybody:
         process.kill(signal.SIGKILL)
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5 * harness.PATIENCE)
     out = out_of(kernel)
     assert (out / "log_txt").read_text() == "monday\n"
     site.run("stage", "recover", cwd=kernel.cwd, check=True)

@@ -126,7 +126,7 @@ def test_the_home_as_a_folder(site, start):
         kernel = start(ISOLATED, cwd=site.home)
         assert kernel_sees(kernel) == ["table.csv"]
         assert kernel.run("open('r.txt', 'w').write('r')").status == "ok"
-        assert processes.wait_until(lambda: (site.home / "staging" / "out" / "r.txt").exists(), 5)
+        assert processes.wait_until(lambda: (site.home / "staging" / "out" / "r.txt").exists(), 5 * harness.PATIENCE)
     finally:
         site.run("stage", "drop", "--all", cwd=site.home)
 
@@ -401,7 +401,7 @@ def test_names_that_are_let_out(site, start):
         kernel = start(ISOLATED, spec=site.variant("--policy", policy))
         kernel.run(code)
         out = kernel.cwd / "staging" / "out"
-        assert processes.wait_until((out / "last").exists, 5)
+        assert processes.wait_until((out / "last").exists, 5 * harness.PATIENCE)
         assert sorted(os.listdir(out)) == expected
         kernel.close()
 
@@ -416,7 +416,7 @@ def test_ls_of_a_running_kernel(site, start):
     assert "no kernel runs in this folder" in site.run("stage", "ls", cwd=project, check=True).stdout
     kernel = start(ISOLATED, cwd=project)
     kernel.run("open('done.txt', 'w').write('x' * 1500)\nimport os; os.symlink('/etc', 'e\\x1b[31m')")
-    assert processes.wait_until((project / "staging" / "out" / "done.txt").exists, 5)
+    assert processes.wait_until((project / "staging" / "out" / "done.txt").exists, 5 * harness.PATIENCE)
     seen = json.loads(site.run("stage", "ls", "--json", cwd=project, check=True).stdout)
     assert [(entry["name"], entry["size"], entry["files"]) for entry in seen["inputs"]] == [("data", 4, 1)]
     (running,) = seen["kernels"]
@@ -436,14 +436,14 @@ def test_diff_get_and_put(site, start, tmp_path):
     kernel = start(ISOLATED, cwd=project)
     out = project / "staging" / "out"
     kernel.run("open('log.txt', 'w').write('one\\ntwo\\n'); open('odd name', 'w').write('1')")
-    assert processes.wait_until(lambda: (out / "log.txt").exists() and (out / "odd name").exists(), 5)
+    assert processes.wait_until(lambda: (out / "log.txt").exists() and (out / "odd name").exists(), 5 * harness.PATIENCE)
     assert site.run("stage", "diff", cwd=project, check=True).stdout == "nothing differs from staging/out\n"
     # while a cell runs, what it writes is not collected yet
     request = kernel.client.execute(
         "f = open('log.txt', 'w'); f.write('one\\n\\x1b[31m2\\n'); f.close(); open('fresh', 'w').close()\n"
         "import time, os\nwhile not os.path.exists('go'): time.sleep(0.05)"
     )
-    assert processes.wait_until(lambda: "fresh" in site.run("stage", "diff", cwd=project).stdout, 10)
+    assert processes.wait_until(lambda: "fresh" in site.run("stage", "diff", cwd=project).stdout, 10 * harness.PATIENCE)
     diff = site.run("stage", "diff", cwd=project, check=True).stdout
     assert " one\n-two\n+\\x1b[31m2\n" in diff and "\x1b" not in diff and "new: fresh" in diff
     listed = json.loads(site.run("stage", "diff", "--json", cwd=project, check=True).stdout)

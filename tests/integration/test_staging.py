@@ -83,7 +83,7 @@ def test_results_are_brought_out_after_the_cell(site, start):
     mode = (out / "result.csv").stat()
     assert mode.st_uid == os.geteuid() and stat.S_IMODE(mode.st_mode) & 0o7111 == 0
     kernel.run("open('result.csv', 'w').write('changed')")
-    assert processes.wait_until(lambda: (out / "result.csv").read_text() == "changed", 5)
+    assert processes.wait_until(lambda: (out / "result.csv").read_text() == "changed", 5 * harness.PATIENCE)
     assert list(kernel.cwd.glob("*")) == [kernel.cwd / "staging"], "only staging/out may change beside the notebook"
 
 
@@ -95,7 +95,7 @@ def test_results_survive_every_end(site, start, how):
     kernel.client.execute(
         "open('last.txt', 'w').write('x' * 100000); open('done', 'w').close(); import time; time.sleep(60)"
     )
-    inside = processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
+    inside = processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20 * harness.PATIENCE)
     assert inside or (kernel.cwd / "staging" / "out" / "done").exists()
     if how in ("shutdown", "now"):
         kernel.shutdown(now=how == "now")
@@ -106,7 +106,7 @@ def test_results_survive_every_end(site, start, how):
     else:
         os.kill(kernel.pid, signal.SIGTERM)
     if how == "now":  # SIGKILL of the proxy: the supervisor brings the results out, or leaves them for recover
-        processes.wait_until(lambda: (kernel.cwd / "staging" / "out" / "last.txt").exists(), 3)
+        processes.wait_until(lambda: (kernel.cwd / "staging" / "out" / "last.txt").exists(), 3 * harness.PATIENCE)
         site.run("stage", "recover", cwd=kernel.cwd, check=True)
     else:
         kernel.wait_gone()
@@ -119,14 +119,14 @@ def test_recover_after_sigkill_of_everything(site, start):
     kernel.client.execute(
         "open('precious.txt', 'w').write('42'); open('done', 'w').close(); import time; time.sleep(60)"
     )
-    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
+    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20 * harness.PATIENCE)
     since = kernel.started_ticks
     everybody = processes.tree(kernel.pid)
     for process in everybody:  # first stop them all, so that none reacts to another's death
         process.kill(signal.SIGSTOP)
     for process in everybody:
         process.kill(signal.SIGKILL)
-    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5)
+    assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 5 * harness.PATIENCE)
     assert processes.strays(site.prefix, since) == []
     assert not (kernel.cwd / "staging" / "out" / "precious.txt").exists()
     assert len(site.private_directories()) == 1
@@ -157,7 +157,7 @@ def test_next_kernel_brings_in_what_was_left(site, start):
     kernel = start(ISOLATED)
     code = "import os, time; os.symlink('/etc', 'oldlink'); open('left.txt', 'w').write('42'); open('done', 'w').close(); time.sleep(60)"
     kernel.client.execute(code)
-    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20)
+    assert processes.wait_until(lambda: list(site.kernels.glob("*/work/done")), 20 * harness.PATIENCE)
     everybody = processes.tree(kernel.pid)
     for process in everybody:
         process.kill(signal.SIGSTOP)
