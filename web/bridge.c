@@ -186,6 +186,15 @@ static void writable_again(struct port *port)
 		port->peer->listener->writable(port->peer->listener);
 }
 
+static void tell_writable(struct bridge *bridge)
+{
+	for (struct listener *listener = bridge->first, *next; listener; listener = next) {
+		next = listener->next;
+		if (listener->writable)
+			listener->writable(listener);
+	}
+}
+
 static void become_ready(struct bridge *bridge)
 {
 	if (bridge->ready || bridge->held || !bridge->answered || !bridge->heard)
@@ -194,11 +203,7 @@ static void become_ready(struct bridge *bridge)
 	bridge->asking = loop_cancel(bridge->asking);
 	bridge->owner.state(bridge->owner.arg, "idle");
 	tell_state(bridge, "idle");
-	for (struct listener *listener = bridge->first, *next; listener; listener = next) {
-		next = listener->next;
-		if (listener->writable)
-			listener->writable(listener);
-	}
+	tell_writable(bridge);
 }
 
 static bool signature_good(struct bridge *bridge, const struct packet *packet,
@@ -408,7 +413,7 @@ int bridge_send(struct listener *listener, enum wall_channel channel, const stru
 	size_t bytes = 0;
 	int r;
 
-	if (!bridge || !bridge->connected)
+	if (!bridge || (!bridge->connected && !bridge->held))
 		return -ENOTCONN;
 	if (count < PACKET_PARTS || count + 2 > WALL_PARTS_MAX ||
 	    (channel != WALL_SHELL && channel != WALL_CONTROL && channel != WALL_STDIN))
@@ -472,6 +477,8 @@ void bridge_tell_state(struct bridge *bridge, const char *state)
 
 	tell(bridge, "status", content);
 	tell_state(bridge, state);
+	if (!bridge->connected && !bridge->held)
+		tell_writable(bridge); /* what waits for the kernel waits in vain */
 }
 
 void bridge_tell_notice(struct bridge *bridge, const char *text)

@@ -101,7 +101,8 @@ int bridge_new(struct loop *loop, void *zmq, const struct bridge_owner *owner,
  * needs. */
 int bridge_connect(struct bridge *bridge, const struct connection *connection, struct err *err);
 void bridge_disconnect(struct bridge *bridge);
-/* The kernel is about to end: from now on messages of clients wait for the next bridge_connect. */
+/* The kernel is about to end, or has ended and comes back: from now on messages of clients wait for
+ * the next bridge_connect. */
 void bridge_hold(struct bridge *bridge);
 /* A request of our own: "kernel_info_request" on shell, "shutdown_request" and "interrupt_request"
  * on control. */

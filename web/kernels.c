@@ -1,8 +1,12 @@
 #include "web/kernels.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "web/life.h"
 #include "web/loop.h"
@@ -14,6 +18,7 @@
 struct kernels {
 	struct kernels_options options;
 	char *data, *runtime;
+	int lock; /* of our directory in the runtime directory */
 	struct loop *loop;
 	void *zmq;
 	struct specs *specs;
@@ -170,11 +175,7 @@ static int make_places(struct kernels *kernels, struct kernel *kernel, struct er
 		kernel->directory ? path_join(kernel->directory, "kernel.json") : NULL;
 	if (!kernel->folder || !kernel->connection_file)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (make_directories(kernel->folder, 0700, err) < 0)
-		return err->code;
-	if (mkdir(kernel->directory, 0700) < 0)
-		return err_errno(err, "cannot make %s", kernel->directory);
-	return 0;
+	return make_directories(kernel->folder, 0700, err);
 }
 
 static int fill(struct kernels *kernels, const struct kernels_order *order,
@@ -268,12 +269,71 @@ static void look_at(void *arg, struct kernel *kernel)
 static void look(void *arg)
 {
 	struct kernels *kernels = arg;
-	const unsigned every =
-		kernels->options.cull_interval ? kernels->options.cull_interval : LOOK_EVERY;
+	const unsigned quarter = kernels->options.idle_timeout / 4 + 1;
+	const bool often = kernels->options.idle_timeout > 0 && quarter < LOOK_EVERY;
+	unsigned every = often ? quarter : LOOK_EVERY;
 
+	if (kernels->options.cull_interval > 0)
+		every = kernels->options.cull_interval;
 	kernels->look = NULL;
 	kernels_each(kernels, NULL, look_at, kernels);
 	(void)loop_after(kernels->loop, (int64_t)every * 1000, look, kernels, &kernels->look, NULL);
+}
+
+/* ---- the private directory ---- */
+
+#define RUN_NAME 7 /* "r" and six hex digits */
+
+/* Removes what a server that was killed left: its kernels are gone, their empty directories and
+ * sockets are not. Who still lives holds the lock of its directory. */
+static void remove_stale(int runtime, const char *name)
+{
+	cleanup(close_fd) int place =
+		openat(runtime, name, O_DIRECTORY | O_NOFOLLOW | O_RDONLY | O_CLOEXEC);
+	DIR *directory;
+	const struct dirent *entry;
+
+	if (place < 0 || flock(place, LOCK_EX | LOCK_NB) < 0)
+		return;
+	directory = fdopendir(fcntl(place, F_DUPFD_CLOEXEC, 0));
+	while (directory && (entry = readdir(directory))) {
+		if (entry->d_name[0] != 'k')
+			continue;
+		life_remove_files(place, entry->d_name);
+	}
+	if (directory)
+		(void)closedir(directory);
+	(void)unlinkat(runtime, name, AT_REMOVEDIR);
+}
+
+static void sweep(const char *runtime)
+{
+	DIR *directory = opendir(runtime);
+	const struct dirent *entry;
+
+	while (directory && (entry = readdir(directory)))
+		if (entry->d_name[0] == 'r' && strlen(entry->d_name) == RUN_NAME)
+			remove_stale(dirfd(directory), entry->d_name);
+	if (directory)
+		(void)closedir(directory);
+}
+
+static int make_runtime(struct kernels *kernels, const char *below, struct err *err)
+{
+	char name[RUN_NAME];
+
+	sweep(below);
+	if (random_hex(name, (RUN_NAME - 1) / 2) < 0)
+		return err_set(err, -EIO, "no random numbers");
+	kernels->runtime = format_string("%s/r%s", below, name);
+	if (!kernels->runtime)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (mkdir(kernels->runtime, 0700) < 0)
+		return err_errno(err, "cannot make %s", kernels->runtime);
+	kernels->lock = open(kernels->runtime, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (kernels->lock < 0 || flock(kernels->lock, LOCK_EX | LOCK_NB) < 0)
+		return err_errno(err, "cannot lock %s", kernels->runtime);
+	return 0;
 }
 
 /* ---- all of them ---- */
@@ -282,6 +342,7 @@ int kernels_new(const struct kernels_options *options, struct loop *loop, void *
 		struct specs *specs, struct kernels **ret_kernels, struct err *err)
 {
 	struct kernels *kernels = calloc(1, sizeof(*kernels));
+	int code;
 
 	if (!kernels)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -291,10 +352,12 @@ int kernels_new(const struct kernels_options *options, struct loop *loop, void *
 	kernels->specs = specs;
 	kernels->last = &kernels->first;
 	kernels->data = strdup(options->data);
-	kernels->runtime = strdup(options->runtime);
-	if (!kernels->data || !kernels->runtime) {
+	kernels->lock = -1;
+	code = kernels->data ? make_runtime(kernels, options->runtime, err)
+			     : err_set(err, -ENOMEM, "out of memory");
+	if (code < 0) {
 		(void)kernels_free(kernels);
-		return err_set(err, -ENOMEM, "out of memory");
+		return code;
 	}
 	look(kernels);
 	*ret_kernels = kernels;
@@ -336,6 +399,9 @@ struct kernels *kernels_free(struct kernels *kernels)
 		take_out(kernels, kernel);
 		(void)life_free(kernel);
 	}
+	if (kernels->runtime)
+		(void)rmdir(kernels->runtime);
+	close_fd(&kernels->lock);
 	free(kernels->data);
 	free(kernels->runtime);
 	free(kernels);

@@ -38,9 +38,10 @@ struct kernels_options {
 	unsigned idle_timeout;	   /* seconds; an idle kernel is stopped then; 0: never */
 	bool cull_connected;	   /* even when somebody is connected */
 	bool cull_busy;		   /* even when it is busy */
-	unsigned cull_interval;	   /* seconds between looks; 0: 30 */
-	const char *data;    /* absolute: DATA/users/NAME/AREA is a kernel's folder; made 0700 */
-	const char *runtime; /* absolute, 0700, short: each kernel has a directory in it */
+	unsigned
+		cull_interval; /* seconds between looks; 0: 30, or fewer for a short idle_timeout */
+	const char *data;      /* absolute: DATA/users/NAME/AREA is a kernel's folder; made 0700 */
+	const char *runtime;   /* absolute, short: a directory of our own is made in it, 0700 */
 	const char *const
 		*allowed_environment; /* names besides the known KERNEL_*, NULL at the end */
 };

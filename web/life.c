@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -50,15 +51,15 @@ static void send_signal(struct kernel *kernel, int number)
 		(void)syscall(SYS_pidfd_send_signal, kernel->process.pidfd, number, NULL, 0);
 }
 
-static void remove_files(struct kernel *kernel)
+void life_remove_files(int parent, const char *directory)
 {
 	static const char *const name[] = {"s-1", "s-2", "s-3", "s-4", "s-5", "kernel.json"};
-	int directory;
+	cleanup(close_fd) int place =
+		openat(parent, directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY | O_CLOEXEC);
 
-	directory = open(kernel->directory, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	for (size_t i = 0; directory >= 0 && i < sizeof(name) / sizeof(name[0]); i++)
-		(void)unlinkat(directory, name[i], 0);
-	close_fd(&directory);
+	for (size_t i = 0; place >= 0 && i < sizeof(name) / sizeof(name[0]); i++)
+		(void)unlinkat(place, name[i], 0);
+	(void)unlinkat(parent, directory, AT_REMOVEDIR);
 }
 
 /* ---- what it writes ---- */
@@ -121,7 +122,7 @@ static void process_done(struct kernel *kernel)
 	close_fd(&kernel->process.pidfd);
 	close_fd(&kernel->process.output);
 	kernel->process.pid = 0;
-	remove_files(kernel);
+	life_remove_files(AT_FDCWD, kernel->directory);
 }
 
 static void die(struct kernel *kernel, const char *reason)
@@ -170,6 +171,7 @@ static void ended_by_itself(struct kernel *kernel)
 		    kernel->owner);
 	set_state(kernel, "restarting");
 	bridge_disconnect(kernel->bridge);
+	bridge_hold(kernel->bridge);
 	bridge_tell_state(kernel->bridge, "restarting");
 	if (loop_after(kernel->loop, (int64_t)RETURN_FIRST_MS << (2 * (kernel->ends - 1)),
 		       return_now, kernel, &kernel->returning, NULL) < 0)
@@ -237,6 +239,8 @@ static int launch(struct kernel *kernel, struct err *err)
 	kernel->tail[0] = '\0';
 	kernel->answered = false;
 	kernel->launched = now_ms();
+	if (mkdir(kernel->directory, 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "cannot make %s", kernel->directory);
 	r = start_connection(kernel->directory, kernel->connection_file, kernel->spec_name,
 			     &connection, err);
 	if (r < 0)
@@ -421,10 +425,8 @@ struct kernel *life_free(struct kernel *kernel)
 		process_done(kernel);
 	}
 	kernel->bridge = bridge_free(kernel->bridge, kernel->reason);
-	if (kernel->directory) {
-		remove_files(kernel);
-		(void)rmdir(kernel->directory);
-	}
+	if (kernel->directory)
+		life_remove_files(AT_FDCWD, kernel->directory);
 	json_decref(kernel->spec);
 	json_decref(kernel->variables);
 	free(kernel->resources);

@@ -1,0 +1,342 @@
+"""Kernels through `cellwall serve`: the REST contract of jupyter_server, both WebSocket protocols, and their ends."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import gateway
+import harness
+import processes
+import pytest
+import requests
+import websocket
+from harness import DIRECT, ISOLATED
+
+BIN = pathlib.Path(sys.executable).parent
+KERNEL_ID = re.compile(r"^\w+-\w+-\w+-\w+-\w+$")
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+
+
+@pytest.fixture(scope="module")
+def serve(site):
+    server = gateway.Serve(site)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def begin(site):
+    """begin(option, …) gives a server of its own that ends with the test."""
+    servers = []
+
+    def start(*options, **more):
+        servers.append(gateway.Serve(site, *options, **more))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def kernel(serve):
+    return serve.start()
+
+
+def test_rest_contract(serve):
+    listed = serve.ask("GET", "/api/kernelspecs").json()
+    assert listed["default"] == ISOLATED and DIRECT not in listed["kernelspecs"]
+    entry = listed["kernelspecs"][ISOLATED]
+    assert entry["name"] == ISOLATED and entry["spec"]["language"] == "python"
+    assert serve.ask("GET", f"/api/kernelspecs/{ISOLATED}").json() == entry
+    assert serve.ask("GET", f"/api/kernelspecs/{DIRECT}").status_code == 404
+    for logo in entry["resources"].values():
+        assert serve.ask("GET", logo).status_code == 200
+    for path in ("kernel.json", "nothing.png", "..%2fkernel.json"):
+        assert serve.ask("GET", f"/kernelspecs/{ISOLATED}/{path}").status_code in (400, 404)
+
+    answer = serve.ask("POST", "/api/kernels", json={"name": ISOLATED})
+    model = answer.json()
+    assert answer.status_code == 201 and answer.headers["Location"] == f"/api/kernels/{model['id']}"
+    assert KERNEL_ID.match(model["id"]) and model["name"] == ISOLATED and int(model["connections"]) == 0
+    assert TIME.match(model["last_activity"]) and model["execution_state"] == "starting"
+    serve.wait_state(model["id"], "idle")
+    path = f"/api/kernels/{model['id']}"
+    assert model["id"] in [one["id"] for one in serve.ask("GET", "/api/kernels").json()]
+    assert serve.ask("POST", path + "/interrupt", json={}).status_code == 204
+    answer = serve.ask("POST", path + "/restart", json={})
+    assert answer.status_code == 200 and answer.json()["id"] == model["id"]
+    serve.wait_state(model["id"], "idle")
+    assert serve.ask("GET", "/api/status").json()["kernels"] >= 1
+    assert serve.ask("DELETE", path).status_code == 204
+    assert serve.ask("GET", path).status_code == serve.ask("DELETE", path).status_code == 404
+
+    answer = serve.ask("POST", "/api/kernels", json={"name": DIRECT})
+    assert answer.status_code == 404 and answer.json()["message"]
+    assert serve.ask("POST", "/api/kernels", data="[]").status_code == 400
+
+
+def test_sessions(serve):
+    body = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": ISOLATED}}
+    answer = serve.ask("POST", "/api/sessions", json=body)
+    session = answer.json()
+    assert answer.status_code == 201 and session["path"] == "a.ipynb" and KERNEL_ID.match(session["kernel"]["id"])
+    path = f"/api/sessions/{session['id']}"
+    assert serve.ask("PATCH", path, json={"path": "b.ipynb"}).json()["path"] == "b.ipynb"
+    assert [one["id"] for one in serve.ask("GET", "/api/sessions").json()] == [session["id"]]
+    assert serve.ask("GET", "/api/sessions", "bob").json() == [] and serve.ask("GET", path, "bob").status_code == 404
+    assert serve.ask("DELETE", path).status_code == 204
+    assert serve.ask("GET", f"/api/kernels/{session['kernel']['id']}").status_code == 404
+
+
+def test_users_do_not_see_each_other(serve, kernel):
+    path = f"/api/kernels/{kernel}"
+    assert serve.ask("GET", "/api/kernels", "bob").json() == []
+    assert serve.ask("GET", path, "bob").status_code == 404
+    for verb in ("interrupt", "restart"):
+        assert serve.ask("POST", f"{path}/{verb}", "bob", json={}).status_code == 404
+    assert serve.ask("DELETE", path, "bob").status_code == 404
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        serve.connect(kernel, "bob")
+    assert refused.value.status_code == 404
+    assert serve.ask("GET", path).status_code == 200  # hers is still there
+
+
+
+
+@pytest.mark.parametrize("v1", [True, False])
+def test_both_protocols(serve, kernel, v1):
+    socket = serve.connect(kernel, v1=v1)
+    messages = socket.run("print('ä' * 3); 1 + 1")
+    assert gateway.text_of(messages) == "äää\n"
+    results = [m["content"]["data"]["text/plain"] for m in messages if m["header"]["msg_type"] == "execute_result"]
+    assert results == ["2"]
+    assert {m["channel"] for m in messages} == {"iopub", "shell"}
+    if not v1:
+        assert all(m["msg_type"] == m["header"]["msg_type"] and m["msg_id"] for m in messages)
+    asked = socket.send("execute_request", {"code": "input('? ')", "silent": False, "allow_stdin": True})
+    request = socket.until(parent=asked, msg_type="input_request")[-1]
+    assert request["channel"] == "stdin" and request["content"]["prompt"].endswith("? ")
+    socket.send("input_reply", {"value": "an answer"}, channel="stdin")
+    result = socket.until(parent=asked, msg_type="execute_result")[-1]
+    assert result["content"]["data"]["text/plain"] == "'an answer'"
+    info = socket.send("kernel_info_request", {}, channel="control")
+    assert socket.until(parent=info, msg_type="kernel_info_reply")[-1]["channel"] == "control"
+    # Anything that is no message ends the connection, not the server.
+    socket.ws.send_binary(b"\xff" * 40)
+    with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+        while True:
+            socket.receive()
+    assert serve.model(kernel)["id"] == kernel
+
+
+def test_every_line_arrives(serve, kernel):
+    socket = serve.connect(kernel)
+    messages = socket.run("for i in range(20000): print(i)")
+    assert gateway.text_of(messages) == "".join(f"{i}\n" for i in range(20000))
+    socket.close()
+
+
+def test_reconnect_replays(serve, kernel):
+    socket = serve.connect(kernel)
+    sent = socket.send(
+        "execute_request", {"code": "import time\nfor i in range(20): print(i, flush=True); time.sleep(0.05)"}
+    )
+    seen = socket.until(parent=sent, msg_type="stream")
+    socket.cut()
+    other = serve.connect(kernel)  # another session is told nothing of it
+    other.run("1")
+    again = serve.connect(kernel, session=socket.session)
+    seen += again.until(parent=sent, msg_type="execute_reply")
+    assert gateway.text_of(seen) == "".join(f"{i}\n" for i in range(20))
+    third = serve.connect(kernel, session=again.session)  # and a second connection takes it over
+    with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+        while True:
+            again.receive()
+    assert gateway.text_of(third.run("print('here')")) == "here\n"
+    third.close()
+    other.close()
+
+
+def test_a_client_that_does_not_read_holds_nobody_else_up(serve, kernel):
+    """Its kernel waits for it; others do not, and it gets everything in the end."""
+    slow = serve.connect(kernel)
+    sent = slow.send("execute_request", {"code": "for i in range(60): print('x' * 1000000)"})
+    fast = serve.start(user="bob")
+    socket = serve.connect(fast, "bob")
+    assert gateway.text_of(socket.run("print('quick')")) == "quick\n"
+    size = len(gateway.text_of(slow.until(parent=sent)))
+    assert size == 60 * 1000001
+    serve.ask("DELETE", f"/api/kernels/{fast}", "bob")
+    slow.close()
+
+
+def test_too_large_for_tornado(begin):
+    """GatewayClient takes 10 MiB in a message: it gets words instead, and stays connected. (Behind the wall outputs
+    are smaller; the operator may name other kernels.)"""
+    serve = begin("--kernelspec", DIRECT)
+    assert list(serve.ask("GET", "/api/kernelspecs").json()["kernelspecs"]) == [DIRECT]
+    kernel = serve.start(DIRECT)
+    socket = serve.connect(kernel, v1=False, agent="Tornado/6.4")
+    messages = socket.run("print('x' * 11000000)")
+    assert "10 MiB" in gateway.text_of(messages, "stderr") and gateway.text_of(messages) == ""
+    assert gateway.text_of(socket.run("print('alive')")) == "alive\n"
+    other = serve.connect(kernel, v1=False)
+    assert len(gateway.text_of(other.run("print('x' * 11000000)"))) == 11000001
+    pid = serve.kernel_pid()
+    serve.process.kill()
+    serve.process.wait()
+    assert processes.wait_until(lambda: not gateway.alive(pid), 10 * harness.PATIENCE)
+
+
+def test_returns_and_dies(begin, site):
+    broken = site.variant(kernel=harness.shell("echo this one cannot >&2; exit 3"))
+    serve = begin()
+    kernel = serve.start()
+    socket = serve.connect(kernel)
+    sent = socket.send("execute_request", {"code": "import os; os._exit(1)"})
+    states = [
+        message["content"]["execution_state"]
+        for message in socket.until(msg_type="status", state="restarting")
+        if message["header"]["msg_type"] == "status"
+    ]
+    assert sent and states[-1] == "restarting"
+    assert gateway.text_of(socket.run("print('again')")) == "again\n"
+    dead = serve.start(broken)
+    model = serve.wait_state(dead, "dead")
+    assert model["reason"], model
+    assert serve.ask("DELETE", f"/api/kernels/{dead}").status_code == 204
+
+
+def test_interrupt_and_restart(serve):
+    kernel = serve.start()
+    socket = serve.connect(kernel)
+    sent = socket.send("execute_request", {"code": "print('begun', flush=True)\nimport time; time.sleep(1000)"})
+    socket.until(parent=sent, msg_type="stream")
+    assert serve.ask("POST", f"/api/kernels/{kernel}/interrupt", json={}).status_code == 204
+    reply = socket.until(parent=sent, msg_type="execute_reply")[-1]
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    socket.run("x = 1")
+    assert serve.ask("POST", f"/api/kernels/{kernel}/restart", json={}).status_code == 200
+    # Asked at once, while the old one is still ending: the new one answers.
+    assert "NameError" in [m["content"].get("ename") for m in socket.run("x")]
+    assert serve.ask("DELETE", f"/api/kernels/{kernel}").status_code == 204
+    with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+        while True:
+            socket.receive()
+
+
+def test_limits(begin):
+    serve = begin("--max-kernels", "3", limits={"max_kernels": 2})
+    for _ in range(2):
+        serve.start()
+    answer = serve.ask("POST", "/api/kernels", json={"name": ISOLATED})
+    assert answer.status_code == 403 and "2 kernels" in answer.json()["message"]
+    serve.start(user="bob")
+    answer = serve.ask("POST", "/api/kernels", "bob", json={"name": ISOLATED})
+    assert answer.status_code == 403 and answer.json()["reason"] == "Resource Limit"
+
+
+def test_environment_is_filtered(begin):
+    serve = begin()
+    hostile = {
+        "KERNEL_USERNAME": "anna",
+        "KERNEL_WORKING_DIR": "/etc",
+        "LD_PRELOAD": "/tmp/evil.so",
+        "PATH": "/tmp/evil",
+        "SECRET": "x",
+    }
+    serve.start(env=hostile)
+    pid = serve.kernel_pid()
+    processes.wait_until(lambda: "KERNEL_GATEWAY" in gateway.environment_of(pid), 10)
+    environment = gateway.environment_of(pid)
+    assert environment["KERNEL_USERNAME"] == "anna" and environment["PATH"] != "/tmp/evil"
+    assert not {"LD_PRELOAD", "SECRET", "KERNEL_WORKING_DIR", "SECRET_OF_THE_HOST"} & set(environment)
+    assert os.readlink(f"/proc/{pid}/cwd") == str(serve.data / "users" / "anna" / "default")
+    for bad in ({"KERNEL_USERNAME": "a\nb"}, {"KERNEL_USERNAME": 1}, {"KERNEL_USERNAME": "x" * 5000}):
+        assert serve.ask("POST", "/api/kernels", json={"name": ISOLATED, "env": bad}).status_code == 400
+    answer = serve.ask("POST", "/api/kernels", json={"name": ISOLATED, "env": {"KERNEL_STAGING_AREA": "../bob"}})
+    assert answer.status_code == 400
+
+
+def test_idle_kernels_are_stopped(begin):
+    serve = begin("--cull-idle", "1", "--cull-interval", "1")
+    kernel, connected = serve.start(), serve.start()
+    socket = serve.connect(connected)
+    gone = lambda: serve.ask("GET", f"/api/kernels/{kernel}").status_code == 404  # noqa: E731
+    assert processes.wait_until(gone, 20 * harness.PATIENCE)
+    assert gateway.text_of(socket.run("print('still here')")) == "still here\n"
+
+
+def test_killed_server_leaves_nothing(begin, site, nothing_left):
+    serve = begin()
+    kernel = serve.start()
+    socket = serve.connect(kernel)
+    socket.run("open('result.txt', 'w').write('kept')")
+    pid = serve.kernel_pid()
+    socket.send("execute_request", {"code": "while True: pass"})
+    socket.until(msg_type="execute_input")
+    serve.process.send_signal(signal.SIGKILL)
+    serve.process.wait()
+    assert processes.wait_until(lambda: not gateway.alive(pid), 15 * harness.PATIENCE)
+    assert not list(serve.runtime.rglob("*.json"))  # no key of a kernel stays on disk
+    results = serve.data / "users" / "anna" / "default" / "staging" / "out"
+    assert (results / "result.txt").read_text() == "kept"
+
+
+def answering(runtime):
+    """The address of the notebook server that writes there, when it answers."""
+    end = time.monotonic() + 60 * harness.PATIENCE
+    while time.monotonic() < end:
+        for path in runtime.glob("jpserver-*.json"):
+            with contextlib.suppress(ValueError, requests.ConnectionError):
+                url = f"http://127.0.0.1:{json.loads(path.read_text())['port']}"
+                requests.get(f"{url}/api", timeout=10)
+                return url
+        time.sleep(0.05)
+    raise AssertionError("the notebook server does not answer")
+
+
+def test_jupyter_server_as_a_client(serve, site):
+    """A notebook server that has never heard of cellwall, with --gateway-url."""
+    token, port_file = uuid.uuid4().hex, site.root / "jupyter-runtime"
+    port_file.mkdir(exist_ok=True)
+    log = open(site.root / "jupyter.log", "wb")
+    jupyter = subprocess.Popen(
+        [str(BIN / "jupyter"), "server", "--no-browser", "--ServerApp.port=0", f"--IdentityProvider.token={token}"]
+        + ["--ServerApp.allow_root=True", f"--gateway-url={serve.url}", f"--ServerApp.root_dir={site.root}"],
+        env={**site.environment, "JUPYTER_GATEWAY_AUTH_TOKEN": gateway.TOKENS["anna"]}
+        | {"JUPYTER_RUNTIME_DIR": str(port_file)},
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        url, headers = answering(port_file), {"Authorization": f"token {token}"}
+        answer = requests.post(f"{url}/api/kernels", json={"name": ISOLATED}, headers=headers, timeout=60)
+        assert answer.status_code == 201, (answer.text, serve.log, (site.root / "jupyter.log").read_text())
+        kernel = answer.json()["id"]
+        socket = gateway.Socket.__new__(gateway.Socket)
+        socket.v1, socket.session = False, uuid.uuid4().hex
+        socket.ws = websocket.create_connection(
+            f"{url.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id={socket.session}",
+            header=headers,
+            timeout=20 * harness.PATIENCE,
+        )
+        assert gateway.text_of(socket.run("print(6 * 7)")) == "42\n"
+        answer = requests.post(f"{url}/api/kernels/{kernel}/restart", headers=headers, timeout=60)
+        assert answer.status_code == 200
+        assert gateway.text_of(socket.run("print('again')")) == "again\n"
+        socket.close()
+        assert requests.delete(f"{url}/api/kernels/{kernel}", headers=headers, timeout=60).status_code == 204
+        assert kernel not in [one["id"] for one in serve.ask("GET", "/api/kernels").json()]
+    finally:
+        jupyter.terminate()
+        jupyter.wait(30)
+        log.close()
