@@ -381,15 +381,20 @@ static size_t find_attribute(const char *name, size_t size, const struct element
 	return i;
 }
 
-/* name="value" */
+/* name="value"; a word may be without quotes, as R's tables have it. */
 static bool read_attribute(struct reader *reader, const struct element *element, uint32_t *seen)
 {
 	const char *name = reader->at, *value, *end;
 	size_t index = find_attribute(name, take_name(reader), element);
 
-	if (index == ATTRIBUTES || *seen & 1u << index || !take(reader, "=\""))
+	if (index == ATTRIBUTES || *seen & 1u << index || !take(reader, "="))
 		return false;
 	*seen |= 1u << index;
+	if (!take(reader, "\"")) {
+		value = reader->at;
+		return attributes[index].form == WORD &&
+		       add_attribute(reader, index, value, take_name(reader));
+	}
 	value = reader->at;
 	end = memchr(value, '"', left(reader));
 	if (!end)

@@ -203,7 +203,8 @@ static void read_bundle(struct bundle *bundle, json_t *data, json_t *metadata)
 		if (strcmp(type, "text/html") != 0 && !figures_is_type(type))
 			read_one(bundle, type, value, metadata);
 	}
-	if (bundle->text && json_object_set(bundle->made, "text/plain", bundle->text) < 0)
+	if (bundle->text && !json_object_get(bundle->made, "text/html") &&
+	    json_object_set(bundle->made, "text/plain", bundle->text) < 0)
 		bundle->failed = true;
 	say_blocked(bundle);
 	made = mime_metadata(bundle->content->rules, NULL, metadata);

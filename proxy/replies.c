@@ -15,6 +15,7 @@
 #define EXPRESSIONS_MAX 1024
 #define INDENT_MAX	64
 #define PROMPT_LABEL	"[isolated kernel] "
+#define PROMPT_MAX	8192 /* bytes; a menu of choices fits */
 
 /* What every reply may have beside its own fields. */
 #define COMMON "status", "ename", "evalue", "traceback"
@@ -343,6 +344,17 @@ enum content_verdict replies_status(struct content *content)
 	return tidy_verdict(&tidy);
 }
 
+/* The bytes of `text` that are asked: whole characters. */
+static int prompt_size(const char *text)
+{
+	size_t size = strlen(text);
+
+	if (size > PROMPT_MAX)
+		for (size = PROMPT_MAX; size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80;)
+			size--;
+	return (int)size;
+}
+
 /* A question of the kernel looks like one of the kernel. */
 enum content_verdict replies_input_request(struct content *content)
 {
@@ -356,7 +368,9 @@ enum content_verdict replies_input_request(struct content *content)
 	tidy_boolean(&tidy, content->content, "password");
 	tidy_text(&tidy, content->content, "prompt", PLAIN_PROMPT);
 	text = json_string_value(json_object_get(content->content, "prompt"));
-	prompt = format_string("%s%s", PROMPT_LABEL, text ? text : "");
+	text = text ? text : "";
+	prompt = format_string("%s%.*s%s", PROMPT_LABEL, prompt_size(text), text,
+			       strlen(text) > PROMPT_MAX ? " (cut) " : "");
 	tidy_set(&tidy, content->content, "prompt", prompt ? json_string(prompt) : NULL);
 	return tidy_verdict(&tidy);
 }

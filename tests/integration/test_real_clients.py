@@ -178,6 +178,11 @@ def test_wrapped_r_kernel(site, wrapped_r, start, nothing_left):
     run = kernel.run("d <- read.csv('staging/in/points.csv'); coef(lm(y ~ x, d)); cat(sum(d$y), '\\n')", timeout=60)
     assert run.status == "ok", run.problem
     assert "15" in run.stdout
+    (shown,) = kernel.run("d").of("display_data")
+    table = shown["data"]["text/html"]
+    assert '<table class="dataframe">' in table and '<th scope="col">x</th>' in table and "iframe" not in table
+    (shown,) = kernel.run("IRdisplay::display_html('<svg></svg>')").of("display_data")
+    assert shown["data"]["text/html"].startswith('<iframe sandbox=""')
     kernel.run("write.csv(d, 'out.csv', row.names = FALSE)")
     blocked = kernel.run("url('http://127.0.0.1:1/'); readLines('http://127.0.0.1:1/')")
     assert blocked.status == "error"

@@ -69,6 +69,18 @@ static void tables_of_libraries_pass(void **state)
 	     "height=\"20\" alt=\"a &lt;b&gt;\">");
 	same("<h1>x</h1><ul><li>a<ul><li>b</li></ul></li></ul><hr>one<br>two");
 	check("<b>x</b><br/><br />", "<b>x</b><br><br>");
+	check("<table class=\"dataframe\">\n<caption>A data.frame: 1 \xc3\x97 "
+	      "1</caption>\n<thead>\n"
+	      "\t<tr><th></th><th scope=col>x</th></tr>\n</thead>\n<tbody>\n"
+	      "\t<tr><th scope=row>r1</th><td>1</td></tr>\n</tbody>\n</table>\n",
+	      "<table class=\"dataframe\">\n<caption>A data.frame: 1 \xc3\x97 "
+	      "1</caption>\n<thead>\n"
+	      "\t<tr><th></th><th scope=\"col\">x</th></tr>\n</thead>\n<tbody>\n"
+	      "\t<tr><th scope=\"row\">r1</th><td>1</td></tr>\n</tbody>\n</table>\n");
+	check("<table><tr><th scope=co-l>x</th></tr></table>", NULL);
+	check("<table><tr><th scope=>x</th></tr></table>", NULL);
+	check("<table><tr><th scope=col style=color:red>x</th></tr></table>", NULL);
+	check("<table><tr><th colspan=2>x</th></tr></table>", NULL);
 }
 
 static void text_is_written_anew(void **state)

@@ -272,6 +272,19 @@ static void text_mode_shows_text_and_pictures(void **state)
 	      "outputs.mode)]");
 }
 
+/* What R sends: the text is not needed for what its Markdown could not be. */
+static void text_stays_beside_markup(void **state)
+{
+	(void)state;
+	show(OUTPUTS_STATIC,
+	     "{\"text/plain\":\"p\",\"text/html\":\"<b>x</b>\",\"text/markdown\":\"a &lt;int&gt; "
+	     "<b>\"}",
+	     "{}");
+	assert_string_equal(json_string_value(shown("text/plain")), "p");
+	show(OUTPUTS_STATIC, "{\"text/plain\":\"p\",\"text/markdown\":\"a <b>\"}", "{}");
+	assert_non_null(strstr(json_string_value(shown("text/plain")), "a <b>"));
+}
+
 static void pictures_are_checked(void **state)
 {
 	(void)state;
@@ -492,6 +505,7 @@ int main(void)
 		cmocka_unit_test(keys_are_exact),
 		cmocka_unit_test(html_is_inline_or_framed),
 		cmocka_unit_test(text_mode_shows_text_and_pictures),
+		cmocka_unit_test(text_stays_beside_markup),
 		cmocka_unit_test(pictures_are_checked),
 		cmocka_unit_test(markdown_without_markup_passes),
 		cmocka_unit_test(latex_has_no_macros_that_act),

@@ -274,13 +274,29 @@ static int tear_down(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)
 
+static void test_long_question(void **state)
+{
+	static char text[3 * 8192];
+	const char *prompt;
+	size_t used = (size_t)snprintf(text, sizeof(text), "{'prompt':'x");
+
+	(void)state;
+	while (used < 2 * 8192)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "\xc3\xa9");
+	(void)snprintf(text + used, sizeof(text) - used, "'}");
+	assert_int_equal(judge(replies_input_request, text), CONTENT_CHANGED);
+	prompt = json_string_value(json_object_get(content.content, "prompt"));
+	assert_non_null(prompt);
+	/* the label, whole characters, and that it is cut */
+	assert_int_equal(strlen(prompt), 18 + 8191 + 7);
+	assert_string_equal(prompt + strlen(prompt) - 9, "\xc3\xa9 (cut) ");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(cases),
-		TEST(metadata),
-		TEST(comm_info),
-		TEST(debug_event),
+		TEST(cases),	 TEST(long_question), TEST(metadata),
+		TEST(comm_info), TEST(debug_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
