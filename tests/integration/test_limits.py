@@ -170,10 +170,9 @@ FORKS = """
 import errno, os, signal, time
 children = []
 try:
-    while len(children) < 300:
+    while len(children) < 160:
         child = os.fork()
-        if child == 0:
-            while True: time.sleep(1)
+        if child == 0: time.sleep(1000)
         children.append(child)
     print("DONE")
 except OSError as problem:
