@@ -429,6 +429,8 @@ int arguments_compile(bool plain, const struct arguments_answer *answers, size_t
 	const size_t first = plain ? PLAIN_CHECKS : 0, all = first + CHECKS + count;
 	cleanup(free_ptr) struct dispatch_call *calls = calloc(all, sizeof(*calls));
 	cleanup(free_ptr) struct sock_filter *telling = calloc(count + 1, sizeof(*telling));
+	const struct dispatch dispatch = {
+		.calls = calls, .count = all, .otherwise = SECCOMP_RET_ALLOW};
 
 	if (!calls || !telling)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -439,7 +441,7 @@ int arguments_compile(bool plain, const struct arguments_answer *answers, size_t
 		calls[first + CHECKS + i] =
 			(struct dispatch_call){answers[i].number, &telling[i], 1};
 	}
-	if (dispatch_compile(calls, all, ret_program) < 0)
+	if (dispatch_compile(&dispatch, ret_program) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	return 0;
 }

@@ -14,6 +14,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sandbox/dispatch.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* Linux 6.6 */
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#endif
+
 #define P   CONFINE_PROXY
 #define S   CONFINE_SUPERVISOR
 #define C   CONFINE_COLLECTOR
@@ -172,94 +178,110 @@ static const struct {
 #define UNLESS_ANY(bits, skip)	  BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), 0, (skip))
 #define PASS_IF(value)		  UNLESS_EQUAL(value, 1), PASS
 
-/*
- * The calls whose arguments matter. For everybody: no code that was written after the start. clone3
- * answers ENOSYS so that glibc falls back to clone, whose flags can be seen.
- */
-static const struct sock_filter head[] = {
+static const struct sock_filter architecture[] = {
 	LOAD(offsetof(struct seccomp_data, arch)),
-	UNLESS_EQUAL(ARCHITECTURE, 1),
-	BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
 	RETURN(SECCOMP_RET_KILL_PROCESS),
-
-	LOAD(offsetof(struct seccomp_data, nr)),
-	UNLESS_EQUAL(SYS_mmap, 4),
-	LOAD(LOW(2)),
-	UNLESS_ANY(PROT_EXEC, 1),
-	REFUSE,
-	PASS,
-
-	UNLESS_EQUAL(SYS_mprotect, 4),
-	LOAD(LOW(2)),
-	UNLESS_ANY(PROT_EXEC, 1),
-	REFUSE,
-	PASS,
-
-	UNLESS_EQUAL(435 /* clone3 */, 1),
-	RETURN(SECCOMP_RET_ERRNO | ENOSYS),
 };
 
-/* For those who do more than parse: no process, of ioctl(2) what these files are asked, names for
- * threads. */
-static const struct sock_filter more[] = {
-	UNLESS_EQUAL(SYS_clone, 4),
+static const struct sock_filter pass[] = {PASS};
+/* No code that was written after the start. */
+static const struct sock_filter no_code[] = {
+	LOAD(LOW(2)),
+	UNLESS_ANY(PROT_EXEC, 1),
+	REFUSE,
+	PASS,
+};
+/* glibc falls back to clone, whose flags can be seen. */
+static const struct sock_filter missing[] = {RETURN(SECCOMP_RET_ERRNO | ENOSYS)};
+static const struct sock_filter threads[] = {
 	LOAD(LOW(0)),
 	UNLESS_ANY(CLONE_THREAD, 1),
 	PASS,
 	REFUSE,
-
-	UNLESS_EQUAL(SYS_ioctl, 18),
+};
+static const struct sock_filter controls[] = {
 	LOAD(LOW(1)),
 	PASS_IF(SECCOMP_IOCTL_NOTIF_RECV), /* of the supervisor's listener; nobody else has one */
 	PASS_IF(SECCOMP_IOCTL_NOTIF_SEND),
 	PASS_IF(SECCOMP_IOCTL_NOTIF_ID_VALID),
+	PASS_IF(SECCOMP_IOCTL_NOTIF_SET_FLAGS),
 	PASS_IF(FIONREAD),
 	PASS_IF(FIONBIO),
 	PASS_IF(SIOCOUTQ),
 	PASS_IF(FICLONE),
 	PASS_IF(TCGETS), /* isatty(3) */
 	REFUSE,
-
-	UNLESS_EQUAL(SYS_socket, 4), /* to see whether anybody listens on a client's socket */
-	LOAD(LOW(0)),
-	PASS_IF(AF_UNIX),
-	REFUSE,
-
-	UNLESS_EQUAL(SYS_prctl, 6),
+};
+/* To see whether anybody listens on a client's socket. */
+static const struct sock_filter local[] = {LOAD(LOW(0)), PASS_IF(AF_UNIX), REFUSE};
+static const struct sock_filter names[] = {
 	LOAD(LOW(0)),
 	PASS_IF(PR_SET_NAME),
 	PASS_IF(PR_SET_DUMPABLE),
 	REFUSE,
 };
 
-#define HEAD (sizeof(head) / sizeof(head[0]))
-#define MORE (sizeof(more) / sizeof(more[0]))
+/* What is asked when there is a listener. */
+static const struct sock_filter sizes[] = {
+	LOAD(LOW(0)),
+	PASS_IF(SECCOMP_GET_NOTIF_SIZES),
+	REFUSE,
+};
+
+#define BODY(body) (body), sizeof(body) / sizeof((body)[0])
+
+/* The calls whose arguments matter. */
+static const struct {
+	unsigned who;
+	struct dispatch_call call;
+} checked[] = {
+	{ALL | E | T, {SYS_mmap, BODY(no_code)}},
+	{ALL | E | T, {SYS_mprotect, BODY(no_code)}},
+	{ALL | E | T, {435 /* clone3 */, BODY(missing)}},
+	{ALL, {SYS_clone, BODY(threads)}},
+	{ALL, {SYS_ioctl, BODY(controls)}},
+	{ALL, {SYS_socket, BODY(local)}},
+	{ALL, {SYS_prctl, BODY(names)}},
+	{S, {SYS_seccomp, BODY(sizes)}},
+};
+
+#define CHECKED (sizeof(checked) / sizeof(checked[0]))
+
+static int load(const struct sock_fprog *program, struct err *err)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot set no_new_privs");
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, program) != 0)
+		return err_errno(err, "cannot load the system call filter");
+	return 0;
+}
 
 int confine_enter(enum confine_as as, struct err *err)
 {
-	struct sock_filter code[HEAD + MORE + 2 * ALLOWED + 1];
-	const struct sock_filter pass = PASS, refuse = REFUSE;
-	struct sock_fprog program = {.filter = code};
+	struct dispatch_call calls[CHECKED + ALLOWED];
+	struct dispatch dispatch = {.prefix = architecture,
+				    .prefix_size = sizeof(architecture) / sizeof(architecture[0]),
+				    .calls = calls,
+				    .otherwise = SECCOMP_RET_ERRNO | EPERM};
+	struct sock_fprog program = {0};
+	int r;
 
 #ifdef CELLWALL_SANITIZE
 	return 0;
 #endif
-	for (size_t i = 0; i < HEAD; i++)
-		code[program.len++] = head[i];
-	for (size_t i = 0; i < MORE && as & ALL; i++)
-		code[program.len++] = more[i];
-	for (size_t i = 0; i < ALLOWED; i++) {
-		const struct sock_filter test = UNLESS_EQUAL(allowed[i].number, 1);
-
-		if (!(allowed[i].who & as))
-			continue;
-		code[program.len++] = test;
-		code[program.len++] = pass;
+	for (size_t i = 0; i < CHECKED; i++) {
+		if (checked[i].who & as)
+			calls[dispatch.count++] = checked[i].call;
 	}
-	code[program.len++] = refuse;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_errno(err, "cannot set no_new_privs");
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
-		return err_errno(err, "cannot load the system call filter");
-	return 0;
+	for (size_t i = 0; i < ALLOWED; i++) {
+		if (allowed[i].who & as)
+			calls[dispatch.count++] =
+				(struct dispatch_call){(uint32_t)allowed[i].number, BODY(pass)};
+	}
+	if (dispatch_compile(&dispatch, &program) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = load(&program, err);
+	free(program.filter);
+	return r;
 }

@@ -20,6 +20,7 @@ struct program {
 	const struct dispatch_call *calls; /* by number, each once */
 	struct sock_filter *code;
 	size_t at, body; /* where the next step goes; where the next body will begin */
+	uint32_t otherwise;
 };
 
 static int by_number(const void *first, const void *second)
@@ -85,13 +86,15 @@ static void search(struct program *program, size_t first, size_t count)
 		jump(program, program->body);
 		program->body += calls[i].size;
 	}
-	step(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+	step(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, program->otherwise));
 }
 
-int dispatch_compile(struct dispatch_call *calls, size_t count, struct sock_fprog *ret_program)
+int dispatch_compile(const struct dispatch *dispatch, struct sock_fprog *ret_program)
 {
-	const size_t kept = settle(calls, count), begin = 1 + search_size(kept);
-	struct program program = {.calls = calls, .body = begin};
+	struct dispatch_call *calls = dispatch->calls;
+	const size_t kept = settle(calls, dispatch->count),
+		     begin = dispatch->prefix_size + 1 + search_size(kept);
+	struct program program = {.calls = calls, .body = begin, .otherwise = dispatch->otherwise};
 	size_t size = begin;
 
 	for (size_t i = 0; i < kept; i++)
@@ -99,6 +102,8 @@ int dispatch_compile(struct dispatch_call *calls, size_t count, struct sock_fpro
 	program.code = calloc(size, sizeof(*program.code));
 	if (!program.code)
 		return -ENOMEM;
+	for (size_t i = 0; i < dispatch->prefix_size; i++)
+		step(&program, dispatch->prefix[i]);
 	step(&program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    (uint32_t)offsetof(struct seccomp_data, nr)));
 	search(&program, 0, kept);

@@ -17,10 +17,18 @@ struct dispatch_call {
 };
 
 /*
- * The program (caller frees ->filter): calls that are not listed pass. Of two with one number the
- * first counts. Sorts `calls`, whose bodies are copied. Returns 0 or -ENOMEM.
+ * The program (caller frees ->filter): `prefix`, steps that may return, then the rules; calls that
+ * are not listed return `otherwise`. Of two with one number the first counts. Sorts `calls`, whose
+ * bodies are copied. Returns 0 or -ENOMEM.
  */
-int dispatch_compile(struct dispatch_call *calls, size_t count, struct sock_fprog *ret_program);
+struct dispatch {
+	const struct sock_filter *prefix;
+	size_t prefix_size; /* steps */
+	struct dispatch_call *calls;
+	size_t count;
+	uint32_t otherwise; /* SECCOMP_RET_… */
+};
+int dispatch_compile(const struct dispatch *dispatch, struct sock_fprog *ret_program);
 /* What the program returns for `data`; SECCOMP_RET_KILL_PROCESS when it is not one of ours. */
 uint32_t dispatch_run(const struct sock_fprog *program, const struct seccomp_data *data);
 

@@ -32,6 +32,9 @@ static void write_maps(struct supervisor *supervisor)
 		(void)status_send(supervisor->fd[FD_SYNC], NULL, "mapped", NULL);
 	/* From here on the supervisor writes to no file of /proc that would belong to root then. */
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* While the builder is busy. */
+	if (!supervisor->failed)
+		supervisor_confine(supervisor);
 }
 
 static void obey_builder(struct supervisor *supervisor, struct status *said)

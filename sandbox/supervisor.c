@@ -153,15 +153,22 @@ static void begin_ending(struct supervisor *supervisor)
 	collector_word(supervisor, supervisor->executing ? "final" : "discard");
 }
 
-static void kernel_runs(struct supervisor *supervisor)
+void supervisor_confine(struct supervisor *supervisor)
 {
 	struct err err;
 
-	/* Everything is forked that ever will be. */
-	if (confine_enter(CONFINE_SUPERVISOR, &err) < 0) {
+	if (!supervisor->confined && confine_enter(CONFINE_SUPERVISOR, &err) < 0)
 		supervisor_fail(supervisor, "seccomp", &err);
+	else
+		supervisor->confined = true;
+}
+
+static void kernel_runs(struct supervisor *supervisor)
+{
+	/* Where there were no maps to write. */
+	supervisor_confine(supervisor);
+	if (supervisor->failed)
 		return;
-	}
 	supervisor->phase = PHASE_RUNNING;
 	supervisor_tell(supervisor, "started", NULL, NULL);
 	bounds_run(supervisor);

@@ -74,6 +74,7 @@ struct supervisor {
 	enum supervisor_phase phase;
 	bool failed;	/* the launch failed and the proxy was told */
 	bool executing; /* "exec" was seen: the kernel may have written something */
+	bool confined;	/* it has its own filter */
 	bool proxy_gone;
 	bool signalled;	     /* asked to end by a signal: the proxy may be dying */
 	bool collector_lost; /* it was killed: what it had not brought out is recovered at the end
@@ -104,6 +105,8 @@ void supervisor_tell(struct supervisor *supervisor, const char *word, const char
 void supervisor_fail(struct supervisor *supervisor, const char *stage, const struct err *err);
 void supervisor_fail_text(struct supervisor *supervisor, const char *stage, const char *name,
 			  const char *text);
+/* All is forked that ever will be, and nothing of the host is left to change. */
+void supervisor_confine(struct supervisor *supervisor);
 /* Everything inside is to end now. */
 void supervisor_end(struct supervisor *supervisor);
 void supervisor_end_relay(struct supervisor *supervisor);

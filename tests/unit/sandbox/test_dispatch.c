@@ -10,6 +10,14 @@
 #define CALLS 100
 #define LONG  300 /* steps: further than a conditional jump goes */
 
+static int compile(struct dispatch_call *calls, size_t count, struct sock_fprog *ret_program)
+{
+	const struct dispatch dispatch = {
+		.calls = calls, .count = count, .otherwise = SECCOMP_RET_ALLOW};
+
+	return dispatch_compile(&dispatch, ret_program);
+}
+
 static uint32_t ask(const struct sock_fprog *program, uint32_t number)
 {
 	const struct seccomp_data data = {.nr = (int)number};
@@ -33,7 +41,7 @@ static void test_finds_every_call(void **state)
 		/* Neither sorted nor side by side. */
 		for (uint32_t i = 0; i < count; i++)
 			calls[i] = (struct dispatch_call){3 * ((7 * i) % CALLS), &bodies[i], 1};
-		assert_int_equal(dispatch_compile(calls, count, &program), 0);
+		assert_int_equal(compile(calls, count, &program), 0);
 		for (uint32_t i = 0; i < CALLS; i++) {
 			const uint32_t number = 3 * ((7 * i) % CALLS);
 
@@ -54,7 +62,7 @@ static void test_first_counts(void **state)
 	struct sock_fprog program = {0};
 
 	(void)state;
-	assert_int_equal(dispatch_compile(calls, 3, &program), 0);
+	assert_int_equal(compile(calls, 3, &program), 0);
 	assert_int_equal(ask(&program, 5), SECCOMP_RET_ERRNO | EPERM);
 	assert_int_equal(ask(&program, 4), SECCOMP_RET_ERRNO | EACCES);
 	free(program.filter);
@@ -74,10 +82,39 @@ static void test_long_bodies(void **state)
 	body[LONG - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	for (uint32_t i = 0; i < 10; i++)
 		calls[i] = (struct dispatch_call){i, body, LONG};
-	assert_int_equal(dispatch_compile(calls, 10, &program), 0);
+	assert_int_equal(compile(calls, 10, &program), 0);
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(ask(&program, i), SECCOMP_RET_ERRNO | EPERM);
 	assert_int_equal(ask(&program, 10), SECCOMP_RET_ALLOW);
+	free(program.filter);
+}
+
+/* What comes first sees every call, listed or not, and those that it lets through are looked up. */
+static void test_prefix(void **state)
+{
+	const struct sock_filter prefix[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 7, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+	const struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct dispatch_call calls[] = {{5, &pass, 1}};
+	const struct dispatch dispatch = {.prefix = prefix,
+					  .prefix_size = 3,
+					  .calls = calls,
+					  .count = 1,
+					  .otherwise = SECCOMP_RET_ERRNO | EPERM};
+	struct sock_fprog program = {0};
+	struct seccomp_data data = {.nr = 5, .arch = 7};
+
+	(void)state;
+	assert_int_equal(dispatch_compile(&dispatch, &program), 0);
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ALLOW);
+	data.nr = 6;
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_ERRNO | EPERM);
+	data.arch = 8;
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_KILL_PROCESS);
+	data.nr = 5;
+	assert_int_equal(dispatch_run(&program, &data), SECCOMP_RET_KILL_PROCESS);
 	free(program.filter);
 }
 
@@ -87,6 +124,7 @@ int main(void)
 		cmocka_unit_test(test_finds_every_call),
 		cmocka_unit_test(test_first_counts),
 		cmocka_unit_test(test_long_bodies),
+		cmocka_unit_test(test_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
