@@ -5,7 +5,8 @@
  *   echo_kernel [-f] CONNECTION_FILE
  *
  * execute_request: busy, execute_input, for the code "emit N SIZE" N stream messages of SIZE bytes
- * of text, execute_reply, idle. kernel_info_request, shutdown_request and the other requests get a
+ * of text, for "repeat N TYPE CONTENT" N messages of that type with that content, execute_reply,
+ * idle. kernel_info_request, shutdown_request and the other requests get a
  * minimal reply. Every message is signed and every signature checked, as a real kernel does. iopub
  * is a PUB without a limit: nothing is lost here.
  */
@@ -208,6 +209,28 @@ static bool parse_emit(const char *code, uint64_t *count, uint64_t *size)
 	return *size <= EMIT_MAX;
 }
 
+/* "repeat N TYPE CONTENT"; nothing for any other code. */
+static void repeat(struct kernel *kernel, const struct request *request, const char *code)
+{
+	char type[64] = "";
+	char *end;
+	uint64_t count;
+	size_t size;
+
+	if (strncmp(code, "repeat ", 7) != 0)
+		return;
+	count = strtoull(code + 7, &end, 10);
+	end += *end == ' ';
+	size = strcspn(end, " ");
+	if (size == 0 || size >= sizeof(type) || end[size] == '\0')
+		return;
+	memcpy(type, end, size);
+	end += size + 1;
+	for (uint64_t i = 0; i < count; i++)
+		send_message(kernel, WALL_IOPUB, request, type, type,
+			     (struct iovec){end, strlen(end)});
+}
+
 static void execute(struct kernel *kernel, enum wall_channel channel, const struct request *request)
 {
 	const char *code = text_of(request->content, "code");
@@ -219,6 +242,7 @@ static void execute(struct kernel *kernel, enum wall_channel channel, const stru
 		  json_pack("{s:s,s:i}", "code", code, "execution_count", kernel->executions));
 	if (parse_emit(code, &count, &size))
 		emit(kernel, request, count, size);
+	repeat(kernel, request, code);
 	send_json(kernel, channel, request, NULL, "execute_reply",
 		  json_pack("{s:s,s:i,s:[],s:{}}", "status", "ok", "execution_count",
 			    kernel->executions, "payload", "user_expressions"));
