@@ -18,6 +18,8 @@ from jupyter_client.ioloop import AsyncIOLoopKernelManager
 from traitlets.config import Config
 
 KINDS = pytest.mark.parametrize("kind", [DIRECT, ISOLATED])
+# A kernel without the wall shows what is expected, over whatever.
+WIRES = pytest.mark.parametrize("kind, transport", [(DIRECT, "tcp"), (ISOLATED, "tcp"), (ISOLATED, "ipc")])
 
 COUNT_INTERRUPTS = """
 import signal, time
@@ -135,8 +137,7 @@ def test_interrupt_mode_message_of_the_manager(site, start):
 
 @pytest.mark.core
 @pytest.mark.parametrize("now", [False, True], ids=["gracefully", "now"])
-@pytest.mark.parametrize("transport", ["tcp", "ipc"])
-@KINDS
+@WIRES
 def test_restart(start, site, kind, transport, now, nothing_left):
     kernel = start(kind, transport=transport)
     before = json.load(open(kernel.connection_file))
@@ -210,8 +211,7 @@ def test_autorestart(site, kind, how, nothing_left):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize("transport", ["tcp", "ipc"])
-@KINDS
+@WIRES
 def test_graceful_shutdown(start, kind, transport, nothing_left):
     kernel = start(kind, transport=transport)
     kernel.run("import atexit; atexit.register(lambda: open('written-at-exit', 'w').write('yes'))")
