@@ -337,6 +337,6 @@ def test_jupyter_server_as_a_client(serve, site):
         assert requests.delete(f"{url}/api/kernels/{kernel}", headers=headers, timeout=60).status_code == 204
         assert kernel not in [one["id"] for one in serve.ask("GET", "/api/kernels").json()]
     finally:
-        jupyter.terminate()
-        jupyter.wait(30)
+        jupyter.kill()
+        jupyter.wait()
         log.close()
