@@ -30,9 +30,15 @@ static struct session *find_routing(struct link *link, const void *routing, size
 
 /* ---- orders ---- */
 
-static const char *text_of(const json_t *order, const char *name)
+/* A member that is a text, or NULL when there is none. Returns 0 or -EINVAL. */
+static int text_of(const json_t *order, const char *name, const char **ret_text, struct err *err)
 {
-	return json_string_value(json_object_get(order, name));
+	const json_t *member = json_object_get(order, name);
+
+	if (member && !json_is_string(member))
+		return err_set(err, -EINVAL, "\"%s\" in the order is no text", name);
+	*ret_text = json_string_value(member);
+	return 0;
 }
 
 static const struct spec_entry *find_spec(struct specs *specs, const char *name)
@@ -44,14 +50,36 @@ static const struct spec_entry *find_spec(struct specs *specs, const char *name)
 	return entry;
 }
 
-static int start_kernel(struct session *session, const struct link_frame *hello, struct err *err)
+static int start_ordered(struct session *session, const struct user *user, const json_t *json,
+			 struct err *err)
 {
 	struct server *server = session->link->server;
+	const struct spec_entry *entry;
+	const char *name = NULL;
+	struct kernels_order order = {
+		.owner = user->name,
+		.owner_kernels = server_user_kernels(server, (unsigned)user->max_kernels),
+		.environment = json_object_get(json, "environment")};
+	int code = text_of(json, "kernel", &name, err);
+
+	if (code == 0)
+		code = text_of(json, "area", &order.area, err);
+	if (code < 0)
+		return code;
+	entry = find_spec(server->specs, name);
+	if (!entry)
+		return err_set(err, -ENOENT, "there is no such kernelspec here");
+	if (!user_may_start(user, entry->name))
+		return err_set(err, -EPERM, "you may not start %s", entry->name);
+	order.spec = entry->name;
+	return kernels_start(server->kernels, &order, &session->kernel, err);
+}
+
+static int start_kernel(struct session *session, const struct link_frame *hello, struct err *err)
+{
 	const char *bytes = (const char *)hello->body + LINK_ID;
 	const size_t size = hello->size - LINK_ID;
-	const struct user *user = users_get(server->users, session->owner, false);
-	const struct spec_entry *entry;
-	struct kernels_order order;
+	const struct user *user = users_get(session->link->server->users, session->owner, false);
 	json_t *json = NULL;
 	int code;
 
@@ -59,24 +87,8 @@ static int start_kernel(struct session *session, const struct link_frame *hello,
 		return err_set(err, -EACCES, "%s may not use this server", session->owner);
 	if (json_shallow(bytes, size, 4))
 		json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(json)) {
-		json_decref(json);
-		return err_set(err, -EINVAL, "the order is not JSON");
-	}
-	order = (struct kernels_order){
-		.owner = user->name,
-		.owner_kernels = server_user_kernels(server, (unsigned)user->max_kernels),
-		.area = text_of(json, "area"),
-		.environment = json_object_get(json, "environment")};
-	entry = find_spec(server->specs, text_of(json, "kernel"));
-	if (!entry) {
-		code = err_set(err, -ENOENT, "there is no such kernelspec here");
-	} else if (!user_may_start(user, entry->name)) {
-		code = err_set(err, -EPERM, "you may not start %s", entry->name);
-	} else {
-		order.spec = entry->name;
-		code = kernels_start(server->kernels, &order, &session->kernel, err);
-	}
+	code = json_is_object(json) ? start_ordered(session, user, json, err)
+				    : err_set(err, -EINVAL, "the order is not JSON");
 	json_decref(json);
 	if (code < 0) {
 		session->kernel = NULL;

@@ -25,6 +25,7 @@
 #define CONNECT_MS     6000 /* from connect to WELCOME */
 #define AGAIN_MS       700
 #define START_MS       20000 /* a host that does not answer at all fails the start */
+#define REFUSALS       4     /* one that answers, but never as it should, too */
 #define TELL_APART_MS  2000  /* clients are told of longer absences */
 #define HEARTBEAT_MS   2000
 #define HEARTBEAT_LATE 6000
@@ -146,6 +147,8 @@ static void lose(struct near *near, const char *why)
 	disconnect(near);
 	if (near->phase >= NEAR_FAILED)
 		return;
+	if (near->reached && near->phase == NEAR_GREETING)
+		near->refusals++;
 	if (!near->apart_since)
 		near->apart_since = now;
 	(void)snprintf(near->refused, sizeof(near->refused), "%s", why);
@@ -538,7 +541,7 @@ static void advance(struct near *near)
 	if (near->phase == NEAR_GREETING && now >= near->deadline)
 		lose(near, "it does not answer");
 	if (near->phase == NEAR_APART && !near->known && near->apart_since &&
-	    now - near->apart_since > START_MS) {
+	    (now - near->apart_since > START_MS || near->refusals >= REFUSALS)) {
 		text = format_string("the kernel's host %s cannot be reached: %s", near->plan->host,
 				     near->refused);
 		near_fail(near, text ? text : "out of memory");

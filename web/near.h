@@ -60,6 +60,7 @@ struct near {
 	bool known;	     /* the host has the session */
 	bool reached;	     /* this connection came to its handshake */
 	bool unwanted;	     /* the host refused our key */
+	unsigned refusals;   /* connections that came no further than that */
 	int64_t heard, said; /* the last frame from and to the host, now_ms */
 	int64_t apart_since; /* 0: together */
 	bool told_apart;

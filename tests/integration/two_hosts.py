@@ -1,0 +1,122 @@
+"""Two hosts with a wire and a firewall between them: network namespaces joined by veth(4).
+
+Run as a program by Hosts, with capabilities in a user namespace of its own (as root: without one). It makes both
+namespaces, lets one port through, reads everything on the wire (packet(7)) and obeys a word per line of stdin.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+PORT = 8890
+NEAR, FAR = "10.77.0.1", "10.77.0.2"
+
+# What leaves or enters the far host: the one port, and neighbours finding each other. "refuse" cuts in words of TCP.
+RULES = f"""
+flush ruleset
+table inet wall {{
+  chain inward {{
+    type filter hook input priority 0; policy drop;
+    iif lo accept
+    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    tcp dport {PORT} %s
+  }}
+  chain outward {{
+    type filter hook output priority 0; policy drop;
+    oif lo accept
+    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    tcp sport {PORT} accept
+  }}
+}}
+"""
+
+
+class Hosts:
+    """Both hosts, for a test."""
+
+    def __init__(self, capture):
+        program = [sys.executable, __file__, str(capture)]
+        inside = ["--net"] if os.getuid() == 0 else ["--user", "--map-current-user", "--keep-caps", "--net"]
+        self.process = subprocess.Popen(
+            ["unshare", *inside, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.far_pid = int(self.process.stdout.readline())
+
+    def enter(self, far):
+        """What to put before a command so that it runs there, with the caller's uid and no more rights."""
+        user = [] if os.getuid() == 0 else ["--user", "--preserve-credentials"]
+        return [shutil.which("nsenter"), "--target", str(self.far_pid if far else self.process.pid), *user, "--net"]
+
+    def tell(self, word):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+def run(*command, text=None):
+    subprocess.run(command, check=True, input=text, text=True)
+
+
+def far_run(far, *command, text=None):
+    run("nsenter", "--target", str(far.pid), "--net", *command, text=text)
+
+
+def capture(wire, path):
+    """Every frame: its length in four bytes, then its bytes."""
+    with open(path, "wb", buffering=0) as file:
+        while True:
+            frame = wire.recv(70000)
+            file.write(len(frame).to_bytes(4, "little") + frame)
+
+
+def frames(path):
+    with open(path, "rb") as file:
+        while length := file.read(4):
+            yield file.read(int.from_bytes(length, "little"))
+
+
+def tcp_ports(frame):
+    """(source, destination) of a TCP segment over IPv4; None for another packet."""
+    if frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        return None
+    at = 14 + 4 * (frame[14] & 15)
+    return int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big")
+
+
+def main():
+    far = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 1000000"], stdout=subprocess.PIPE)
+    far.stdout.readline()  # it is in its namespace
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(far.pid))
+    run("ip", "address", "add", f"{NEAR}/24", "dev", "near")
+    far_run(far, "ip", "address", "add", f"{FAR}/24", "dev", "far")
+    far_run(far, "ip", "link", "set", "lo", "up")
+    far_run(far, "ip", "link", "set", "far", "up")
+    run("ip", "link", "set", "near", "up")
+    far_run(far, "nft", "-f", "-", text=RULES % "accept")
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    wire.bind(("near", 0))
+    threading.Thread(target=capture, args=(wire, sys.argv[1]), daemon=True).start()
+    print(far.pid, flush=True)
+    for line in sys.stdin:
+        word = line.strip()
+        if word == "refuse":
+            far_run(far, "nft", "-f", "-", text=RULES % "reject with tcp reset")
+        elif word == "accept":
+            far_run(far, "nft", "-f", "-", text=RULES % "accept")
+        elif word in ("down", "up"):
+            run("ip", "link", "set", "near", word)
+        print("done", flush=True)
+    far.kill()
+    far.wait()
+
+
+if __name__ == "__main__":
+    main()
