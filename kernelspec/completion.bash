@@ -101,7 +101,7 @@ _cellwall() {
 				return
 			fi
 			;;
-		kernel) words="-f --policy --stage --show --setenv --shared-environment -- --help" ;;
+		kernel) words="-f --policy --stage --show --setenv --shared-environment --host --host-key --key --host-kernel --host-area -- --help" ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

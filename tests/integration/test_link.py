@@ -1,5 +1,6 @@
 """The link: kernels that run on another host, over one port that a firewall lets through."""
 
+import json
 import os
 import pathlib
 import signal
@@ -9,6 +10,7 @@ import time
 import uuid
 
 import nbformat
+import pages
 import processes
 import pytest
 import two_hosts
@@ -116,6 +118,22 @@ def test_keys(site, tmp_path):
         assert result.returncode == 1
         assert result.stderr.startswith("cellwall key: ") and result.stderr.count("\n") == 1, result.stderr
         assert secret.decode() not in result.stderr + result.stdout
+
+
+def test_page(site, tmp_path, monkeypatch):
+    """The commands of the page, in a place of their own; the kernelspec it shows is one."""
+    monkeypatch.setitem(site.environment, "XDG_CONFIG_HOME", str(tmp_path))
+    text = (pathlib.Path(site.prefix) / "share/cellwall/doc/link.md").read_text()
+    wrong = []
+    for kind, block in pages.blocks(text):
+        if kind == "console":
+            (tmp_path / "cellwall").mkdir(exist_ok=True)
+            wrong += pages.command(site, tmp_path / "cellwall", block)
+        elif kind == "json":
+            argv = json.loads(block)["argv"]
+            known = site.run(*argv[1:], "--help", check=True).stdout
+            assert all(word in known for word in argv if word.startswith("--"))
+    assert wrong == [], "".join(wrong)
 
 
 def test_notebook_over_one_port(site, hosts, far):
