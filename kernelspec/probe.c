@@ -424,6 +424,7 @@ const struct probe probe_host[] = {
 	{"pivot_root", true, probe_pivot},
 	{"seccomp", true, probe_seccomp},
 	{"Landlock", false, probe_landlock},
+	{"second wall", false, probe_second_wall},
 	{"cgroup", false, probe_cgroup},
 	{"rlimits", false, probe_rlimits},
 	{"system calls", true, probe_calls},

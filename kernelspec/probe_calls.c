@@ -19,6 +19,7 @@
 #include "kernelspec/probe_parts.h"
 #include "sandbox/base.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/ruleset.h"
 
 /* ---- system calls ---- */
 
@@ -47,6 +48,17 @@ void probe_landlock(struct probe_result *result)
 				  ? "boot with lsm=landlock,… on the kernel's command line"
 				  : "Linux 5.13 or newer has it",
 			  "a second layer, not there: %s", strerrordesc_np(errno));
+}
+
+void probe_second_wall(struct probe_result *result)
+{
+	if (ruleset_abi() >= RULESET_ABI_ALONE)
+		probe_say(result, PROBE_OK, NULL,
+			  "a policy can ask for it where there are no namespaces: \"wall\": "
+			  "\"landlock\"");
+	else
+		probe_say(result, PROBE_LIMITED, "Linux 6.12 or newer has it",
+			  "\"wall\": \"landlock\" needs Landlock ABI %d", RULESET_ABI_ALONE);
 }
 
 void probe_calls(struct probe_result *result)

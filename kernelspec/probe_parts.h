@@ -21,6 +21,7 @@ int probe_write(const char *path, const char *text);
 
 void probe_seccomp(struct probe_result *result);
 void probe_landlock(struct probe_result *result);
+void probe_second_wall(struct probe_result *result);
 void probe_calls(struct probe_result *result);
 void probe_idmap(struct probe_result *result);
 void probe_cgroup(struct probe_result *result);

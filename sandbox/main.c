@@ -156,7 +156,8 @@ int build_run(struct build *build, enum build_place place)
 		if (r < 0) {
 			const char *name = strerrorname_np(-r);
 
-			userns_explain(&err, r);
+			if (wall == NAMESPACES)
+				userns_explain(&err, r);
 			(void)status_send(build->sync, NULL, "error", stages[i].name,
 					  name ? name : "EIO", err.text, NULL);
 			return r;

@@ -29,8 +29,7 @@
  * System V IPC and inotify(7): these are the filter's, see plain_checks in arguments.c.
  */
 
-#define PLAIN_ABI 6
-#define OWN	  (RULESET_READ | RULESET_CHANGE | RULESET_MAKE)
+#define OWN (RULESET_READ | RULESET_CHANGE | RULESET_MAKE)
 
 /* Below the private directory, and what they are inside the other wall. */
 static const struct {
@@ -46,11 +45,11 @@ static const struct {
 
 int plain_choose(struct identity *ret_identity, struct err *err)
 {
-	if (ruleset_abi() < PLAIN_ABI)
+	if (ruleset_abi() < RULESET_ABI_ALONE)
 		return err_set(err, -EOPNOTSUPP,
 			       "the wall \"landlock\" needs Landlock ABI %d (Linux 6.12), this "
 			       "system has %d",
-			       PLAIN_ABI, ruleset_abi());
+			       RULESET_ABI_ALONE, ruleset_abi());
 	*ret_identity = (struct identity){.host_uid = geteuid(), .host_gid = getegid()};
 	if (geteuid() != 0)
 		return 0;

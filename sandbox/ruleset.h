@@ -11,6 +11,9 @@
 /* The least ABI that is used: with 1 no file could be moved between directories (Linux 5.19). */
 #define RULESET_ABI_LEAST 2
 
+/* With it there can be a wall of Landlock alone, see plain.h. */
+#define RULESET_ABI_ALONE 6
+
 /* What may be done below a path. */
 #define RULESET_LIST   (UINT64_C(1) << 3)
 #define RULESET_READ   (RULESET_LIST | UINT64_C(1) << 0 | UINT64_C(1) << 2) /* and execute */

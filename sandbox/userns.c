@@ -15,6 +15,7 @@
 
 #include "sandbox/build.h"
 #include "sandbox/process.h"
+#include "sandbox/ruleset.h"
 #include "sandbox/status.h"
 #include "sandbox/without.h"
 
@@ -395,10 +396,17 @@ static bool filtered(void)
 	return line && line[strlen("\nSeccomp:\t")] == '2';
 }
 
-static const char filter_hint[] =
-	"a seccomp filter is in force (\"Seccomp: 2\" in /proc/self/status), as container engines "
-	"set "
-	"it: the container needs a profile that allows unshare, clone and mount";
+#define FILTER_HINT                                                                                \
+	"a seccomp filter is in force (\"Seccomp: 2\" in /proc/self/status), as container "        \
+	"engines "                                                                                 \
+	"set it: the container needs a profile that allows unshare, clone and mount"
+
+static const char *filter_hint(void)
+{
+	return ruleset_abi() < RULESET_ABI_ALONE ? FILTER_HINT
+						 : FILTER_HINT
+		       ", or the policy the other wall: \"wall\": \"landlock\"";
+}
 
 static void append_hint(struct err *err, int code, const char *hint)
 {
@@ -425,7 +433,7 @@ void userns_hint(struct err *err, int code)
 	else if (code == -EPERM && setting("/proc/sys/kernel/unprivileged_userns_clone", 1) == 0)
 		hint = "sysctl kernel.unprivileged_userns_clone is 0: set it to 1";
 	else if (code == -EPERM && filtered())
-		hint = filter_hint;
+		hint = filter_hint();
 	else if (code == -EPERM)
 		hint = "inside a chroot user namespaces are refused; so they are by some security "
 		       "modules";
@@ -448,5 +456,5 @@ void userns_explain(struct err *err, int code)
 			    "Linux 5.12 or newer is needed; or a filter, as container engines and "
 			    "systemd set it, answers as an older one would");
 	else if (code == -EPERM && filtered())
-		append_hint(err, code, filter_hint);
+		append_hint(err, code, filter_hint());
 }

@@ -88,7 +88,8 @@ def test_where_containers_refuse_namespaces(launch, policy):
     """Under the answers of a container engine's default filter the first wall does not stand, this one does."""
     wrapper = CAPABILITIES + filtered(dict.fromkeys(CONTAINER.values(), 1), namespaces=True)
     hello = shell("echo the kernel runs")
-    assert launch(*hello, wrapper=wrapper).wait(15) == 1
+    launched = launch(*hello, wrapper=wrapper)
+    assert launched.wait(15) == 1 and '"wall": "landlock"' in launched.log, launched.log
     launched = launch(*hello, options=("--policy", policy), wrapper=wrapper)
     assert launched.wait(15) == 0 and "the kernel runs" in launched.log, launched.log
     assert "the kernel has no user-namespace" in launched.log
