@@ -12,12 +12,22 @@
 #include "web/specs.h"
 #include "web/users.h"
 
+#define ROUTING_MADE 5 /* bytes: 0 and a number */
+
 static struct session *find_session(struct link *link, const char *key, const unsigned char *id)
 {
 	for (struct session *session = link->sessions; session; session = session->next)
 		if (memcmp(session->id, id, LINK_ID) == 0 && strcmp(session->key, key) == 0)
 			return session;
 	return NULL;
+}
+
+/* A near end that was killed is not coming back: another is in its place. */
+static void stop_same_place(struct link *link, const char *key, const unsigned char *id)
+{
+	for (struct session *session = link->sessions; session; session = session->next)
+		if (memcmp(session->id, id, LINK_PLACE) == 0 && strcmp(session->key, key) == 0)
+			link_stop_kernel(session, "its client started another in its place");
 }
 
 static struct session *find_routing(struct link *link, const void *routing, size_t size)
@@ -145,11 +155,15 @@ static void take_hello(struct link *link, const char *key, const void *routing, 
 	const char *name = keys_allowed_name(link->allowed, key);
 	struct err err = {0};
 
-	if (before || !name)
-		return; /* one session to a connection */
+	/* One session to a connection, and only to one whose routing id the ROUTER made: a client
+	 * that chose its own could wait for another's (zmq_setsockopt(3), ZMQ_ROUTING_ID). */
+	if (before || !name || size != ROUTING_MADE || *(const unsigned char *)routing != 0)
+		return;
 	session = find_session(link, key, frame->body);
-	if (!session && frame->a == 0)
+	if (!session && frame->a == 0) {
+		stop_same_place(link, key, frame->body);
 		session = make_session(link, key, name, frame, &err);
+	}
 	if (!session) {
 		link_refuse(link, routing, size, frame->a ? LINK_NOT_KNOWN : LINK_NOT_STARTED,
 			    frame->a ? "no such kernel" : err.text);
@@ -234,6 +248,8 @@ void link_take_frame(struct link *link, const char *key, const void *routing, si
 			    "cellwall on both");
 	else if (code == 0 && frame.version == LINK_VERSION && frame.type == LINK_HELLO)
 		take_hello(link, key, routing, size, &frame);
+	if (session && strcmp(session->key, key) != 0)
+		link_set_away(session); /* its connection has ended, another has its name */
 	if (!session || strcmp(session->key, key) != 0)
 		return;
 	session->heard = now_ms();

@@ -17,7 +17,8 @@
  *
  *   type      from  a              b     number    body
  *   HELLO     near  0 new 1 again  0     received  the session's id, LINK_ID bytes; when new, the
- *                                                  order as JSON (link_order.h)
+ *                                                  order as JSON: {"kernel": name, "area": name,
+ *                                                  "environment": {name: value}}, each optional
  *   WELCOME   host  0              0     received  nothing
  *   DATA      both  channel        last  sequence  a piece of a message, at most LINK_PIECE bytes
  *   ACK       both  0              0     received  nothing
@@ -29,6 +30,9 @@
  * been taken (so ACK is also the credit: who takes nothing more does not acknowledge). One that
  * arrives twice is passed over; a gap is an error and ends the connection. ACK comes after frames
  * were taken, and every LINK_QUIET_MS: who says nothing for LINK_AWAY_MS is away.
+ *
+ * The first LINK_PLACE bytes of an id say for which connection file it is: a new session ends an
+ * older one of the same place, whose near end was killed. The rest is random.
  *
  * A message is cut into pieces; `last` is 1 on its final one. Pieces of different channels may
  * alternate, those of one may not: control before shell and stdin before iopub, so that a large
@@ -57,7 +61,8 @@
 
 #define LINK_VERSION 1
 #define LINK_HEADER  12
-#define LINK_ID	     16
+#define LINK_ID	     32
+#define LINK_PLACE   16
 /* Small enough that a connection of 10 MB/s takes 6 ms for one, large enough for CURVE to be fast.
  */
 #define LINK_PIECE    (64u * 1024)

@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
 #include "proxy/answer.h"
 #include "proxy/limits.h"
 #include "proxy/requests.h"
@@ -592,6 +594,22 @@ static int watch_server(void)
 	return fd;
 }
 
+/* The place is known by its key and by an address that we have bound: nobody else is there. */
+static int make_id(struct near *near)
+{
+	const struct connection *connection = near->plan->connection;
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	cleanup(free_ptr) char *place =
+		format_string("%.*s %s", (int)connection->key_size, connection->key,
+			      connection->endpoint[WALL_SHELL]);
+
+	if (!place || EVP_Digest(place, strlen(place), digest, NULL, EVP_sha256(), NULL) != 1)
+		return -ENOMEM;
+	memcpy(near->id, digest, LINK_PLACE);
+	explicit_bzero(place, strlen(place));
+	return random_bytes(near->id + LINK_PLACE, LINK_ID - LINK_PLACE);
+}
+
 static int open_near(struct near *near, struct err *err)
 {
 	const struct connection *connection = near->plan->connection;
@@ -617,7 +635,7 @@ static int open_near(struct near *near, struct err *err)
 	near->context = zmq_ctx_new();
 	if (!near->corridor.requests || !near->stream || !near->context)
 		return err_set(err, -ENOMEM, "out of memory");
-	code = random_bytes(near->id, sizeof(near->id));
+	code = make_id(near);
 	if (code == 0)
 		code = random_hex(near->notice.session, 16);
 	return code < 0 ? err_set(err, code, "no random numbers") : 0;

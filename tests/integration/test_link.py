@@ -263,7 +263,7 @@ def talk(*messages, seconds=5):
     answer = socket.recv() if socket.poll(int(1000 * seconds)) else b""
     socket.close()
     return (answer[1], answer[2]) if answer else None
-ident = os.urandom(16)
+ident = os.urandom(32)
 hello = frame(1, body=ident + b'{"kernel": "none"}')
 assert talk(frame(1, body=ident, version=9)) == (5, 2)               # REFUSE, another version
 assert talk(frame(1, a=1, body=ident)) == (5, 1)                     # REFUSE, no such session
@@ -298,6 +298,9 @@ def test_killed_ends_leave_nothing(site, far, nothing_left):
     kernels = []
     try:
         kernels.append(Kernel(site, far.spec(), transport="ipc"))
+        kernels[0].manager.restart_kernel(now=True)  # SIGKILL, and another in its place
+        kernels[0].client.wait_for_ready(timeout=60 * PATIENCE)
+        assert "started another in its place" in far.log
         os.kill(kernels[0].pid, signal.SIGKILL)
         assert processes.wait_until(lambda: "stayed away" in far.log, 30 * PATIENCE), far.log
         kernels.append(Kernel(site, far.spec(), transport="ipc"))
