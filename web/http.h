@@ -143,6 +143,9 @@ int websocket_send(struct websocket *websocket, bool binary, const struct iovec 
 		   size_t count);
 /* Bytes that wait to be sent. */
 size_t websocket_queued(const struct websocket *websocket);
+/* Bytes of what was sent that the client's system has not acknowledged, frame heads included; good
+ * in `closed` too: what of it arrived nobody knows. */
+size_t websocket_unsent(const struct websocket *websocket);
 /* While paused nothing is read from this client, so that it feels the back pressure. */
 void websocket_pause(struct websocket *websocket, bool paused);
 /* Sends what is queued, then the close frame; `closed` follows. Reasons are 123 bytes at the most.

@@ -385,8 +385,10 @@ int kernel_restart(struct kernel *kernel, struct err *err)
 	}
 	kernel->given_up = false;
 	kernel->restarts++;
-	set_state(kernel, r < 0 ? "dead" : "restarting");
+	set_state(kernel, "restarting");
 	log_info("kernel %s of %s is restarted", kernel->id, kernel->owner);
+	if (r < 0)
+		die(kernel, err->text);
 	return r;
 }
 

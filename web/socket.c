@@ -3,8 +3,10 @@
  *
  * What comes from the kernel waits in the session's queue, by reference, and is copied into the
  * connection's own queue while that is short. With a client there a long queue pauses the bridge;
- * without one the oldest outputs go, states and replies stay. What comes from the client goes to
- * the kernel at once, or waits here while the kernel takes no more and the client is not read.
+ * without one the oldest outputs go, states and replies stay. What was sent stays here too until
+ * the client's system has acknowledged it, so that what a cut connection swallowed is sent again.
+ * What comes from the client goes to the kernel at once, or waits here while the kernel takes no
+ * more and the client is not read.
  */
 #include "web/socket.h"
 
@@ -23,14 +25,18 @@
 #define SESSION_REPLAY_BYTES (16u * 1024 * 1024)
 #define SESSION_REPLAY_COUNT 20000u
 #define SESSION_KEEP_MS	     (60 * 60 * 1000)
-#define SESSIONS_AWAY_MAX    4	 /* of one kernel; the oldest goes */
-#define PACKET_COST	     256 /* of one that waits, besides its bytes */
-#define TORNADO_MAX	     (10u * 1024 * 1024)
-#define PENDING_MAX	     (2 * SOCKET_MESSAGE_MAX)
+#define SESSIONS_AWAY_MAX    4		   /* of one kernel; the oldest goes */
+#define PACKET_COST	     256	   /* of one that waits, besides its bytes */
+#define LOOK_BYTES	     (256u * 1024) /* sent between two looks at what has arrived */
+#define CONTROL_BYTES                                                                              \
+	128 /* pings and a close frame among what is unsent; no message is that short */
+#define TORNADO_MAX (10u * 1024 * 1024)
+#define PENDING_MAX (2 * SOCKET_MESSAGE_MAX)
 
 struct queued {
 	struct queued *next;
 	struct packet *packet;
+	uint64_t end; /* when it was sent: where it ends in all that this connection was sent */
 };
 
 /* A client's message that the kernel does not take yet. */
@@ -59,9 +65,11 @@ struct session {
 	size_t most; /* bytes of a message to the client; 0: any */
 	struct queued *first, **last;
 	size_t count, bytes;
-	unsigned long lost;   /* of the queue, since the client went */
-	unsigned long passed; /* messages handed on, to see progress */
-	unsigned long seen;   /* `passed` when it was looked at */
+	struct queued *sent, **sent_last; /* and perhaps not arrived */
+	uint64_t total, look_at;	  /* bytes sent, and at how many `sent` is gone through */
+	unsigned long lost;		  /* of the queue, since the client went */
+	unsigned long passed;		  /* messages handed on, to see progress */
+	unsigned long seen;		  /* `passed` when it was looked at */
 	struct pending *pending, **pending_last;
 	size_t pending_bytes;
 	struct timer *stall, *keep;
@@ -105,6 +113,58 @@ static void remove_at(struct session *session, struct queued **place)
 	session->bytes -= queued->packet->bytes + PACKET_COST;
 	packet_unref(queued->packet);
 	free(queued);
+}
+
+/* What was sent and has arrived is forgotten: all that ends before the last `unsent` bytes. */
+static void forget_arrived(struct session *session, size_t unsent)
+{
+	while (session->sent && session->sent->end + unsent <= session->total) {
+		struct queued *queued = session->sent;
+
+		session->sent = queued->next;
+		packet_unref(queued->packet);
+		free(queued);
+	}
+	if (!session->sent)
+		session->sent_last = &session->sent;
+	session->look_at = session->total + LOOK_BYTES;
+}
+
+/* The first of the queue was sent. */
+static void move_to_sent(struct session *session)
+{
+	struct queued *queued = session->first;
+
+	session->first = queued->next;
+	if (!session->first)
+		session->last = &session->first;
+	session->count--;
+	session->bytes -= queued->packet->bytes + PACKET_COST;
+	queued->next = NULL;
+	queued->end = session->total;
+	*session->sent_last = queued;
+	session->sent_last = &queued->next;
+	if (session->total >= session->look_at)
+		forget_arrived(session, websocket_unsent(session->client->websocket));
+}
+
+/* The connection is over: what did not arrive goes back to the front of the queue. */
+static void take_back(struct session *session, size_t unsent)
+{
+	forget_arrived(session, unsent > CONTROL_BYTES ? unsent - CONTROL_BYTES : 0);
+	for (const struct queued *queued = session->sent; queued; queued = queued->next) {
+		session->count++;
+		session->bytes += queued->packet->bytes + PACKET_COST;
+	}
+	if (session->sent) {
+		*session->sent_last = session->first;
+		if (!session->first)
+			session->last = session->sent_last;
+		session->first = session->sent;
+	}
+	session->sent = NULL;
+	session->sent_last = &session->sent;
+	session->total = session->look_at = 0;
 }
 
 /* Nobody is there: the oldest outputs go. States and replies are few, and front ends wait for
@@ -180,7 +240,10 @@ static int write_packet(struct session *session, const struct packet *packet, bo
 		packet_unref(instead);
 		return n;
 	}
-	return websocket_send(session->client->websocket, binary, vector, (size_t)n);
+	n = websocket_send(session->client->websocket, binary, vector, (size_t)n);
+	if (n == 0)
+		session->total += bytes + (bytes < 126 ? 2 : bytes < 65536 ? 4 : 10);
+	return n;
 }
 
 static void tell_lost(struct session *session)
@@ -224,7 +287,7 @@ static void flush(struct session *session)
 		if (write_packet(session, session->first->packet, false) < 0)
 			break; /* it is closing: what is left waits for the next one */
 		session->passed++;
-		remove_at(session, &session->first);
+		move_to_sent(session);
 	}
 	check_pressure(session);
 }
@@ -364,6 +427,7 @@ static void end_session(struct session *session)
 	bridge_leave(&session->listener);
 	session->stall = loop_cancel(session->stall);
 	session->keep = loop_cancel(session->keep);
+	take_back(session, 0);
 	while (session->first)
 		remove_at(session, &session->first);
 	while (session->pending)
@@ -436,6 +500,7 @@ static void ws_closed(void *arg, unsigned code)
 {
 	struct client *client = arg;
 	struct session *session = client->session;
+	const size_t unsent = websocket_unsent(client->websocket);
 
 	(void)code;
 	connections--;
@@ -443,6 +508,7 @@ static void ws_closed(void *arg, unsigned code)
 	if (!session)
 		return;
 	session->client = NULL;
+	take_back(session, unsent);
 	if (session->over || session->id[0] == '\0')
 		end_session(session);
 	else
@@ -476,6 +542,7 @@ static struct session *new_session(struct loop *loop, struct bridge *bridge, con
 	session->listener = (struct listener){
 		.message = on_message, .writable = on_writable, .gone = on_gone, .away = true};
 	session->last = &session->first;
+	session->sent_last = &session->sent;
 	session->pending_last = &session->pending;
 	(void)snprintf(session->id, sizeof(session->id), "%s", id);
 	if (bridge_join(bridge, &session->listener) < 0) {
@@ -492,6 +559,7 @@ static void replace(struct session *session)
 {
 	if (!session->client)
 		return;
+	take_back(session, websocket_unsent(session->client->websocket));
 	session->client->session = NULL;
 	websocket_close(session->client->websocket, 1000, "another connection took this session");
 	session->client = NULL;

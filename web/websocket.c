@@ -180,6 +180,11 @@ size_t websocket_queued(const struct websocket *websocket)
 	return websocket->conn->out_size;
 }
 
+size_t websocket_unsent(const struct websocket *websocket)
+{
+	return conn_unsent(websocket->conn);
+}
+
 void websocket_pause(struct websocket *websocket, bool paused)
 {
 	websocket->conn->paused = paused;

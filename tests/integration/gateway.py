@@ -76,8 +76,8 @@ class Serve:
             time.sleep(0.05)
         raise AssertionError(f"{model}\n{self.log}")
 
-    def connect(self, kernel, user="anna", v1=True, session=None, agent="test"):
-        return Socket(self, kernel, user, v1, session or uuid.uuid4().hex, agent)
+    def connect(self, kernel, user="anna", v1=True, session=None, agent="test", **options):
+        return Socket(self, kernel, user, v1, session or uuid.uuid4().hex, agent, **options)
 
     def kernel_pid(self):
         """Of the one `cellwall kernel` that runs."""
@@ -97,12 +97,13 @@ class Serve:
 
 
 class Socket:
-    def __init__(self, serve, kernel, user, v1, session, agent):
+    def __init__(self, serve, kernel, user, v1, session, agent, **options):
         self.v1, self.session = v1, session
         self.ws = websocket.create_connection(
             f"{serve.url.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id={session}",
             header={"Authorization": f"token {TOKENS[user]}", "User-Agent": agent},
             subprotocols=[V1] if v1 else None,
+            **options,
             timeout=20 * harness.PATIENCE,
         )
 

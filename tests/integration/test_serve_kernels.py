@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,47 +114,47 @@ def test_users_do_not_see_each_other(serve, kernel):
 
 @pytest.mark.parametrize("v1", [True, False])
 def test_both_protocols(serve, kernel, v1):
-    socket = serve.connect(kernel, v1=v1)
-    messages = socket.run("print('ä' * 3); 1 + 1")
+    client = serve.connect(kernel, v1=v1)
+    messages = client.run("print('ä' * 3); 1 + 1")
     assert gateway.text_of(messages) == "äää\n"
     results = [m["content"]["data"]["text/plain"] for m in messages if m["header"]["msg_type"] == "execute_result"]
     assert results == ["2"]
     assert {m["channel"] for m in messages} == {"iopub", "shell"}
     if not v1:
         assert all(m["msg_type"] == m["header"]["msg_type"] and m["msg_id"] for m in messages)
-    asked = socket.send("execute_request", {"code": "input('? ')", "silent": False, "allow_stdin": True})
-    request = socket.until(parent=asked, msg_type="input_request")[-1]
+    asked = client.send("execute_request", {"code": "input('? ')", "silent": False, "allow_stdin": True})
+    request = client.until(parent=asked, msg_type="input_request")[-1]
     assert request["channel"] == "stdin" and request["content"]["prompt"].endswith("? ")
-    socket.send("input_reply", {"value": "an answer"}, channel="stdin")
-    result = socket.until(parent=asked, msg_type="execute_result")[-1]
+    client.send("input_reply", {"value": "an answer"}, channel="stdin")
+    result = client.until(parent=asked, msg_type="execute_result")[-1]
     assert result["content"]["data"]["text/plain"] == "'an answer'"
-    info = socket.send("kernel_info_request", {}, channel="control")
-    assert socket.until(parent=info, msg_type="kernel_info_reply")[-1]["channel"] == "control"
+    info = client.send("kernel_info_request", {}, channel="control")
+    assert client.until(parent=info, msg_type="kernel_info_reply")[-1]["channel"] == "control"
     # Anything that is no message ends the connection, not the server.
-    socket.ws.send_binary(b"\xff" * 40)
+    client.ws.send_binary(b"\xff" * 40)
     with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
         while True:
-            socket.receive()
+            client.receive()
     assert serve.model(kernel)["id"] == kernel
 
 
 def test_every_line_arrives(serve, kernel):
-    socket = serve.connect(kernel)
-    messages = socket.run("for i in range(20000): print(i)")
+    client = serve.connect(kernel)
+    messages = client.run("for i in range(20000): print(i)")
     assert gateway.text_of(messages) == "".join(f"{i}\n" for i in range(20000))
-    socket.close()
+    client.close()
 
 
 def test_reconnect_replays(serve, kernel):
-    socket = serve.connect(kernel)
-    sent = socket.send(
+    client = serve.connect(kernel)
+    sent = client.send(
         "execute_request", {"code": "import time\nfor i in range(20): print(i, flush=True); time.sleep(0.05)"}
     )
-    seen = socket.until(parent=sent, msg_type="stream")
-    socket.cut()
+    seen = client.until(parent=sent, msg_type="stream")
+    client.cut()
     other = serve.connect(kernel)  # another session is told nothing of it
     other.run("1")
-    again = serve.connect(kernel, session=socket.session)
+    again = serve.connect(kernel, session=client.session)
     seen += again.until(parent=sent, msg_type="execute_reply")
     assert gateway.text_of(seen) == "".join(f"{i}\n" for i in range(20))
     third = serve.connect(kernel, session=again.session)  # and a second connection takes it over
@@ -165,13 +166,29 @@ def test_reconnect_replays(serve, kernel):
     other.close()
 
 
+def test_what_did_not_arrive_is_sent_again(serve, kernel):
+    """A cut connection swallows what its buffers held; all that the client's system had not acknowledged comes again."""
+    small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)]
+    deaf = serve.connect(kernel, sockopt=small)
+    deaf.send("execute_request", {"code": "for i in range(60): print(str(i) * 50000, flush=True)"})
+    other = serve.connect(kernel)
+    other.run("1")  # runs after it
+    deaf.cut()
+    again = serve.connect(kernel, session=deaf.session)
+    lines = gateway.text_of(again.until(msg_type="execute_reply")).splitlines()
+    first = 60 - len(lines)
+    assert lines[-1] == "59" * 50000 and first < 10, first
+    other.close()
+    again.close()
+
+
 def test_a_client_that_does_not_read_holds_nobody_else_up(serve, kernel):
     """Its kernel waits for it; others do not, and it gets everything in the end."""
     slow = serve.connect(kernel)
     sent = slow.send("execute_request", {"code": "for i in range(60): print('x' * 1000000)"})
     fast = serve.start(user="bob")
-    socket = serve.connect(fast, "bob")
-    assert gateway.text_of(socket.run("print('quick')")) == "quick\n"
+    client = serve.connect(fast, "bob")
+    assert gateway.text_of(client.run("print('quick')")) == "quick\n"
     size = len(gateway.text_of(slow.until(parent=sent)))
     assert size == 60 * 1000001
     serve.ask("DELETE", f"/api/kernels/{fast}", "bob")
@@ -184,10 +201,10 @@ def test_too_large_for_tornado(begin):
     serve = begin("--kernelspec", DIRECT)
     assert list(serve.ask("GET", "/api/kernelspecs").json()["kernelspecs"]) == [DIRECT]
     kernel = serve.start(DIRECT)
-    socket = serve.connect(kernel, v1=False, agent="Tornado/6.4")
-    messages = socket.run("print('x' * 11000000)")
+    client = serve.connect(kernel, v1=False, agent="Tornado/6.4")
+    messages = client.run("print('x' * 11000000)")
     assert "10 MiB" in gateway.text_of(messages, "stderr") and gateway.text_of(messages) == ""
-    assert gateway.text_of(socket.run("print('alive')")) == "alive\n"
+    assert gateway.text_of(client.run("print('alive')")) == "alive\n"
     other = serve.connect(kernel, v1=False)
     assert len(gateway.text_of(other.run("print('x' * 11000000)"))) == 11000001
     pid = serve.kernel_pid()
@@ -200,15 +217,15 @@ def test_returns_and_dies(begin, site):
     broken = site.variant(kernel=harness.shell("echo this one cannot >&2; exit 3"))
     serve = begin()
     kernel = serve.start()
-    socket = serve.connect(kernel)
-    sent = socket.send("execute_request", {"code": "import os; os._exit(1)"})
+    client = serve.connect(kernel)
+    sent = client.send("execute_request", {"code": "import os; os._exit(1)"})
     states = [
         message["content"]["execution_state"]
-        for message in socket.until(msg_type="status", state="restarting")
+        for message in client.until(msg_type="status", state="restarting")
         if message["header"]["msg_type"] == "status"
     ]
     assert sent and states[-1] == "restarting"
-    assert gateway.text_of(socket.run("print('again')")) == "again\n"
+    assert gateway.text_of(client.run("print('again')")) == "again\n"
     dead = serve.start(broken)
     model = serve.wait_state(dead, "dead")
     assert model["reason"], model
@@ -217,20 +234,20 @@ def test_returns_and_dies(begin, site):
 
 def test_interrupt_and_restart(serve):
     kernel = serve.start()
-    socket = serve.connect(kernel)
-    sent = socket.send("execute_request", {"code": "print('begun', flush=True)\nimport time; time.sleep(1000)"})
-    socket.until(parent=sent, msg_type="stream")
+    client = serve.connect(kernel)
+    sent = client.send("execute_request", {"code": "print('begun', flush=True)\nimport time; time.sleep(1000)"})
+    client.until(parent=sent, msg_type="stream")
     assert serve.ask("POST", f"/api/kernels/{kernel}/interrupt", json={}).status_code == 204
-    reply = socket.until(parent=sent, msg_type="execute_reply")[-1]
+    reply = client.until(parent=sent, msg_type="execute_reply")[-1]
     assert reply["content"]["ename"] == "KeyboardInterrupt"
-    socket.run("x = 1")
+    client.run("x = 1")
     assert serve.ask("POST", f"/api/kernels/{kernel}/restart", json={}).status_code == 200
     # Asked at once, while the old one is still ending: the new one answers.
-    assert "NameError" in [m["content"].get("ename") for m in socket.run("x")]
+    assert "NameError" in [m["content"].get("ename") for m in client.run("x")]
     assert serve.ask("DELETE", f"/api/kernels/{kernel}").status_code == 204
     with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
         while True:
-            socket.receive()
+            client.receive()
 
 
 def test_limits(begin):
@@ -269,20 +286,20 @@ def test_environment_is_filtered(begin):
 def test_idle_kernels_are_stopped(begin):
     serve = begin("--cull-idle", "1", "--cull-interval", "1")
     kernel, connected = serve.start(), serve.start()
-    socket = serve.connect(connected)
+    client = serve.connect(connected)
     gone = lambda: serve.ask("GET", f"/api/kernels/{kernel}").status_code == 404  # noqa: E731
     assert processes.wait_until(gone, 20 * harness.PATIENCE)
-    assert gateway.text_of(socket.run("print('still here')")) == "still here\n"
+    assert gateway.text_of(client.run("print('still here')")) == "still here\n"
 
 
 def test_killed_server_leaves_nothing(begin, site, nothing_left):
     serve = begin()
     kernel = serve.start()
-    socket = serve.connect(kernel)
-    socket.run("open('result.txt', 'w').write('kept')")
+    client = serve.connect(kernel)
+    client.run("open('result.txt', 'w').write('kept')")
     pid = serve.kernel_pid()
-    socket.send("execute_request", {"code": "while True: pass"})
-    socket.until(msg_type="execute_input")
+    client.send("execute_request", {"code": "while True: pass"})
+    client.until(msg_type="execute_input")
     serve.process.send_signal(signal.SIGKILL)
     serve.process.wait()
     assert processes.wait_until(lambda: not gateway.alive(pid), 15 * harness.PATIENCE)
@@ -322,18 +339,18 @@ def test_jupyter_server_as_a_client(serve, site):
         answer = requests.post(f"{url}/api/kernels", json={"name": ISOLATED}, headers=headers, timeout=60)
         assert answer.status_code == 201, (answer.text, serve.log, (site.root / "jupyter.log").read_text())
         kernel = answer.json()["id"]
-        socket = gateway.Socket.__new__(gateway.Socket)
-        socket.v1, socket.session = False, uuid.uuid4().hex
-        socket.ws = websocket.create_connection(
-            f"{url.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id={socket.session}",
+        client = gateway.Socket.__new__(gateway.Socket)
+        client.v1, client.session = False, uuid.uuid4().hex
+        client.ws = websocket.create_connection(
+            f"{url.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id={client.session}",
             header=headers,
             timeout=20 * harness.PATIENCE,
         )
-        assert gateway.text_of(socket.run("print(6 * 7)")) == "42\n"
+        assert gateway.text_of(client.run("print(6 * 7)")) == "42\n"
         answer = requests.post(f"{url}/api/kernels/{kernel}/restart", headers=headers, timeout=60)
         assert answer.status_code == 200
-        assert gateway.text_of(socket.run("print('again')")) == "again\n"
-        socket.close()
+        assert gateway.text_of(client.run("print('again')")) == "again\n"
+        client.close()
         assert requests.delete(f"{url}/api/kernels/{kernel}", headers=headers, timeout=60).status_code == 204
         assert kernel not in [one["id"] for one in serve.ask("GET", "/api/kernels").json()]
     finally:
