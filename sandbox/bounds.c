@@ -175,6 +175,9 @@ static void describe(const struct supervisor *supervisor, char *out, size_t size
 	if (group >= 0 && (cgroup_number(group, "memory.max", NULL, &memory) < 0 ||
 			   cgroup_number(group, "pids.max", NULL, &pids) < 0))
 		memory = 0;
+	/* Without a pid namespace nobody sums up, see bounds_start. */
+	if (group < 0 && supervisor->spec.landlock)
+		memory = 0;
 	if (memory == 0 || memory == CGROUP_NONE)
 		used = snprintf(out, size, "memory unlimited");
 	else

@@ -280,6 +280,9 @@ int plain_kernel(struct build *build, struct err *err)
 
 	if (ruleset < 0)
 		return ruleset;
+	/* What execve(2) does soon after: the listener looks at its first call already. */
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot become dumpable");
 	if (allow_all(build, ruleset, err) < 0)
 		return err->code ? err->code : err_set(err, -ENOMEM, "out of memory");
 	if (ruleset_enter(ruleset, err) < 0)
