@@ -1,9 +1,11 @@
 """`cellwall serve` and the two ways in which clients speak to its kernels: REST and WebSockets."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import socket
 import struct
 import subprocess
 import tempfile
@@ -169,6 +171,16 @@ class Socket:
 
     def close(self):
         self.ws.close(timeout=1)
+
+    def hang_up(self):
+        """Ends the connection and gives what was still on its way."""
+        self.ws.sock.shutdown(socket.SHUT_WR)
+        messages = []
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            while True:
+                messages.append(self.receive())
+        self.ws.shutdown()
+        return messages
 
     def cut(self):
         """Without a word, as when a cable is pulled and the system notices."""
