@@ -52,21 +52,31 @@ static int find_beside(const char *beside, const char *installed, const char *na
 {
 	cleanup(free_ptr) char *self = NULL, *bin = NULL, *top = NULL, *near = NULL, *far = NULL;
 	int code = files_self(&self, err);
+	bool in_prefix;
 
 	if (code < 0)
 		return code;
 	bin = paths_parent(self);
 	top = bin ? paths_parent(bin) : NULL;
+	in_prefix = bin && strcmp(paths_name(bin), "bin") == 0;
+	if (top && strcmp(paths_name(bin), "cellwall") == 0 &&
+	    strcmp(paths_name(top), "libexec") == 0) { /* a part of ours looks for another */
+		char *prefix = paths_parent(top);
+
+		free(top);
+		top = prefix;
+		in_prefix = true;
+	}
 	near = bin ? format_string("%s%s/%s", bin, beside, name) : NULL;
 	far = top ? format_string("%s/%s/%s", strcmp(top, "/") == 0 ? "" : top, installed, name)
 		  : NULL;
-	if (!near || !far)
+	if (!bin || !near || !far)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (access(near, F_OK) == 0) {
 		*ret_path = steal_ptr(&near);
 		return 0;
 	}
-	if (strcmp(paths_name(bin), "bin") == 0 && access(far, F_OK) == 0) {
+	if (in_prefix && access(far, F_OK) == 0) {
 		*ret_path = steal_ptr(&far);
 		return 0;
 	}

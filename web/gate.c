@@ -357,6 +357,20 @@ static void answer_preflight(struct request *request)
 	http_empty(request, 204);
 }
 
+/* The base URL without its slash: the page's addresses are relative to it with one. */
+static bool send_to_root(struct request *request)
+{
+	const char *base = request->server->settings.base_url;
+	char root[1024];
+
+	if (!*base || strcmp(request->own->head.path, base) != 0)
+		return false;
+	(void)snprintf(root, sizeof(root), "%s/", base);
+	http_add_header(request, "Location", root);
+	http_empty(request, 302);
+	return true;
+}
+
 void gate_enter(struct request *request)
 {
 	unsigned methods;
@@ -372,6 +386,8 @@ void gate_enter(struct request *request)
 			   "a page of another site may not ask; --allow-origin lets one");
 		return;
 	}
+	if (send_to_root(request))
+		return;
 	request->own->route = routes_find(request->method, request->part, request->parts, &methods);
 	if (!request->own->route) {
 		if (request->method == HTTP_OPTIONS && methods && http_header(request, "origin"))

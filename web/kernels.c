@@ -171,8 +171,9 @@ static int make_places(struct kernels *kernels, struct kernel *kernel, struct er
 	kernel->folder =
 		format_string("%s/users/%s/%s", kernels->data, kernel->owner, kernel->area);
 	kernel->directory = format_string("%s/k%u", kernels->runtime, ++kernels->made);
-	kernel->connection_file =
-		kernel->directory ? path_join(kernel->directory, "kernel.json") : NULL;
+	kernel->connection_file = kernel->directory ? format_string("%s/kernel-%s.json",
+								    kernel->directory, kernel->id)
+						    : NULL; /* its log has the name in it */
 	if (!kernel->folder || !kernel->connection_file)
 		return err_set(err, -ENOMEM, "out of memory");
 	return make_directories(kernel->folder, 0700, err);

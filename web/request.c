@@ -24,7 +24,7 @@ static const struct {
 	{201, "Created"},
 	{204, "No Content"},
 	{206, "Partial Content"},
-	{304, "Not Modified"},
+	{302, "Found"},
 	{400, "Bad Request"},
 	{401, "Unauthorized"},
 	{403, "Forbidden"},

@@ -5,12 +5,20 @@
 #include "web/kernels_api.h"
 #include "web/login.h"
 #include "web/metrics.h"
+#include "web/overview.h"
 
 static const struct route routes[] = {
 	{HTTP_GET, "/api", ROUTE_ANYBODY, 0, login_api},
 	{HTTP_GET, "/api/me", ROUTE_USER, 0, login_me},
 	{HTTP_POST, "/login", ROUTE_ANYBODY, 0, login_enter},
 	{HTTP_POST, "/logout", ROUTE_ANYBODY, 0, login_leave},
+	{HTTP_GET, "/", ROUTE_ANYBODY, 0, overview_page},
+	{HTTP_GET, "/page/{}", ROUTE_ANYBODY, 0, overview_page},
+	{HTTP_GET, "/api/wall/kernels", ROUTE_USER, 0, overview_kernels},
+	{HTTP_GET, "/api/wall/kernels/{}/log", ROUTE_USER, 0, overview_log},
+	{HTTP_POST, "/api/wall/kernels/{}/interrupt", ROUTE_USER, 0, overview_interrupt},
+	{HTTP_POST, "/api/wall/kernels/{}/restart", ROUTE_USER, 0, overview_restart},
+	{HTTP_POST, "/api/wall/kernels/{}/stop", ROUTE_USER, 0, overview_stop},
 	{HTTP_GET, "/metrics", ROUTE_ADMIN, 0, metrics_answer},
 	{HTTP_GET, "/api/kernels", ROUTE_USER, 0, kernels_api_list},
 	{HTTP_POST, "/api/kernels", ROUTE_USER, 0, kernels_api_start},
@@ -48,7 +56,7 @@ static bool matches(const char *pattern, char *const *part, size_t parts)
 			return false;
 		pattern = end;
 	}
-	return *pattern == '\0';
+	return *pattern == '\0' || (parts == 0 && strcmp(pattern, "/") == 0);
 }
 
 const struct route *routes_find(unsigned method, char *const *part, size_t parts,

@@ -30,6 +30,7 @@
 #include "web/listen.h"
 #include "web/loop.h"
 #include "web/tls.h"
+#include "web/trail.h"
 #include "web/users.h"
 
 #define WATCHDOG_PARTS 2   /* sd_watchdog_enabled(3): notify at half the time */
@@ -368,7 +369,8 @@ static int open_all(struct server *server, struct err *err)
 		return code;
 	server->auth = auth_new(server);
 	server->conns = conns_new(server, raise_limit(settings));
-	if (!server->auth || !server->conns)
+	server->trail = trail_new();
+	if (!server->auth || !server->conns || !server->trail)
 		return err_set(err, -ENOMEM, "no memory");
 	code = kernels_api_begin(server, err);
 	return code < 0 ? code : open_sockets(server, addresses, count, err);
@@ -413,6 +415,7 @@ struct server *server_free(struct server *server)
 	conns_free(server->conns);
 	link_free(server->link);
 	kernels_api_end(server);
+	trail_free(server->trail);
 	auth_free(server->auth);
 	tls_free(server->tls);
 	users_free(server->users);

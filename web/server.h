@@ -20,6 +20,7 @@ struct listener;
 struct loop;
 struct specs;
 struct tls;
+struct trail;
 struct users;
 
 #define LISTEN_MAX 8
@@ -71,6 +72,7 @@ struct server {
 	void *zmq;		 /* the process's one libzmq context */
 	struct link *link;	 /* web/link.h; NULL: no curve:// is listened on */
 	struct areas *areas;
+	struct trail *trail;
 	struct watch *signals;
 	int signal_fd;
 	char *data;	 /* absolute, 0700 */

@@ -467,3 +467,47 @@ def test_a_client_that_does_not_read_costs_little(server):
             pass
         assert server.memory() - before < 16e6
     assert get(server, "/api").status_code == 200
+
+
+# ---- the page ----
+
+
+def test_the_page_runs_nothing_but_its_own_script(server):
+    page = get(server, "/")
+    policy = page.headers["Content-Security-Policy"]
+    assert page.status_code == 200 and "script-src 'self'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert not re.search(r"<script>|<style>|style=|\\bon[a-z]+=|https?://", page.text)
+    for path in re.findall(r'(?:href|src)="(page/[^"]+)"', page.text):
+        answer = get(server, f"/{path}")
+        assert answer.status_code == 200 and answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "innerHTML" not in get(server, "/page/page.js").text
+    for path in ("/page/other.js", "/page/..%2fpage.js", "/page/index.html/x"):
+        assert get(server, path).status_code in (400, 404)
+    assert get(server, "/api/wall/kernels").status_code == 401
+
+
+def test_the_page_shows_kernels_to_whom_they_belong(site):
+    with Server(site) as server:
+        started = requests.post(f"{server.url}/api/kernels", json={"name": "isolated"}, headers=bearer("anna"), timeout=60)
+        assert started.status_code == 201, started.text
+        kernel = started.json()["id"]
+
+        def kernels(user):
+            return get(server, "/api/wall/kernels", headers=bearer(user)).json()["kernels"]
+
+        assert [one["owner"] for one in kernels("admin")] == ["anna"]
+        assert kernels("ben") == []
+        for order in ("interrupt", "restart", "stop"):
+            url = f"{server.url}/api/wall/kernels/{kernel}/{order}"
+            assert requests.post(url, headers=bearer("ben"), timeout=30).status_code == 404
+        assert get(server, f"/api/wall/kernels/{kernel}/log", headers=bearer("ben")).status_code == 404
+        events = []
+        while "launch" not in events:
+            lines = get(server, f"/api/wall/kernels/{kernel}/log", headers=bearer("anna")).json()["lines"]
+            events = [line["event"] for line in lines]
+        (one,) = kernels("anna")
+        assert one["memory"] > 0 and one["processes"] > 0
+        assert get(server, f"/api/wall/kernels/{kernel}/log?q=nothing-has-this", headers=bearer("anna")).json()["lines"] == []
+        url = f"{server.url}/api/wall/kernels/{kernel}/stop"
+        assert requests.post(url, headers=bearer("admin"), timeout=30).status_code == 204
+        assert kernels("anna") == []

@@ -1,0 +1,182 @@
+#include "web/overview.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernelspec/files.h"
+#include "sandbox/base.h"
+#include "web/bridge.h"
+#include "web/http.h"
+#include "web/kernel_model.h"
+#include "web/kernels.h"
+#include "web/server.h"
+#include "web/trail.h"
+#include "web/usage_tree.h"
+#include "web/users.h"
+
+/* ---- kernels ---- */
+
+struct listing {
+	struct server *server;
+	json_t *kernels;
+};
+
+static void add_figures(struct kernel *kernel, json_t *model)
+{
+	const struct bridge_figures *figures = bridge_figures(kernel_bridge(kernel));
+	uint64_t in = 0, out = 0, out_bytes = 0;
+
+	for (unsigned i = 0; i < WALL_CHANNELS; i++) {
+		in += figures->in[i];
+		out += figures->out[i];
+		out_bytes += figures->out_bytes[i];
+	}
+	(void)json_object_set_new(model, "messages_in", json_integer((json_int_t)in));
+	(void)json_object_set_new(model, "messages_out", json_integer((json_int_t)out));
+	(void)json_object_set_new(model, "bytes_out", json_integer((json_int_t)out_bytes));
+}
+
+static void add_kernel(void *arg, struct kernel *kernel)
+{
+	struct listing *listing = arg;
+	struct kernel_view view;
+	struct usage_tree usage;
+	const char *last;
+	uint64_t blocked;
+	json_t *model;
+
+	kernel_look(kernel, &view);
+	usage = usage_tree_look(view.pid);
+	blocked = trail_blocked(listing->server->trail, view.id, &last);
+	model = kernel_model(kernel);
+	if (!model)
+		return;
+	(void)json_object_update_new(
+		model, json_pack("{s:s, s:s, s:o, s:i, s:i, s:I, s:f, s:i, s:I, s:s}", "owner",
+				 view.owner, "area", view.area, "started",
+				 kernel_time(view.started), "start_ms", (int)view.start_ms,
+				 "restarts", (int)view.restarts, "memory", (json_int_t)usage.memory,
+				 "seconds", usage.seconds, "processes", (int)usage.processes,
+				 "blocked", (json_int_t)blocked, "last_blocked", last));
+	add_figures(kernel, model);
+	(void)json_array_append_new(listing->kernels, model);
+}
+
+static const char *owner_of(const struct request *request)
+{
+	return request->user->admin ? NULL : request->user->name;
+}
+
+void overview_kernels(struct request *request)
+{
+	struct server *server = request->server;
+	struct listing listing = {server, json_array()};
+
+	kernels_each(server->kernels, owner_of(request), add_kernel, &listing);
+	http_json(request, 200,
+		  json_pack("{s:o, s:s, s:b, s:I, s:I, s:s}", "kernels", listing.kernels, "user",
+			    request->user->name, "admin", request->user->admin, "max_kernels",
+			    (json_int_t)server_user_kernels(server, request->user->max_kernels),
+			    "max_kernels_all", (json_int_t)server->settings.max_kernels, "version",
+			    CELLWALL_VERSION));
+}
+
+static struct kernel *find(struct request *request)
+{
+	struct kernel *kernel =
+		kernels_find(request->server->kernels, owner_of(request), request->part[3]);
+
+	if (!kernel)
+		http_error(request, 404, NULL, "there is no such kernel");
+	return kernel;
+}
+
+void overview_log(struct request *request)
+{
+	struct kernel *kernel = find(request);
+	const char *blocked = http_query(request, "blocked");
+	struct kernel_view view;
+	json_t *lines;
+
+	if (!kernel)
+		return;
+	kernel_look(kernel, &view);
+	lines = trail_lines(request->server->trail, view.id, blocked && *blocked == '1',
+			    http_query(request, "q"));
+	http_json(request, 200, json_pack("{s:o}", "lines", lines));
+}
+
+void overview_interrupt(struct request *request)
+{
+	struct kernel *kernel = find(request);
+	struct err err;
+
+	if (!kernel)
+		return;
+	if (kernel_interrupt(kernel, &err) < 0)
+		http_error(request, 500, NULL, "%s", err.text);
+	else
+		http_empty(request, 204);
+}
+
+void overview_restart(struct request *request)
+{
+	struct kernel *kernel = find(request);
+	struct err err;
+
+	if (!kernel)
+		return;
+	if (kernel_restart(kernel, &err) < 0)
+		http_error(request, 500, NULL, "%s", err.text);
+	else
+		http_empty(request, 204);
+}
+
+void overview_stop(struct request *request)
+{
+	struct kernel *kernel = find(request);
+
+	if (!kernel)
+		return;
+	kernel_shutdown(kernel, "stopped from the page");
+	http_empty(request, 204);
+}
+
+/* ---- the page itself ---- */
+
+static const struct {
+	const char *name, *type;
+} files[] = {
+	{"index.html", "text/html; charset=utf-8"},
+	{"page.css", "text/css; charset=utf-8"},
+	{"page.js", "text/javascript; charset=utf-8"},
+	{"icon.svg", "image/svg+xml"},
+};
+
+void overview_page(struct request *request)
+{
+	const char *name = request->parts == 2 ? request->part[1] : "index.html", *type = NULL;
+	cleanup(free_ptr) char *path = NULL, *local = NULL;
+	cleanup(close_fd) int fd = -1;
+	struct stat status;
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		if (strcmp(files[i].name, name) == 0)
+			type = files[i].type;
+	local = type ? path_join("page", name) : NULL;
+	if (local && files_share(local, &path, NULL) == 0)
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fstat(fd, &status) < 0) {
+		http_error(request, 404, NULL, "there is nothing of this name");
+		return;
+	}
+	http_add_header(request, "Content-Security-Policy",
+			"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+			"connect-src 'self'; base-uri 'none'; form-action 'none'; "
+			"frame-ancestors 'none'; require-trusted-types-for 'script'");
+	http_add_header(request, "Cache-Control", "no-cache");
+	http_file(request, steal_fd(&fd), (uint64_t)status.st_size, type, NULL, NULL);
+}

@@ -1,0 +1,17 @@
+/*
+ * overview: what the page asks: all kernels that this user may see with what they use, their logs,
+ * and orders to them. Handlers of web/routes.c. An administrator sees everybody's.
+ */
+#ifndef WEB_OVERVIEW_H
+#define WEB_OVERVIEW_H
+
+struct request;
+
+void overview_kernels(struct request *request);	  /* GET /api/wall/kernels */
+void overview_log(struct request *request);	  /* GET /api/wall/kernels/{}/log?q=&blocked= */
+void overview_interrupt(struct request *request); /* POST /api/wall/kernels/{}/interrupt */
+void overview_restart(struct request *request);	  /* POST /api/wall/kernels/{}/restart */
+void overview_stop(struct request *request);	  /* POST /api/wall/kernels/{}/stop */
+void overview_page(struct request *request);	  /* GET / and /page/{} */
+
+#endif
