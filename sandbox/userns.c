@@ -421,9 +421,9 @@ void userns_hint(struct err *err, int code)
 	const char *hint = NULL;
 
 	if (code == -ENOSPC)
-		hint = "this is not about disk space: user.max_user_namespaces is used up or 0 "
-		       "(see sysctl "
-		       "user.max_user_namespaces), or namespaces are nested too deep";
+		hint = "this is not about disk space: user.max_user_namespaces, or "
+		       "user.max_net_namespaces and its like for the other kinds, is used up or 0 "
+		       "(see sysctl), or namespaces are nested too deep";
 	else if ((code == -EPERM || code == -EACCES) &&
 		 setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 0) == 1 &&
 		 geteuid() != 0)

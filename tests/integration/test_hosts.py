@@ -63,6 +63,7 @@ UNABLE = {
     "container-filter": (filtered(dict.fromkeys(CONTAINER.values(), 1), namespaces=True), ["seccomp|filter", "container"]),
     "masked-proc": (MASKED, ["/proc", "systempaths=unconfined", "Unmasked"]),
     "no-user-namespaces": (inside("echo 0 >/proc/sys/user/max_user_namespaces"), ["max_user_namespaces", "disk space"]),
+    "no-network-namespaces": (inside("echo 0 >/proc/sys/user/max_net_namespaces"), ["network: ", "max_net_namespaces"]),
     "chroot": (inside('mkdir -p "$TMPDIR/root"; mount --rbind / "$TMPDIR/root"; set -- chroot "$TMPDIR/root" "$@"'), ["chroot"]),
     "before-5.12": (filtered({CALLS["mount_setattr"]: 38}), ["5.12"]),
     "before-5.6": (filtered({CALLS["openat2"]: 38}), ["5.12"]),
