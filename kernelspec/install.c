@@ -1,5 +1,6 @@
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,12 +9,16 @@
 #include "kernelspec/files.h"
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
+#include "kernelspec/sealed.h"
 #include "kernelspec/search.h"
 #include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
 #include "kernelspec/warm.h"
 #include "kernelspec/wrap.h"
 #include "proxy/policy.h"
+#include "sandbox/spec.h"
+
+#define LOCK_MAX (1u << 20)
 
 enum place { PLACE_USER, PLACE_PREFIX, PLACE_SYS_PREFIX };
 
@@ -23,6 +28,8 @@ struct options {
 	const char *name;
 	const char *display_name;
 	const char *python;
+	const char *environment;
+	bool verify;
 	const char *policy;
 	const char *wrap;
 	const char *server_config; /* of --server-config: a directory, "" or "-"; NULL: no */
@@ -36,6 +43,8 @@ enum {
 	KEY_NAME,
 	KEY_DISPLAY,
 	KEY_PYTHON,
+	KEY_ENV,
+	KEY_VERIFY,
 	KEY_POLICY,
 	KEY_WRAP,
 	KEY_SHARED,
@@ -50,6 +59,8 @@ static const struct argp_option known[] = {
 	{NULL, 0, NULL, 0, "What", 2},
 	{"python", KEY_PYTHON, "PATH", 0,
 	 "The kernel's Python, with ipykernel (default: python3 in PATH)", 2},
+	{"env", KEY_ENV, "NAME", 0, "Instead, a sealed environment (see cellwall env --help)", 2},
+	{"verify", KEY_VERIFY, NULL, 0, "Compare every byte of it before each start", 2},
 	{"wrap", KEY_WRAP, "KERNELSPEC", 0,
 	 "Put an installed kernelspec behind the wall: its name, or its directory", 2},
 	{"policy", KEY_POLICY, "FILE", 0,
@@ -93,6 +104,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_PYTHON:
 		options->python = arg;
 		break;
+	case KEY_ENV:
+		options->environment = arg;
+		break;
+	case KEY_VERIFY:
+		options->verify = true;
+		break;
 	case KEY_POLICY:
 		options->policy = arg;
 		break;
@@ -110,12 +127,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case ARGP_KEY_END:
 		if (options->server_config &&
-		    (options->python || options->wrap || options->policy || options->name ||
-		     options->display_name || options->shared_environment))
+		    (options->python || options->environment || options->wrap || options->policy ||
+		     options->name || options->display_name || options->shared_environment))
 			argp_error(state, "--server-config writes no kernelspec: give it alone, "
 					  "with --prefix or with --sys-prefix");
 		if (options->python && options->wrap)
 			argp_error(state, "--python and --wrap exclude each other");
+		if (options->environment && (options->python || options->wrap))
+			argp_error(state, "--env stands alone: neither --python nor --wrap");
+		if (options->verify && !options->environment)
+			argp_error(state, "--verify needs --env");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -169,15 +190,52 @@ static int check_python(const struct prefix *prefix, struct plan *plan, struct e
 	return code;
 }
 
+static bool has_ipykernel(const struct sealed *sealed)
+{
+	cleanup(free_ptr) char *path = path_join(sealed->directory, "lock"), *text = NULL;
+
+	return path && read_file(AT_FDCWD, path, LOCK_MAX, &text, NULL, NULL) == 0 &&
+	       strstr(text, "ipykernel==");
+}
+
+static int use_sealed(const struct options *options, struct plan *plan, struct prefix *ret_prefix,
+		      struct err *err)
+{
+	struct sealed sealed;
+	int code = sealed_find(options->environment, 0, true, &sealed, err);
+
+	if (code < 0)
+		return code;
+	code = sealed_prefix(&sealed, INSIDE_ENVIRONMENT "/bin/python", ret_prefix, err);
+	if (code == 0 && !has_ipykernel(&sealed))
+		code = err_set(err, -ENOENT,
+			       "the environment \"%s\" has no ipykernel: cellwall env update %s "
+			       "ipykernel",
+			       options->environment, options->environment);
+	sealed_done(&sealed);
+	plan->environment = strdup(options->environment);
+	plan->verify = options->verify;
+	if (code == 0 && !plan->name)
+		plan->name = strdup(options->environment);
+	if (code == 0 && !plan->display_name)
+		plan->display_name = format_string("%s (isolated)", options->environment);
+	return code < 0 || plan->environment ? code : err_set(err, -ENOMEM, "out of memory");
+}
+
 static int plan_python(const struct options *options, struct plan *plan, struct prefix *ret_prefix,
 		       struct err *err)
 {
 	static const char *const command[] = {"-m", "ipykernel_launcher", "-f",
 					      "{inner_connection_file}"};
-	int code = prefix_find(options->python ? options->python : "python3", ret_prefix, err);
+	int code;
 
-	if (code == 0)
-		code = check_python(ret_prefix, plan, err);
+	if (options->environment) {
+		code = use_sealed(options, plan, ret_prefix, err);
+	} else {
+		code = prefix_find(options->python ? options->python : "python3", ret_prefix, err);
+		if (code == 0)
+			code = check_python(ret_prefix, plan, err);
+	}
 	if (code < 0)
 		return code;
 	if (!plan->name)
@@ -348,7 +406,7 @@ static int install(const struct options *options, struct err *err)
 		code = plan_write(&plan, cellwall, directory, &path, err);
 	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
 		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
-	if (code == 0 && !options->wrap && plan.argv.count > 0)
+	if (code == 0 && !options->wrap && !options->environment && plan.argv.count > 0)
 		warm_up(plan.argv.items[0]);
 	if (code == 0)
 		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);

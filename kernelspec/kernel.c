@@ -11,7 +11,9 @@
 
 #include "kernelspec/files.h"
 #include "kernelspec/habits.h"
+#include "kernelspec/limits.h"
 #include "kernelspec/prefix.h"
+#include "kernelspec/sealed.h"
 #include "kernelspec/staged.h"
 #include "kernelspec/variables.h"
 #include "kernelspec/warm.h"
@@ -22,17 +24,13 @@
 #include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
-#include "proxy/resource_setting.h"
 #include "proxy/session.h"
-#include "sandbox/cgroup.h"
 #include "sandbox/log.h"
 #include "sandbox/staging.h"
 
 #define TOKEN	    "{inner_connection_file}"
 #define NOTICES_MAX 32
 #define SHOW_MAX    64
-/* /tmp, /dev/shm and the home get so little of the memory limit that one part more remains. */
-#define MEMORY_MOUNTS 4
 
 struct options {
 	const char *connection_file;
@@ -43,6 +41,8 @@ struct options {
 	const char *setenv[SHOW_MAX];
 	size_t setenvs;
 	bool shared_environment;
+	const char *environment; /* of --env, or NULL */
+	bool verify;
 	char **argv; /* of the kernel, from after "--" */
 };
 
@@ -51,6 +51,7 @@ struct parts {
 	struct connection connection;
 	struct policy policy;
 	struct prefix prefix;
+	struct sealed sealed; /* of --env */
 	struct spec spec;
 	struct staged_places places;
 	struct audit *audit;
@@ -67,7 +68,7 @@ struct parts {
 
 /* ---- options ---- */
 
-enum { OPTION_SHARED = 256, OPTION_SETENV, OPTION_SHOW };
+enum { OPTION_SHARED = 256, OPTION_SETENV, OPTION_SHOW, OPTION_ENV, OPTION_VERIFY };
 
 static const struct argp_option option_table[] = {
 	{"connection-file", 'f', "FILE", 0, "the connection file that the client wrote", 0},
@@ -78,6 +79,9 @@ static const struct argp_option option_table[] = {
 	{"show", OPTION_SHOW, "DIR", 0, "make a directory visible inside, read-only (repeatable)",
 	 0},
 	{"setenv", OPTION_SETENV, "NAME=VALUE", 0, "a variable for the kernel (repeatable)", 0},
+	{"env", OPTION_ENV, "NAME", 0,
+	 "run from this sealed environment (see `cellwall env`), which is at /env inside", 0},
+	{"verify", OPTION_VERIFY, NULL, 0, "compare every byte of it first", 0},
 	{"shared-environment", OPTION_SHARED, NULL, 0,
 	 "run although the notebook server uses the kernel's environment too: code installed there "
 	 "then "
@@ -113,6 +117,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--setenv %s: NAME=VALUE is needed, at most %d of them",
 				   arg, SHOW_MAX);
 		options->setenv[options->setenvs++] = arg;
+		return 0;
+	case OPTION_ENV:
+		options->environment = arg;
+		return 0;
+	case OPTION_VERIFY:
+		options->verify = true;
 		return 0;
 	case OPTION_SHARED:
 		options->shared_environment = true;
@@ -233,12 +243,47 @@ static int show(struct spec *spec, const char *path, struct err *err)
 	return code < 0 ? err_set(err, code, "out of memory") : 0;
 }
 
+/* The sealed environment, held for as long as this process lives. */
+static int find_sealed(struct parts *parts, const struct options *options, struct err *err)
+{
+	int code = sealed_find(options->environment, 0, true, &parts->sealed, err);
+	int64_t changed = 0;
+
+	if (code == 0 && parts->policy.landlock)
+		code = err_set(
+			err, -EINVAL,
+			"--env needs a wall of namespaces, and the policy says \"landlock\"");
+	if (code == 0 && options->verify)
+		changed =
+			sealed_verify(parts->sealed.directory, parts->sealed.hash, NULL, NULL, err);
+	if (code < 0 || changed < 0)
+		return err->code;
+	if (changed > 0)
+		return err_set(
+			err, -EIO,
+			"the environment \"%s\" is not as it was sealed: cellwall env verify "
+			"%s says what changed",
+			options->environment, options->environment);
+	return sealed_prefix(&parts->sealed, options->argv[0], &parts->prefix, err);
+}
+
+static int show_sealed(struct parts *parts, struct err *err)
+{
+	cleanup(free_ptr) char *tree = path_join(parts->sealed.directory, "tree");
+
+	if (!tree || spec_add_bind(&parts->spec, tree, INSIDE_ENVIRONMENT, true) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	return 0;
+}
+
 static int fill_binds(struct parts *parts, const struct options *options, struct err *err)
 {
 	int code = 0;
 
 	for (char **path = parts->prefix.paths; code == 0 && path && *path; path++)
 		code = show(&parts->spec, *path, err);
+	if (code == 0 && options->environment)
+		code = show_sealed(parts, err);
 	if (code == 0 && parts->policy.python)
 		code = show(&parts->spec, parts->policy.python, err);
 	for (size_t i = 0; code == 0 && i < options->shows; i++)
@@ -285,23 +330,7 @@ static int fill_limits(struct parts *parts, struct err *err)
 	const struct policy *policy = &parts->policy;
 	int code;
 
-	spec->out_bytes = policy->out_limit;
-	spec->out_files = policy->out_files;
-	spec->tmp_bytes = policy->tmp;
-	spec->cpus = policy->cpus;
-	spec->disk = policy->disk;
-	spec->cgroup_only = policy->cgroup_only;
-	/* A share is there for the machine; a size is also what one process can ask for. */
-	if (policy->memory <= RESOURCE_SHARE_MAX)
-		spec->memory = cgroup_machine_memory() / 100 * policy->memory;
-	else
-		spec->memory = spec->data = policy->memory;
-	/* What lives in memory is an error when it is full, before the kernel would have to end. */
-	if (spec->memory > 0 && spec->tmp_bytes > spec->memory / MEMORY_MOUNTS)
-		spec->tmp_bytes = spec->memory / MEMORY_MOUNTS;
-	spec->pids = policy->pids;
-	spec->open_files = policy->open_files;
-	spec->landlock = policy->landlock;
+	limits_fill(spec, policy);
 	code = random_hex(parts->inner_key, 32);
 	if (code < 0)
 		return err_set(err, code, "no random numbers");
@@ -336,7 +365,8 @@ static int read_policy(struct parts *parts, const struct options *options, struc
 
 static int make_plan(struct parts *parts, const struct options *options, struct err *err)
 {
-	int code = prefix_find(options->argv[0], &parts->prefix, err);
+	int code = options->environment ? find_sealed(parts, options, err)
+					: prefix_find(options->argv[0], &parts->prefix, err);
 
 	if (code == 0 && !options->shared_environment)
 		code = prefix_shared_with_server(&parts->prefix, err);
@@ -367,6 +397,7 @@ static void parts_done(struct parts *parts)
 	connection_done(&parts->connection);
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);
+	sealed_done(&parts->sealed);
 	spec_done(&parts->spec);
 	staged_places_done(&parts->places);
 	free(parts->sandbox);
@@ -435,7 +466,7 @@ static int run_elsewhere(char **argv)
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
-	struct parts parts = {0};
+	struct parts parts = {.sealed.held = -1};
 	struct session_plan plan;
 	struct err err = {0};
 	int code;

@@ -10,6 +10,7 @@
 #include "kernelspec/files.h"
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
+#include "kernelspec/sealed.h"
 #include "kernelspec/search.h"
 #include "kernelspec/server.h"
 #include "kernelspec/verbs.h"
@@ -35,7 +36,8 @@ static const char *word_at(const json_t *argv, size_t index)
 }
 
 /* The kernel's program: the word after "--". The options before it are ours. */
-static const char *kernel_program(const json_t *argv, const char **ret_policy, bool *ret_shared)
+static const char *kernel_program(const json_t *argv, const char **ret_policy,
+				  const char **ret_environment, bool *ret_shared)
 {
 	size_t count = json_array_size(argv);
 
@@ -48,6 +50,8 @@ static const char *kernel_program(const json_t *argv, const char **ret_policy, b
 			return word_at(argv, i + 1);
 		if (strcmp(word, "--policy") == 0)
 			*ret_policy = word_at(argv, i + 1);
+		if (strcmp(word, "--env") == 0)
+			*ret_environment = word_at(argv, i + 1);
 		if (strcmp(word, "--shared-environment") == 0)
 			*ret_shared = true;
 	}
@@ -64,9 +68,22 @@ static int check_policy(const char *file, struct err *err)
 	return code;
 }
 
+static int check_sealed(const char *name, const char *program, struct prefix *ret_prefix,
+			struct err *err)
+{
+	struct sealed sealed;
+	int code = sealed_find(name, 0, true, &sealed, err);
+
+	if (code < 0)
+		return code;
+	code = sealed_prefix(&sealed, program, ret_prefix, err);
+	sealed_done(&sealed);
+	return code;
+}
+
 /* What would go wrong when it is started? */
 static int check(const struct search_spec *spec, const char *program, const char *policy,
-		 bool shared, struct err *err)
+		 const char *environment, bool shared, struct err *err)
 {
 	const char *cellwall = word_at(json_object_get(spec->json, "argv"), 0);
 	struct prefix prefix = {0};
@@ -78,7 +95,8 @@ static int check(const struct search_spec *spec, const char *program, const char
 		return err_errno(err, "%s", cellwall);
 	code = check_policy(policy, err);
 	if (code == 0)
-		code = prefix_find(program, &prefix, err);
+		code = environment ? check_sealed(environment, program, &prefix, err)
+				   : prefix_find(program, &prefix, err);
 	if (code == 0 && !shared)
 		code = prefix_shared_with_server(&prefix, err);
 	prefix_done(&prefix);
@@ -88,7 +106,7 @@ static int check(const struct search_spec *spec, const char *program, const char
 static int add_row(struct list *list, struct search_spec *spec, struct err *err)
 {
 	struct list_row *rows, *row;
-	const char *program, *policy = NULL;
+	const char *program, *policy = NULL, *environment = NULL;
 	bool shared = false, hidden = false;
 	struct err reason;
 
@@ -104,8 +122,9 @@ static int add_row(struct list *list, struct search_spec *spec, struct err *err)
 	*row = (struct list_row){.spec = *spec};
 	*spec = (struct search_spec){0};
 
-	program = kernel_program(json_object_get(row->spec.json, "argv"), &policy, &shared);
-	row->broken = check(&row->spec, program, policy, shared, &reason) < 0;
+	program = kernel_program(json_object_get(row->spec.json, "argv"), &policy, &environment,
+				 &shared);
+	row->broken = check(&row->spec, program, policy, environment, shared, &reason) < 0;
 	row->kernel = strdup(program ? program : "");
 	row->policy = strdup(policy ? policy : "");
 	if (row->broken)

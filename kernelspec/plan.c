@@ -24,6 +24,7 @@ void plan_done(struct plan *plan)
 	free_ptr(&plan->interrupt_mode);
 	free_ptr(&plan->wraps);
 	free_ptr(&plan->policy);
+	free_ptr(&plan->environment);
 	paths_list_done(&plan->shows);
 	paths_list_done(&plan->setenv);
 	paths_list_done(&plan->argv);
@@ -116,6 +117,13 @@ static int make_argv(const struct plan *plan, const char *cellwall, json_t *argv
 		if (code == 0)
 			code = add_word(argv, plan->policy, err);
 	}
+	if (code == 0 && plan->environment) {
+		code = add_word(argv, "--env", err);
+		if (code == 0)
+			code = add_word(argv, plan->environment, err);
+	}
+	if (code == 0 && plan->verify)
+		code = add_word(argv, "--verify", err);
 	if (code == 0 && plan->shared_environment)
 		code = add_word(argv, "--shared-environment", err);
 	if (code == 0)

@@ -25,6 +25,8 @@ struct plan {
 	bool debugger;
 	char *wraps;		  /* directory of the wrapped kernelspec, or NULL */
 	char *policy;		  /* absolute path, or NULL */
+	char *environment;	  /* of `cellwall env`, or NULL */
+	bool verify;		  /* it is compared with what was sealed before each start */
 	bool shared_environment;  /* the user took the risk; recorded in the command */
 	bool mode_private;	  /* kernel.json is for its owner alone, as the wrapped one was */
 	struct paths_list shows;  /* directories to show read-only inside */

@@ -25,6 +25,7 @@ int verb_serve(int argc, char **argv);
 int verb_key(int argc, char **argv);
 int verb_policy(int argc, char **argv);
 int verb_stage(int argc, char **argv);
+int verb_env(int argc, char **argv);
 /* Exit code 3 of `log verify`: a log is not as it was written. */
 int verb_log(int argc, char **argv);
 

@@ -22,6 +22,7 @@ static const struct verb {
 	{"list", verb_list, "show the isolated kernelspecs"},
 	{"remove", verb_remove, "remove an isolated kernelspec"},
 	{"stage", verb_stage, "what kernels see of a folder, and what they made"},
+	{"env", verb_env, "environments for kernels: built apart, sealed, run without a network"},
 	{"log", verb_log, "what happened in kernels: cells, and what was blocked or refused"},
 	{"serve", verb_serve, "kernels for other programs, users and hosts through one port"},
 	{"key", verb_key, "the keys of a link between a notebook server and its kernels' host"},

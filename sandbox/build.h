@@ -57,7 +57,8 @@ struct build {
 /*
  * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
  * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS
- * LACKS RLIMITS", "listener" with the descriptor of that name or "unheard ERRNO" (seccomp.h),
+ * LACKS RLIMITS", "egress" with the listener of network.c, "listener" with the descriptor of that
+ * name or "unheard ERRNO" (seccomp.h),
  * "inside proc PID" and "inside room", each with a descriptor (usage.h; PID: the kernel's, inside),
  * and "exec" right before the kernel's execve(2). The last holder of the socket closes it by that
  * execve, so end of file after "exec" and no "error" means that the kernel runs.

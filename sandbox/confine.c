@@ -25,6 +25,7 @@
 #define C   CONFINE_COLLECTOR
 #define E   CONFINE_EXAMINER
 #define T   CONFINE_TEMPLATE
+#define G   CONFINE_EGRESS
 #define ALL (P | S | C)
 
 /* Who may call what. All three can bring results in, should one of the others be killed. */
@@ -33,11 +34,11 @@ static const struct {
 	unsigned who;
 } allowed[] = {
 	/* memory and threads */
-	{SYS_brk, ALL | E | T},
-	{SYS_munmap, ALL | E | T},
-	{SYS_mremap, ALL | E | T},
-	{SYS_madvise, ALL | E | T},
-	{SYS_futex, ALL | E | T},
+	{SYS_brk, ALL | E | T | G},
+	{SYS_munmap, ALL | E | T | G},
+	{SYS_mremap, ALL | E | T | G},
+	{SYS_madvise, ALL | E | T | G},
+	{SYS_futex, ALL | E | T | G},
 	{SYS_membarrier, ALL},
 	{SYS_sched_yield, ALL},
 	{SYS_sched_getaffinity, ALL},
@@ -49,32 +50,32 @@ static const struct {
 	{SYS_gettid, ALL | T},
 	{SYS_getpid, ALL | T},
 	{SYS_getppid, ALL | T},
-	{SYS_exit, ALL | E | T},
-	{SYS_exit_group, ALL | E | T},
+	{SYS_exit, ALL | E | T | G},
+	{SYS_exit_group, ALL | E | T | G},
 	/* signals and time */
 	{SYS_rt_sigaction, ALL | T},
 	{SYS_rt_sigprocmask, ALL | T},
-	{SYS_rt_sigreturn, ALL | E | T},
+	{SYS_rt_sigreturn, ALL | E | T | G},
 	{SYS_sigaltstack, ALL},
-	{SYS_restart_syscall, ALL | E | T},
+	{SYS_restart_syscall, ALL | E | T | G},
 	{SYS_tgkill, ALL},
-	{SYS_clock_gettime, ALL | E},
+	{SYS_clock_gettime, ALL | E | G},
 	{SYS_clock_getres, ALL},
 	{SYS_clock_nanosleep, ALL},
 	{SYS_nanosleep, ALL},
 	{SYS_gettimeofday, ALL | E},
 	{SYS_getrandom, ALL | E},
 	/* descriptors */
-	{SYS_read, ALL | E | T},
+	{SYS_read, ALL | E | T | G},
 	{SYS_readv, ALL},
-	{SYS_write, ALL | E | T},
+	{SYS_write, ALL | E | T | G},
 	{SYS_writev, ALL},
-	{SYS_close, ALL | T},
+	{SYS_close, ALL | T | G},
 	{SYS_fcntl, ALL},
-	{SYS_ppoll, ALL},
-	{SYS_recvfrom, ALL},
+	{SYS_ppoll, ALL | G},
+	{SYS_recvfrom, ALL | G},
 	{SYS_recvmsg, ALL},
-	{SYS_sendto, ALL},
+	{SYS_sendto, ALL | G},
 	{SYS_sendmsg, ALL | T},
 	{SYS_connect, S},
 	{SYS_socketpair, T},
@@ -87,7 +88,7 @@ static const struct {
 	{SYS_setsockopt, P},
 	{SYS_getsockname, P},
 	{SYS_getpeername, P},
-	{SYS_shutdown, P},
+	{SYS_shutdown, P | G},
 	/* children */
 	{SYS_clone, T},
 	{SYS_prctl, T}, /* what the examiner does before its own filter */
@@ -153,7 +154,7 @@ static const struct {
 	{SYS_unlink, ALL},
 	{SYS_rmdir, ALL},
 	{SYS_chmod, ALL},
-	{SYS_poll, ALL},
+	{SYS_poll, ALL | G},
 	{SYS_epoll_wait, P},
 #endif
 };

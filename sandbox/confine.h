@@ -17,6 +17,7 @@ enum confine_as {
 	CONFINE_COLLECTOR = 4,	/* files */
 	CONFINE_EXAMINER = 8,	/* its one socket and memory */
 	CONFINE_TEMPLATE = 16,	/* that forks the examiner */
+	CONFINE_EGRESS = 32,	/* a connection of a build that is being copied */
 };
 
 /* For every thread of the process, for good. Returns 0 or a negative errno. */

@@ -61,6 +61,9 @@ static void obey_builder(struct supervisor *supervisor, struct status *said)
 			    said->field[0]);
 	} else if (strcmp(said->word, "inside") == 0) {
 		bounds_inside(supervisor, said);
+	} else if (strcmp(said->word, "egress") == 0) {
+		(void)status_send_fds(supervisor->fd[FD_STATUS], said->fds, 1, NULL, "egress",
+				      NULL);
 	}
 	for (size_t i = 0; i < STATUS_FDS; i++)
 		close_fd(&said->fds[i]);

@@ -548,6 +548,9 @@ int mounts_build(struct build *build, struct err *err)
 	if (make_places(build, err) < 0 || etc_build(build->root, err) < 0 ||
 	    make_etc_links(build, err) < 0)
 		return err->code;
+	if (build->spec->egress > 0 &&
+	    make_link(build->root, INSIDE_BUILD "/env", INSIDE_ENVIRONMENT) < 0)
+		return err_errno(err, "cannot make %s", INSIDE_ENVIRONMENT);
 	for (size_t i = 0; i < build->source_count; i++) {
 		struct source *source = &build->sources[i];
 

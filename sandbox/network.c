@@ -14,6 +14,8 @@
 #include "sandbox/build.h"
 #include "sandbox/status.h"
 
+#define BACKLOG 64
+
 /* ipykernel's forked children, debugpy, dask and asyncio servers talk over 127.0.0.1: see that it
  * works. */
 static int try_loopback(struct err *err)
@@ -30,6 +32,21 @@ static int try_loopback(struct err *err)
 	    send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
 		return err_errno(err, "127.0.0.1 does not work in the new network namespace");
 	return 0;
+}
+
+/* The one way out of a build: made in here, where it stays bound, and accepted from by a process of
+ * the host's, which decides where each connection may lead. */
+static int lend_listener(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_port = htons((uint16_t)build->spec->egress),
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(fd, BACKLOG) < 0)
+		return err_errno(err, "cannot listen for what the build fetches");
+	return status_send_fds(build->sync, &fd, 1, err, "egress", NULL);
 }
 
 /* An ioctl instead of a netlink message: the kernel adds 127.0.0.1/8 and ::1 by itself,
@@ -99,7 +116,7 @@ int network_join(struct build *build, struct err *err)
 	}
 	if (setns(fd, CLONE_NEWNET) < 0)
 		return err_errno(err, "cannot enter the new network namespace");
-	return 0;
+	return build->spec->egress > 0 ? lend_listener(build, err) : 0;
 }
 
 int network_name(struct build *build, struct err *err)

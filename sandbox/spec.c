@@ -223,6 +223,7 @@ static const struct record records[] = {
 	{"pids", 1, put_number, get_number, AT(pids), 0, true},
 	{"open_files", 1, put_number, get_number, AT(open_files), 0, true},
 	{"landlock", 1, put_number, get_number, AT(landlock), 0, false},
+	{"egress", 1, put_number, get_number, AT(egress), 0, false},
 };
 
 #define RECORDS (sizeof(records) / sizeof(records[0]))
@@ -280,6 +281,8 @@ static int check(const struct spec *spec, struct err *err)
 			return err_set(err, -EINVAL,
 				       "spec: relay, state and out must be absolute paths");
 	}
+	if (spec->egress > UINT16_MAX || (spec->egress > 0 && spec->landlock))
+		return err_set(err, -EINVAL, "spec: egress is a port, behind namespaces alone");
 	for (size_t i = 0; i < spec->envc; i++) {
 		const char *equals = strchr(spec->env[i], '=');
 

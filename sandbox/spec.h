@@ -15,18 +15,20 @@
 #define SPEC_MAX (4u * 1024 * 1024) /* argv, environment and a few hundred paths */
 
 /* Fixed places inside the wall. */
-#define INSIDE_SOCKETS	  "/cellwall" /* the shared socket tmpfs, as the kernel sees it */
-#define INSIDE_CONNECTION INSIDE_SOCKETS "/kernel.json" /* the inner connection file */
-#define INSIDE_IPC_NAME	  "k" /* sockets are k-1 shell, k-2 iopub, k-3 stdin, k-4 control, k-5 hb */
-#define INSIDE_WORK	  "/work"
-#define INSIDE_OUT	  INSIDE_WORK "/staging/out" /* its own place inside, see staging.h */
-#define INSIDE_HISTORY	  INSIDE_WORK "/.cellwall-history.sqlite" /* hidden: no result */
-#define INSIDE_HOME	  "/home/user"
-#define INSIDE_FONTS	  INSIDE_HOME "/.cache/matplotlib" /* warm.h */
-#define INSIDE_USER	  "user"
-#define INSIDE_UID	  1000
-#define INSIDE_HOSTNAME	  "cellwall"
-#define RELAY_SOCKETS	  "/s" /* the same tmpfs in the relay's root */
+#define INSIDE_SOCKETS	   "/cellwall" /* the shared socket tmpfs, as the kernel sees it */
+#define INSIDE_CONNECTION  INSIDE_SOCKETS "/kernel.json" /* the inner connection file */
+#define INSIDE_IPC_NAME	   "k" /* sockets are k-1 shell, k-2 iopub, k-3 stdin, k-4 control, k-5 hb */
+#define INSIDE_WORK	   "/work"
+#define INSIDE_OUT	   INSIDE_WORK "/staging/out" /* its own place inside, see staging.h */
+#define INSIDE_HISTORY	   INSIDE_WORK "/.cellwall-history.sqlite" /* hidden: no result */
+#define INSIDE_HOME	   "/home/user"
+#define INSIDE_ENVIRONMENT "/env" /* a sealed environment, or the one that is being built */
+#define INSIDE_BUILD	   INSIDE_WORK "/.build" /* where it is built: hidden, so no result */
+#define INSIDE_FONTS	   INSIDE_HOME "/.cache/matplotlib" /* warm.h */
+#define INSIDE_USER	   "user"
+#define INSIDE_UID	   1000
+#define INSIDE_HOSTNAME	   "cellwall"
+#define RELAY_SOCKETS	   "/s" /* the same tmpfs in the relay's root */
 
 /* A read-only bind mount of a host path. */
 struct spec_bind {
@@ -69,6 +71,10 @@ struct spec {
 	uint64_t open_files;  /* RLIMIT_NOFILE */
 	uint64_t cgroup_only; /* 1: no launch without a cgroup that holds these limits */
 	uint64_t landlock;    /* 1: the wall without namespaces, see plain.h */
+	/* An environment is built: this port of 127.0.0.1 inside is listened on, and the proxy gets
+	 * the listener (status.h, "egress"); INSIDE_ENVIRONMENT leads to INSIDE_BUILD/env. 0: no.
+	 */
+	uint64_t egress;
 };
 
 /* Serialises into a fresh sealed memfd (caller closes). Returns the descriptor or a negative errno.

@@ -6,11 +6,12 @@
  * A packet is text: a word, then fields, each after one TAB; at most STATUS_MAX bytes and
  * STATUS_FIELDS fields. TAB, newline and backslash inside a field are written \t \n \\. Both ends
  * are ours; a packet that does not parse is a bug, reported as -EPROTO. Descriptors travel only
- * with "wall", only towards the proxy.
+ * with "wall" and "egress", only towards the proxy.
  *
  * supervisor -> proxy
  *   wall                     with two descriptors: the wall socket, the kernel's stdout and stderr;
  *                            and a third where the host gives one: see changes.h
+ *   egress                   with one descriptor: the listener that a build reaches the index by
  *   error STAGE ERRNO TEXT   the launch failed at STAGE; the supervisor ends after it
  *   layers HAS LACKS         which layers the kernel has, and which this host cannot give: names with
  *                            spaces between; once, before "started"

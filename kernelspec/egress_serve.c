@@ -1,0 +1,357 @@
+/*
+ * egress_serve: the processes that lead the connections of a build.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernelspec/egress.h"
+#include "sandbox/confine.h"
+#include "sandbox/process.h"
+
+#define HEAD_MAX      16384
+#define HEAD_MS	      30000
+#define CONNECT_MS    30000
+#define IDLE_MS	      120000
+#define CONNECTION_MS 3600000
+#define CHILDREN_MAX  32
+#define PUMP_BYTES    65536
+
+struct connection {
+	const struct egress *egress;
+	int client, server;
+	uint64_t in, out; /* bytes towards the build, and from it */
+	uint64_t *total;  /* of all connections, shared */
+	int64_t until;
+	char head[HEAD_MAX];
+	size_t size, used; /* of the head: read, and understood */
+};
+
+static bool wait_for(int fd, short events, int64_t until)
+{
+	for (;;) {
+		struct pollfd watch = {.fd = fd, .events = events};
+		int64_t left = until - now_ms();
+		int got = left > 0 ? poll(&watch, 1, (int)left) : 0;
+
+		if (got != 0 && !(got < 0 && errno == EINTR))
+			return got > 0;
+		if (left <= 0)
+			return false;
+	}
+}
+
+/* Up to and with the empty line; what came after it stays in `head`. */
+static int read_head(int fd, char *head, size_t *size, size_t *ret_used, int64_t until)
+{
+	for (;;) {
+		const char *stop = memmem(head, *size, "\r\n\r\n", 4);
+		ssize_t got;
+
+		if (stop) {
+			*ret_used = (size_t)(stop - head) + 4;
+			return 0;
+		}
+		if (*size == HEAD_MAX || !wait_for(fd, POLLIN, until))
+			return -EPROTO;
+		got = recv(fd, head + *size, HEAD_MAX - *size, 0);
+		if (got <= 0)
+			return -EPROTO;
+		*size += (size_t)got;
+	}
+}
+
+static int send_all(int fd, const char *data, size_t size, int64_t until)
+{
+	while (size > 0) {
+		ssize_t sent = send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent < 0 && errno != EAGAIN && errno != EINTR)
+			return -errno;
+		if (sent < 0 && !wait_for(fd, POLLOUT, until))
+			return -ETIME;
+		if (sent > 0) {
+			data += sent;
+			size -= (size_t)sent;
+		}
+	}
+	return 0;
+}
+
+static void answer(struct connection *connection, const char *status, const char *text)
+{
+	char out[512];
+
+	(void)snprintf(out, sizeof(out),
+		       "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+		       "Connection: close\r\n\r\n%s",
+		       status, strlen(text), text);
+	(void)send_all(connection->client, out, strlen(out), connection->until);
+}
+
+static int connect_to(const struct addrinfo *address, int64_t until)
+{
+	cleanup(close_fd) int fd =
+		socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, address->ai_addr, address->ai_addrlen) < 0 && errno != EINPROGRESS)
+		return -errno;
+	if (!wait_for(fd, POLLOUT, until) ||
+	    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || error != 0)
+		return -ECONNREFUSED;
+	return steal_fd(&fd);
+}
+
+/* Returns the word of the log's line. */
+static const char *reach(struct connection *connection, const struct egress_host *host,
+			 bool anywhere)
+{
+	struct addrinfo *list = egress_resolve(host);
+	const char *verdict = "failed";
+
+	for (const struct addrinfo *one = list; one && connection->server < 0; one = one->ai_next) {
+		if (!anywhere && !egress_may_reach(host, one->ai_addr)) {
+			verdict = "local";
+			continue;
+		}
+		connection->server = connect_to(one, now_ms() + CONNECT_MS);
+	}
+	if (list)
+		freeaddrinfo(list);
+	return connection->server >= 0 ? "ok" : verdict;
+}
+
+/* The host's own proxy is asked to lead on. */
+static int ask_upstream(struct connection *connection, const struct egress_host *host)
+{
+	const char *auth = connection->egress->authorization;
+	bool six = strchr(host->name, ':');
+	cleanup(free_ptr) char *request =
+		format_string("CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n%s%s%s\r\n",
+			      six ? "[" : "", host->name, six ? "]" : "", (unsigned)host->port,
+			      six ? "[" : "", host->name, six ? "]" : "", (unsigned)host->port,
+			      auth[0] ? "Proxy-Authorization: " : "", auth, auth[0] ? "\r\n" : "");
+	cleanup(free_ptr) char *head = malloc(HEAD_MAX);
+	size_t size = 0, used = 0;
+
+	if (!request || !head)
+		return -ENOMEM;
+	if (send_all(connection->server, request, strlen(request), connection->until) < 0 ||
+	    read_head(connection->server, head, &size, &used, connection->until) < 0 || size < 12)
+		return -EPROTO;
+	/* A server speaks first in no protocol of an index: nothing follows the head. */
+	return used == size && strncmp(head, "HTTP/1.", 7) == 0 && strncmp(head + 8, " 200", 4) == 0
+		       ? 0
+		       : -ECONNREFUSED;
+}
+
+/* Moves what one side has to the other. Returns 0 at its end. */
+static ssize_t move(struct connection *connection, int from, int to, char *buffer,
+		    uint64_t *counter)
+{
+	ssize_t got = recv(from, buffer, PUMP_BYTES, MSG_DONTWAIT);
+
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 1 : -1;
+	if (got == 0) {
+		(void)shutdown(to, SHUT_WR);
+		return 0;
+	}
+	*counter += (uint64_t)got;
+	if (__atomic_add_fetch(connection->total, (uint64_t)got, __ATOMIC_RELAXED) >
+	    connection->egress->bytes)
+		return -2;
+	return send_all(to, buffer, (size_t)got, now_ms() + IDLE_MS) < 0 ? -1 : 1;
+}
+
+static const char *pump(struct connection *connection, char *buffer)
+{
+	bool in = true, out = true;
+
+	while (in || out) {
+		struct pollfd watch[] = {
+			{.fd = out ? connection->client : -1, .events = POLLIN},
+			{.fd = in ? connection->server : -1, .events = POLLIN},
+		};
+		ssize_t r = 1;
+
+		if (now_ms() > connection->until)
+			return "limit";
+		if (poll(watch, 2, IDLE_MS) <= 0)
+			return "ok";
+		if (watch[0].revents) {
+			r = move(connection, connection->client, connection->server, buffer,
+				 &connection->out);
+			out = r > 0;
+		}
+		if (r >= 0 && watch[1].revents) {
+			r = move(connection, connection->server, connection->client, buffer,
+				 &connection->in);
+			in = r > 0;
+			if (r == 0) /* the server has said all */
+				break;
+		}
+		if (r < 0)
+			return r == -2 ? "limit" : "ok";
+	}
+	return "ok";
+}
+
+static const char *lead(struct connection *connection, const struct egress_host *host,
+			const char *forwarded)
+{
+	const struct egress *egress = connection->egress;
+	bool upstream = egress->upstream.port != 0;
+	const struct egress_host *rule = egress_find(egress, host);
+	cleanup(free_ptr) char *buffer = malloc(PUMP_BYTES);
+	const char *verdict;
+	struct err err;
+
+	if (!rule || !buffer) {
+		answer(connection, "403 Forbidden",
+		       "cellwall: this host is not the package index of this build\n");
+		return "refused";
+	}
+	verdict = reach(connection, upstream ? &egress->upstream : rule, upstream);
+	if (connection->server >= 0 && upstream && !forwarded && ask_upstream(connection, host) < 0)
+		verdict = "failed";
+	if (strcmp(verdict, "ok") != 0) {
+		answer(connection, "502 Bad Gateway",
+		       verdict[0] == 'l' ? "cellwall: an address of the local network\n"
+					 : "cellwall: the package index cannot be reached\n");
+		return verdict;
+	}
+	/* What is left is to copy bytes. */
+	if (confine_enter(CONFINE_EGRESS, &err) < 0)
+		return "failed";
+	if (!forwarded) {
+		static const char ready[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+		if (send_all(connection->client, ready, sizeof(ready) - 1, connection->until) < 0)
+			return "failed";
+	} else {
+		const char *auth = upstream ? egress->authorization : "";
+		cleanup(free_ptr) char *head = format_string("%s%s%s%s\r\n", forwarded,
+							     auth[0] ? "Proxy-Authorization: " : "",
+							     auth, auth[0] ? "\r\n" : "");
+
+		if (!head ||
+		    send_all(connection->server, head, strlen(head), connection->until) < 0)
+			return "failed";
+		return pump(connection, buffer);
+	}
+	if (send_all(connection->server, connection->head + connection->used,
+		     connection->size - connection->used, connection->until) < 0)
+		return "failed";
+	return pump(connection, buffer);
+}
+
+_Noreturn static void serve(const struct egress *egress, int client, int log, uint64_t *total)
+{
+	struct connection *connection = calloc(1, sizeof(*connection));
+	struct egress_host host = {0};
+	cleanup(free_ptr) char *forwarded = NULL;
+	const char *verdict = "refused";
+	char line[1024], shown[4 * EGRESS_NAME + 1];
+
+	if (!connection)
+		_exit(1);
+	connection->egress = egress;
+	connection->client = client;
+	connection->server = -1;
+	connection->total = total;
+	connection->until = now_ms() + CONNECTION_MS;
+	if (read_head(client, connection->head, &connection->size, &connection->used,
+		      now_ms() + HEAD_MS) < 0 ||
+	    egress_parse(connection->head, connection->used, egress->upstream.port != 0, &host,
+			 &forwarded) < 0)
+		answer(connection, "400 Bad Request", "cellwall: no request for a package index\n");
+	else
+		verdict = lead(connection, &host, forwarded);
+	if (snprintf(line, sizeof(line), "%s %s %u %" PRIu64 " %" PRIu64 "\n", verdict,
+		     host.name[0] ? escape_string(shown, sizeof(shown), host.name) : "?",
+		     (unsigned)host.port, connection->in, connection->out) < (int)sizeof(line))
+		(void)write_full(log, line, strlen(line));
+	_exit(0);
+}
+
+_Noreturn static void accept_all(const struct egress *egress, int listener, int lifeline, int log,
+				 uint64_t *total)
+{
+	unsigned children = 0;
+
+	for (;;) {
+		struct pollfd watch[] = {
+			{.fd = lifeline},
+			{.fd = children < CHILDREN_MAX ? listener : -1, .events = POLLIN},
+		};
+		cleanup(close_fd) int client = -1;
+		pid_t pid;
+
+		(void)poll(watch, 2, children > 0 ? 100 : -1);
+		if (watch[0].revents) {
+			(void)kill(0, SIGTERM); /* the connections: this group is our own */
+			_exit(0);
+		}
+		while (children > 0 && waitpid(-1, NULL, WNOHANG) > 0)
+			children--;
+		if (!watch[1].revents)
+			continue;
+		client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		pid = client < 0 ? -1 : fork();
+		if (pid == 0) {
+			close(listener);
+			close(lifeline);
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+			serve(egress, client, log, total);
+		}
+		if (pid > 0)
+			children++;
+	}
+}
+
+pid_t egress_start(const struct egress *egress, int listener, int lifeline, int log,
+		   struct err *err)
+{
+	uint64_t *total = mmap(NULL, sizeof(*total), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct rlimit memory = {UINT64_C(1) << 30, UINT64_C(1) << 30};
+	pid_t pid;
+
+	if (total == MAP_FAILED)
+		return err_errno(err, "cannot share a counter");
+	pid = fork();
+	if (pid == 0) {
+		const int kept[] = {listener, lifeline, log};
+
+		if (setpgid(0, 0) < 0 || process_keep_fds(kept, 3) < 0)
+			_exit(1);
+		process_reset_signals();
+		(void)signal(SIGPIPE, SIG_IGN);
+#ifndef CELLWALL_SANITIZE
+		(void)setrlimit(RLIMIT_AS, &memory);
+#else
+		(void)memory;
+#endif
+		(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+		accept_all(egress, 3, 4, 5, total);
+	}
+	(void)munmap(total, sizeof(*total));
+	close(listener);
+	close(lifeline);
+	return pid < 0 ? err_errno(err, "cannot start the proxy of the build") : pid;
+}

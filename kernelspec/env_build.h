@@ -1,0 +1,34 @@
+/*
+ * env_build: one build of an environment, from what is wanted to a generation in the store.
+ *
+ * The build runs in cellwall-sandbox with nothing staged, an empty home and no network but a relay
+ * to the package index (egress.h); what it made comes back as one file (bundle.h) and is sealed
+ * (sealed.h). Prints what the build prints, made safe, line by line.
+ */
+#ifndef KERNELSPEC_ENV_BUILD_H
+#define KERNELSPEC_ENV_BUILD_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+#include "kernelspec/paths.h"
+#include "sandbox/base.h"
+
+struct env_wanted {
+	const char *name;
+	const char *python;		/* a path or a name in PATH */
+	const char *requirements;	/* the text of a requirements file */
+	bool locked;			/* it is a lock: nothing without a hash is taken */
+	bool quiet;			/* the build's output is shown only when it fails */
+	const struct paths_list *hosts; /* URLs of more hosts that may be reached */
+};
+
+/*
+ * Builds and commits. Returns the number of the generation; -EINTR when it was interrupted; or
+ * another negative errno (the build's own words were printed). `ret_record` (caller decrefs, set
+ * also on failure of the build itself, else NULL) says what was reached and refused.
+ */
+int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct err *err);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * env_keep: `cellwall env rollback`, `remove` and `gc`.
+ */
+#include <inttypes.h>
+
+#include "kernelspec/env.h"
+#include "kernelspec/sealed.h"
+
+struct earlier {
+	uint64_t current, before;
+};
+
+static int find_earlier(void *arg, const char *name, uint64_t number, bool current,
+			const json_t *record)
+{
+	struct earlier *earlier = arg;
+
+	(void)name;
+	(void)record;
+	if (current)
+		earlier->current = number;
+	else if (earlier->current == 0)
+		earlier->before = number;
+	return 0;
+}
+
+int env_rollback(const struct env *env)
+{
+	struct earlier earlier = {0, 0};
+	struct sealed sealed;
+	struct err err = {0};
+	int r = sealed_find(env->name, 0, false, &sealed, &err);
+	uint64_t number = 0;
+
+	if (r < 0)
+		return env_fail("%s", err.text);
+	(void)sealed_each(sealed.store, env->name, find_earlier, &earlier);
+	sealed_done(&sealed);
+	if (env->count > 0 && parse_u64(env->words[0], INT64_MAX, &number) < 0)
+		return env_fail("a generation is a number: see cellwall env show %s", env->name);
+	if (env->count == 0)
+		number = earlier.before;
+	if (number == 0)
+		return env_fail("\"%s\" has no generation before the current one", env->name);
+	/* It is there, with its tree. */
+	r = sealed_find(env->name, number, false, &sealed, &err);
+	if (r == 0) {
+		r = sealed_choose(sealed.store, env->name, number, &err);
+		sealed_done(&sealed);
+	}
+	if (r < 0)
+		return env_fail("%s", err.text);
+	printf("%s: generation %" PRIu64 "; kernels that start now get it\n", env->name, number);
+	return 0;
+}
+
+int env_remove(const struct env *env)
+{
+	struct sealed_build build;
+	struct sealed sealed;
+	struct err err = {0};
+	int r = sealed_find(env->name, 0, false, &sealed, &err);
+
+	if (r < 0)
+		return env_fail("%s", err.text);
+	sealed_done(&sealed);
+	/* Under the lock of a build: nobody adds a generation meanwhile. */
+	r = sealed_begin(env->name, &build, &err);
+	if (r == 0) {
+		r = sealed_forget(build.store, env->name, &err);
+		sealed_abandon(&build);
+	}
+	if (r < 0)
+		return env_fail("%s", err.text);
+	printf("removed %s\n", env->name);
+	return env_gc(env);
+}
+
+int env_gc(const struct env *env)
+{
+	cleanup(free_ptr) char *store = NULL;
+	struct err err = {0};
+	uint64_t removed = 0;
+
+	(void)env;
+	if (sealed_store(&store, &err) < 0 || sealed_collect(store, &removed, &err) < 0)
+		return env_fail("%s", err.text);
+	printf("removed %" PRIu64 " trees and wheels that nothing uses\n", removed);
+	return 0;
+}

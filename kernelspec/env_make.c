@@ -1,0 +1,395 @@
+/*
+ * env_make: `cellwall env create`, `update`, `export` and `import`.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernelspec/env.h"
+#include "kernelspec/env_build.h"
+#include "kernelspec/sealed.h"
+#include "kernelspec/stage.h"
+
+#define REQUIREMENTS_MAX (64u * 1024)
+
+/* ---- what is wanted ---- */
+
+/* The distribution's name, as far as it decides about two requirements being for the same one. */
+static size_t name_length(const char *requirement)
+{
+	return strspn(requirement, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				   "._-");
+}
+
+static bool same_name(const char *left, const char *right)
+{
+	size_t length = name_length(left);
+
+	return length > 0 && length == name_length(right) && strncasecmp(left, right, length) == 0;
+}
+
+/* Is one of the lines for that distribution? */
+static bool has_line(const char *lines, const char *requirement)
+{
+	while (*lines) {
+		if (same_name(lines, requirement))
+			return true;
+		lines += strcspn(lines, "\n");
+		lines += *lines == '\n';
+	}
+	return false;
+}
+
+/* Adds a line; one for the same distribution goes. Caller frees both. */
+static char *with_line(const char *lines, const char *requirement)
+{
+	char *out = strdup("");
+
+	while (out && *lines) {
+		size_t length = strcspn(lines, "\n");
+
+		if (!same_name(lines, requirement)) {
+			char *more = format_string("%s%.*s\n", out, (int)length, lines);
+
+			free(out);
+			out = more;
+		}
+		lines += length;
+		lines += *lines == '\n';
+	}
+	if (out) {
+		char *more = format_string("%s%s\n", out, requirement);
+
+		free(out);
+		out = more;
+	}
+	return out;
+}
+
+static int check_word(const char *word, struct err *err)
+{
+	char shown[256];
+
+	if (word[0] != '-' && word[0] != '#' && !strchr(word, '\n') && name_length(word) > 0)
+		return 0;
+	return err_set(err, -EINVAL,
+		       "\"%s\" is no requirement: write a package's name, with a "
+		       "version as in \"pandas>=2\" if it matters",
+		       escape_string(shown, sizeof(shown), word));
+}
+
+/* Words or the file, added to `before` (lent); caller frees. */
+static int gather(const struct env *env, const char *before, char **ret_lines, struct err *err)
+{
+	char *lines = NULL;
+	int r = 0;
+
+	if (env->file)
+		return read_file(AT_FDCWD, env->file, REQUIREMENTS_MAX, ret_lines, NULL, err);
+	lines = strdup(before);
+	for (size_t i = 0; lines && r == 0 && i < env->count; i++) {
+		char *more;
+
+		r = check_word(env->words[i], err);
+		if (r < 0)
+			break;
+		more = with_line(lines, env->words[i]);
+		free(lines);
+		lines = more;
+	}
+	if (r == 0 && !lines)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r < 0)
+		free(lines);
+	else
+		*ret_lines = lines;
+	return r;
+}
+
+/* ---- building ---- */
+
+static void say_reached(const json_t *record)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(record, "reached"), i, one)
+	{
+		const char *verdict = json_string_value(json_object_get(one, "verdict"));
+		const char *host = json_string_value(json_object_get(one, "host"));
+		char size[32];
+
+		stage_format_size(size, sizeof(size),
+				  (uint64_t)json_integer_value(json_object_get(one, "received")));
+		if (strcmp(verdict, "ok") == 0)
+			printf("reached %s: %s in %" JSON_INTEGER_FORMAT " connections\n", host,
+			       size, json_integer_value(json_object_get(one, "connections")));
+		else
+			printf("blocked: the build tried to reach %s port %" JSON_INTEGER_FORMAT
+			       " (%s)\n",
+			       host, json_integer_value(json_object_get(one, "port")), verdict);
+	}
+	json_array_foreach(json_object_get(record, "attempts"), i, one)
+		printf("blocked: the build tried to %s %s\n",
+		       json_string_value(json_object_get(one, "what")),
+		       json_string_value(json_object_get(one, "target")));
+}
+
+static int build(const struct env *env, const char *python, const char *requirements, bool locked)
+{
+	const struct env_wanted wanted = {
+		.name = env->name,
+		.python = python,
+		.requirements = requirements,
+		.locked = locked,
+		.quiet = env->options & ENV_QUIET,
+		.hosts = &env->hosts,
+	};
+	struct sealed sealed;
+	json_t *record;
+	struct err err = {0};
+	int64_t number = env_build(&wanted, &record, &err);
+	char size[32];
+
+	if (record)
+		say_reached(record);
+	json_decref(record);
+	if (number < 0) {
+		env_fail("%s", err.text);
+		return number == -EINTR ? 130 : 1;
+	}
+	if (sealed_find(env->name, (uint64_t)number, false, &sealed, &err) < 0)
+		return env_fail("%s", err.text);
+	stage_format_size(size, sizeof(size),
+			  (uint64_t)json_integer_value(json_object_get(sealed.record, "bytes")));
+	printf("%s: generation %" PRId64 ", %" JSON_INTEGER_FORMAT " files, %s, tree %.16s\n",
+	       env->name, number, json_integer_value(json_object_get(sealed.record, "files")), size,
+	       sealed.hash);
+	printf("make a kernel of it: cellwall install --env %s\n", env->name);
+	/* An older generation may go; a build beside this one is no reason to fail. */
+	(void)sealed_collect(sealed.store, NULL, &err);
+	sealed_done(&sealed);
+	return 0;
+}
+
+int env_create(const struct env *env)
+{
+	cleanup(free_ptr) char *lines = NULL;
+	struct sealed there;
+	struct err err = {0};
+
+	if (sealed_check_name(env->name, &err) < 0)
+		return env_fail("%s", err.text);
+	if (sealed_find(env->name, 0, false, &there, NULL) == 0) {
+		sealed_done(&there);
+		return env_fail("there is an environment \"%s\" already: cellwall env update %s "
+				"changes it, cellwall env remove %s takes it away",
+				env->name, env->name, env->name);
+	}
+	if (gather(env, "", &lines, &err) < 0)
+		return env_fail("%s", err.text);
+	if (!(env->options & (ENV_BARE | ENV_LOCK)) && !has_line(lines, "ipykernel")) {
+		char *more =
+			format_string("%s%sipykernel\n", lines,
+				      lines[0] && lines[strlen(lines) - 1] != '\n' ? "\n" : "");
+
+		if (!more)
+			return env_fail("out of memory");
+		free(lines);
+		lines = more;
+	}
+	return build(env, env->python ? env->python : "python3", lines, env->options & ENV_LOCK);
+}
+
+int env_update(const struct env *env)
+{
+	cleanup(free_ptr) char *lines = NULL, *python = NULL;
+	struct sealed sealed;
+	struct err err = {0};
+	const char *before;
+	int r = sealed_find(env->name, 0, false, &sealed, &err);
+
+	if (r < 0)
+		return env_fail("%s", err.text);
+	before = json_string_value(json_object_get(sealed.record, "requirements"));
+	python = strdup(env->python ? env->python : sealed.python);
+	r = python ? gather(env, before ? before : "", &lines, &err)
+		   : err_set(&err, -ENOMEM, "out of memory");
+	sealed_done(&sealed);
+	return r < 0 ? env_fail("%s", err.text) : build(env, python, lines, false);
+}
+
+/* ---- to a file and back ---- */
+
+static int put_head(FILE *to, char kind, const char *name)
+{
+	size_t length = strlen(name);
+
+	return fputc(kind, to) == EOF || fputc((int)(length & 0xff), to) == EOF ||
+			       fputc((int)(length >> 8), to) == EOF || fputs(name, to) == EOF
+		       ? -EIO
+		       : 0;
+}
+
+static int put_size(FILE *to, uint64_t size)
+{
+	for (int i = 0; i < 8; i++, size >>= 8) {
+		if (fputc((int)(size & 0xff), to) == EOF)
+			return -EIO;
+	}
+	return 0;
+}
+
+static int put_text(FILE *to, char kind, const char *name, const char *text)
+{
+	return put_head(to, kind, name) < 0 || put_size(to, strlen(text)) < 0 ||
+			       fputs(text, to) == EOF
+		       ? -EIO
+		       : 0;
+}
+
+static int put_file(FILE *to, int tree, char kind, const char *path)
+{
+	cleanup(close_fd) int fd = openat(tree, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat status;
+	char buffer[65536];
+	ssize_t got = 0;
+	off_t done = 0;
+
+	if (fd < 0 || fstat(fd, &status) < 0 || put_head(to, kind, path) < 0 ||
+	    put_size(to, (uint64_t)status.st_size) < 0)
+		return -EIO;
+	while (done < status.st_size && (got = read(fd, buffer, sizeof(buffer))) > 0) {
+		if (fwrite(buffer, 1, (size_t)got, to) != (size_t)got)
+			return -EIO;
+		done += got;
+	}
+	return done == status.st_size ? 0 : -EIO;
+}
+
+/* A line of the manifest (sealed.h) as a record of a bundle (bundle.h). */
+static int put_line(FILE *to, int tree, char *line)
+{
+	char *tab, *path = line + 2;
+
+	line[strcspn(line, "\n")] = '\0';
+	switch (line[0]) {
+	case 'd':
+		return put_head(to, 'd', path);
+	case 'l':
+		tab = strchr(path, '\t');
+		if (!tab)
+			return -EINVAL;
+		*tab = '\0';
+		return put_text(to, 'l', path, tab + 1);
+	case 'f':
+	case 'x':
+		path = strchr(path, ' ');
+		path = path ? strchr(path + 1, ' ') : NULL;
+		return path ? put_file(to, tree, line[0], path + 1) : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int write_all(FILE *to, const struct sealed *sealed, struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(sealed->directory, "manifest");
+	cleanup(free_ptr) char *lock_path = path_join(sealed->directory, "lock");
+	cleanup(free_ptr) char *record = json_dumps(sealed->record, JSON_COMPACT);
+	cleanup(free_ptr) char *lock = NULL, *line = NULL;
+	FILE *manifest = path ? fopen(path, "re") : NULL;
+	size_t room = 0;
+	int r = 0;
+
+	if (!manifest || !lock_path || !record ||
+	    read_file(AT_FDCWD, lock_path, 1u << 20, &lock, NULL, err) < 0) {
+		if (manifest)
+			(void)fclose(manifest);
+		return err_set(err, -EIO, "the environment's own files cannot be read");
+	}
+	if (fputs("cellwall bundle 1\n", to) == EOF || put_text(to, 'm', "lock", lock) < 0 ||
+	    put_text(to, 'm', "record", record) < 0)
+		r = -EIO;
+	while (r == 0 && getline(&line, &room, manifest) > 0)
+		r = put_line(to, sealed->held, line);
+	(void)fclose(manifest);
+	if (r == 0 && fputc('e', to) == EOF)
+		r = -EIO;
+	return r < 0 ? err_set(err, r, "the environment cannot be written: %s", strerrordesc_np(-r))
+		     : 0;
+}
+
+int env_export(const struct env *env)
+{
+	const char *file = env->words[0];
+	cleanup(free_ptr) char *fresh = format_string("%s.new-%d", file, (int)getpid());
+	struct sealed sealed;
+	struct err err = {0};
+	FILE *to;
+	int r = sealed_find(env->name, 0, true, &sealed, &err);
+
+	if (r < 0)
+		return env_fail("%s", err.text);
+	to = fresh ? fopen(fresh, "wxe") : NULL;
+	if (!to) {
+		sealed_done(&sealed);
+		return env_fail("%s: %s", file, strerror(errno));
+	}
+	r = write_all(to, &sealed, &err);
+	sealed_done(&sealed);
+	if (fclose(to) != 0 && r == 0)
+		r = err_errno(&err, "%s", file);
+	if (r == 0 && rename(fresh, file) < 0)
+		r = err_errno(&err, "%s", file);
+	if (r < 0) {
+		(void)unlink(fresh);
+		return env_fail("%s", err.text);
+	}
+	printf("wrote %s\n", file);
+	return 0;
+}
+
+static int64_t import(struct sealed_build *build, const char *file, json_t **ret_record,
+		      struct err *err)
+{
+	cleanup(close_fd) int in = open(file, O_RDONLY | O_CLOEXEC);
+	const char *python;
+	int r;
+
+	if (in < 0)
+		return err_errno(err, "%s", file);
+	r = sealed_take(build, in, err);
+	if (r < 0)
+		return err_wrap(err, "%s", file);
+	*ret_record = build->record_text ? json_loads(build->record_text, 0, NULL) : NULL;
+	python = json_string_value(json_object_get(*ret_record, "python"));
+	if (!python || !build->lock_text)
+		return err_set(err, -EINVAL, "%s was not written by cellwall env export", file);
+	if (access(python, X_OK) < 0)
+		return err_errno(err, "%s was built with %s, which is not on this host", file,
+				 python);
+	return sealed_commit(build, *ret_record, err);
+}
+
+int env_import(const struct env *env)
+{
+	struct sealed_build build;
+	json_t *record = NULL;
+	struct err err = {0};
+	int64_t number = sealed_begin(env->name, &build, &err);
+
+	if (number == 0) {
+		number = import(&build, env->words[0], &record, &err);
+		sealed_abandon(&build);
+	}
+	if (number > 0)
+		printf("%s: generation %" PRId64 ", tree %.16s\n", env->name, number,
+		       json_string_value(json_object_get(record, "tree")));
+	json_decref(record);
+	return number < 0 ? env_fail("%s", err.text) : 0;
+}

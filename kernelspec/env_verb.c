@@ -1,0 +1,206 @@
+/*
+ * env_verb: the words and options of `cellwall env`; what each does is in env_*.c.
+ */
+#include <argp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "kernelspec/env.h"
+#include "kernelspec/verbs.h"
+
+#define MAKING (ENV_FILE | ENV_HOST | ENV_QUIET)
+
+static const struct action {
+	const char *name;
+	int (*run)(const struct env *env);
+	bool named;	    /* the first word is the name of an environment */
+	size_t least, most; /* words after it */
+	unsigned options;
+} actions[] = {
+	{"create", env_create, true, 0, 10000, MAKING | ENV_PYTHON | ENV_BARE | ENV_LOCK},
+	{"list", env_list, false, 0, 0, ENV_JSON},
+	{"show", env_show, true, 0, 1, ENV_JSON | ENV_LOCK | ENV_SBOM},
+	{"update", env_update, true, 0, 10000, MAKING | ENV_PYTHON},
+	{"verify", env_verify, true, 0, 1, 0},
+	{"diff", env_diff, true, 0, 2, 0},
+	{"rollback", env_rollback, true, 0, 1, 0},
+	{"export", env_export, true, 1, 1, 0},
+	{"import", env_import, true, 1, 1, 0},
+	{"remove", env_remove, true, 0, 0, 0},
+	{"gc", env_gc, false, 0, 0, 0},
+};
+enum { ACTIONS = sizeof(actions) / sizeof(actions[0]) };
+
+static const char words[] = "create NAME [PACKAGE...]\n"
+			    "list\n"
+			    "show NAME [GENERATION]\n"
+			    "update NAME [PACKAGE...]\n"
+			    "verify NAME [GENERATION]\n"
+			    "diff NAME [GENERATION [GENERATION]]\n"
+			    "rollback NAME [GENERATION]\n"
+			    "export NAME FILE\n"
+			    "import NAME FILE\n"
+			    "remove NAME\n"
+			    "gc";
+
+static const char doc[] =
+	"Environments for kernels: installed with a network and without data, sealed, and run with "
+	"data and without a network.\v"
+	"create    install packages behind a wall of its own, with only the package index in "
+	"reach, "
+	"and seal what was installed (ipykernel is added)\n"
+	"list      show the environments\n"
+	"show      show the packages of one, and what its build reached\n"
+	"update    build it anew with newer or more packages; the last generations are kept\n"
+	"verify    compare every byte with what was sealed\n"
+	"diff      show which packages differ between two generations (default: the last two)\n"
+	"rollback  take an earlier generation again\n"
+	"export    write one to a file; import reads it, on this host or another\n"
+	"remove    take it away; kernels that run keep it until they end\n"
+	"gc        remove what no environment and no kernel needs any more\n\n"
+	"What to install from is what pip's configuration says (pip.conf, PIP_INDEX_URL, ...). "
+	"Make "
+	"a kernel of it with cellwall install --env NAME.\n\n"
+	"Exit codes: 0 done (verify: as sealed; diff: the same), 1 it could not be done, or verify "
+	"or diff found a difference, 2 wrong usage.";
+
+enum { KEY_HOST = 256, KEY_BARE, KEY_LOCK, KEY_SBOM };
+
+static const struct argp_option options[] = {
+	{"python", 'p', "PATH", 0, "create, update: the Python to build with (default: python3)",
+	 0},
+	{"requirement", 'r', "FILE", 0, "create, update: a requirements file instead of words", 0},
+	{"allow-host", KEY_HOST, "URL", 0,
+	 "create, update: a host that may be reached besides the index", 0},
+	{"no-kernel", KEY_BARE, NULL, 0, "create: without ipykernel", 0},
+	{"lock", KEY_LOCK, NULL, 0,
+	 "show: print the requirements with hashes; create: -r FILE is such a file", 0},
+	{"sbom", KEY_SBOM, NULL, 0, "show: print a CycloneDX bill of materials", 0},
+	{"quiet", 'q', NULL, 0, "create, update: show the build's output only when it fails", 0},
+	{"json", 'j', NULL, 0, "list, show: as JSON", 0},
+	{0},
+};
+
+struct parsed {
+	struct env env;
+	const struct action *action;
+};
+
+static const struct action *find_action(const char *name)
+{
+	for (size_t i = 0; i < ACTIONS; i++)
+		if (strcmp(actions[i].name, name) == 0)
+			return &actions[i];
+	return NULL;
+}
+
+/* argp_error(3) does not return. */
+static void check(const struct parsed *parsed, struct argp_state *state)
+{
+	const struct env *env = &parsed->env;
+	const struct action *action = parsed->action;
+
+	if (!action)
+		argp_error(state, "one of create, list, show, update, verify, diff, rollback, "
+				  "export, import, remove, gc is expected");
+	else if (env->options & ~action->options)
+		argp_error(state, "%s does not take one of the options given", action->name);
+	else if (action->named && !env->name)
+		argp_error(state, "%s needs the NAME of an environment", action->name);
+	else if (env->count < action->least)
+		argp_error(state, "%s needs a FILE", action->name);
+	else if (env->count > action->most)
+		argp_error(state, "too many words for %s", action->name);
+	else if (env->file && env->count > 0)
+		argp_error(state, "packages as words, or -r FILE, not both");
+	else if ((env->options & ENV_LOCK) && action->run == env_create && !env->file)
+		argp_error(state, "--lock needs -r FILE");
+}
+
+static void take_word(struct parsed *parsed, char *word, struct argp_state *state)
+{
+	if (!parsed->action) {
+		parsed->action = find_action(word);
+		if (!parsed->action)
+			argp_error(state, "unknown word; see --help");
+	} else if (parsed->action->named && !parsed->env.name) {
+		parsed->env.name = word;
+	} else {
+		parsed->env.words[parsed->env.count++] = word;
+	}
+}
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
+{
+	struct parsed *parsed = state->input;
+	struct env *env = &parsed->env;
+
+	switch (key) {
+	case 'p':
+		env->options |= ENV_PYTHON;
+		env->python = argument;
+		return 0;
+	case 'r':
+		env->options |= ENV_FILE;
+		env->file = argument;
+		return 0;
+	case 'q':
+		env->options |= ENV_QUIET;
+		return 0;
+	case 'j':
+		env->options |= ENV_JSON;
+		return 0;
+	case KEY_HOST:
+		env->options |= ENV_HOST;
+		if (paths_list_add(&env->hosts, argument) < 0)
+			argp_error(state, "too many hosts");
+		return 0;
+	case KEY_BARE:
+		env->options |= ENV_BARE;
+		return 0;
+	case KEY_LOCK:
+		env->options |= ENV_LOCK;
+		return 0;
+	case KEY_SBOM:
+		env->options |= ENV_SBOM;
+		return 0;
+	case ARGP_KEY_ARG:
+		take_word(parsed, argument, state);
+		return 0;
+	case ARGP_KEY_END:
+		check(parsed, state);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp parser = {options, parse_option, words, doc, NULL, NULL, NULL};
+
+int env_fail(const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "cellwall env: ");
+	va_start(args, format);
+	(void)vfprintf(stderr, format, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+	return 1;
+}
+
+int verb_env(int argc, char **argv)
+{
+	cleanup(free_ptr) char **list = calloc((size_t)argc + 1, sizeof(*list));
+	struct parsed parsed = {.env.words = list};
+	int code;
+
+	if (!list)
+		return env_fail("out of memory");
+	argp_err_exit_status = EXIT_USAGE;
+	if (argp_parse(&parser, argc, argv, 0, NULL, &parsed) != 0)
+		return EXIT_USAGE;
+	code = parsed.action->run(&parsed.env);
+	paths_list_done(&parsed.env.hosts);
+	return code;
+}

@@ -1,0 +1,250 @@
+#include "kernelspec/index.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <openssl/crypto.h>
+
+#include "kernelspec/files.h"
+#include "kernelspec/prefix.h"
+#include "kernelspec/variables.h"
+
+#define DEFAULT_INDEX "https://pypi.org/simple"
+#define OUTPUT_MAX    (1u << 20)
+#define PYTHON	      "/usr/bin/python3"
+
+static int no_memory(struct err *err)
+{
+	return err_set(err, -ENOMEM, "out of memory");
+}
+
+/* Two indexes keep their files on another host of theirs. */
+static const char *const companions[][2] = {
+	{"pypi.org", "https://files.pythonhosted.org"},
+	{"test.pypi.org", "https://test-files.pythonhosted.org"},
+};
+
+static int allow(struct index *index, const char *url, struct err *err)
+{
+	int r = egress_allow(&index->egress, url, err);
+
+	for (size_t i = 0; r == 0 && i < sizeof(companions) / sizeof(companions[0]); i++) {
+		const struct egress_host *last = &index->egress.hosts[index->egress.count - 1];
+
+		if (strcmp(last->name, companions[i][0]) == 0)
+			r = egress_allow(&index->egress, companions[i][1], err);
+	}
+	return r;
+}
+
+/* ---- reading ---- */
+
+static int run_reader(char **ret_text, struct err *err)
+{
+	cleanup(free_ptr) char *script = NULL;
+	char name[] = PYTHON, isolated[] = "-I", bare[] = "-S";
+	char *argv[] = {name, isolated, bare, NULL, NULL};
+	posix_spawn_file_actions_t actions;
+	cleanup(close_fd) int in = -1, out = -1;
+	int fds[2], status = 0, r;
+	char path[32];
+	pid_t pid;
+
+	r = files_share("env/index.py", &script, err);
+	if (r < 0)
+		return r;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_errno(err, "cannot make a pipe");
+	in = fds[0];
+	out = fds[1];
+	argv[3] = script;
+	if (posix_spawn_file_actions_init(&actions) != 0 ||
+	    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO) != 0)
+		return no_memory(err);
+	r = posix_spawn(&pid, PYTHON, &actions, NULL, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	if (r != 0)
+		return err_set(err, -r,
+			       "cannot run " PYTHON ", which reads pip's configuration: %s",
+			       strerrordesc_np(r));
+	close_fd(&out);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", in);
+	r = read_file(AT_FDCWD, path, OUTPUT_MAX, ret_text, NULL, err);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		free(*ret_text);
+		*ret_text = NULL;
+		return err_set(err, -EINVAL, "pip's configuration cannot be read");
+	}
+	return r;
+}
+
+static int set(struct index *index, const char *name, const char *value)
+{
+	cleanup(free_ptr) char *text = format_string("%s=%s", name, value);
+
+	return text ? paths_list_add(&index->variables, text) : -ENOMEM;
+}
+
+static const char *text_of(const json_t *found, const char *key)
+{
+	const char *text = json_string_value(json_object_get(found, key));
+
+	return text && text[0] ? text : NULL;
+}
+
+/* The values of a list, joined by spaces as pip takes them; caller frees. */
+static char *joined(const json_t *list)
+{
+	char *out = strdup("");
+
+	for (size_t i = 0; out && i < json_array_size(list); i++) {
+		char *more = format_string("%s%s%s", out, i > 0 ? " " : "",
+					   json_string_value(json_array_get(list, i)));
+
+		free(out);
+		out = more;
+	}
+	return out;
+}
+
+static int take_indexes(struct index *index, const json_t *found, struct err *err)
+{
+	const json_t *extra = json_object_get(found, "extra-index-url");
+	const char *first = text_of(found, "index-url");
+	cleanup(free_ptr) char *others = joined(extra);
+	int r = 0;
+
+	if (json_is_true(json_object_get(found, "no-index")))
+		return set(index, "PIP_NO_INDEX", "1");
+	r = allow(index, first ? first : DEFAULT_INDEX, err);
+	for (size_t i = 0; r == 0 && i < json_array_size(extra); i++)
+		r = allow(index, json_string_value(json_array_get(extra, i)), err);
+	if (r < 0)
+		return r;
+	if (!others || set(index, "PIP_INDEX_URL", first ? first : DEFAULT_INDEX) < 0 ||
+	    (others[0] && set(index, "PIP_EXTRA_INDEX_URL", others) < 0))
+		return no_memory(err);
+	return 0;
+}
+
+/* Pages of links, and directories of files. */
+static int take_links(struct index *index, const json_t *found, struct err *err)
+{
+	const json_t *list = json_object_get(found, "find-links");
+	cleanup(free_ptr) char *kept = strdup("");
+
+	for (size_t i = 0; kept && i < json_array_size(list); i++) {
+		const char *link = json_string_value(json_array_get(list, i));
+		cleanup(free_ptr) char *real = NULL;
+		char *more;
+		int r = 0;
+
+		if (strncasecmp(link, "http", 4) == 0) {
+			r = allow(index, link, err);
+		} else {
+			link = strncmp(link, "file://", 7) == 0 ? link + 7 : link;
+			real = paths_real(link);
+			if (!real || !paths_is_directory(real)) {
+				char *notice = format_string("find-links: %s is not there", link);
+
+				if (notice)
+					(void)paths_list_add(&index->notices, notice);
+				free(notice);
+				continue;
+			}
+			r = prefix_may_show(real, err);
+			if (r == 0)
+				r = paths_list_add(&index->directories, real);
+			link = real;
+		}
+		if (r < 0)
+			return r;
+		more = format_string("%s%s%s", kept, kept[0] ? " " : "", link);
+		free(kept);
+		kept = more;
+	}
+	if (!kept || (kept[0] && set(index, "PIP_FIND_LINKS", kept) < 0))
+		return no_memory(err);
+	return 0;
+}
+
+static int take(struct index *index, const json_t *found, struct err *err)
+{
+	cleanup(free_ptr) char *trusted = joined(json_object_get(found, "trusted-host"));
+	cleanup(free_ptr) char *proxy = format_string("http://127.0.0.1:%d", INDEX_PORT);
+	const char *through = text_of(found, "proxy"), *certificates = text_of(found, "cert");
+	int r = take_indexes(index, found, err);
+
+	if (r == 0)
+		r = take_links(index, found, err);
+	if (r == 0 && through)
+		r = egress_through(&index->egress, through, err);
+	if (r < 0)
+		return r;
+	if (!trusted || !proxy || set(index, "PIP_CONFIG_FILE", "/dev/null") < 0 ||
+	    set(index, "PIP_NO_COLOR", "1") < 0 || set(index, "PIP_PROGRESS_BAR", "off") < 0 ||
+	    set(index, "PIP_RETRIES", "3") < 0 || set(index, "PIP_DEFAULT_TIMEOUT", "60") < 0 ||
+	    set(index, "https_proxy", proxy) < 0 || set(index, "http_proxy", proxy) < 0 ||
+	    (trusted[0] && set(index, "PIP_TRUSTED_HOST", trusted) < 0))
+		return no_memory(err);
+	if (certificates) {
+		index->certificates = paths_real(certificates);
+		if (!index->certificates || set(index, "PIP_CERT", INDEX_CERTIFICATES) < 0)
+			return no_memory(err);
+		if (access(index->certificates, R_OK) < 0)
+			return err_errno(err, "pip's certificates in %s", index->certificates);
+	}
+	return 0;
+}
+
+int index_read(const struct paths_list *more, struct index *ret_index, struct err *err)
+{
+	cleanup(free_ptr) char *text = NULL;
+	json_t *found;
+	int r;
+
+	memset(ret_index, 0, sizeof(*ret_index));
+	r = run_reader(&text, err);
+	if (r < 0)
+		return r;
+	found = json_loads(text, 0, NULL);
+	r = json_is_object(found) ? take(ret_index, found, err)
+				  : err_set(err, -EINVAL, "pip's configuration cannot be read");
+	json_decref(found);
+	for (size_t i = 0; r == 0 && more && i < more->count; i++)
+		r = allow(ret_index, more->items[i], err);
+	if (r < 0)
+		index_done(ret_index);
+	return r;
+}
+
+int index_fill(const struct index *index, struct spec *spec)
+{
+	int r = 0;
+
+	spec->egress = INDEX_PORT;
+	for (size_t i = 0; r == 0 && i < index->variables.count; i++)
+		r = variables_set(spec, index->variables.items[i]);
+	for (size_t i = 0; r == 0 && i < index->directories.count; i++)
+		r = spec_add_bind(spec, index->directories.items[i], index->directories.items[i],
+				  true);
+	if (r == 0 && index->certificates)
+		r = spec_add_bind(spec, index->certificates, INDEX_CERTIFICATES, true);
+	return r;
+}
+
+void index_done(struct index *index)
+{
+	OPENSSL_cleanse(index->egress.authorization, sizeof(index->egress.authorization));
+	paths_list_done(&index->variables);
+	paths_list_done(&index->notices);
+	paths_list_done(&index->directories);
+	free(index->certificates);
+	index->certificates = NULL;
+}

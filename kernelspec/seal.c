@@ -1,0 +1,416 @@
+/*
+ * seal: from a bundle to a tree of the store and a generation of a name; and what is not needed any
+ * more.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+#include "kernelspec/bundle.h"
+#include "kernelspec/paths.h"
+#include "kernelspec/sealed.h"
+#include "sandbox/tree.h"
+
+#define MANIFEST_BYTES ((size_t)512 << 20)
+
+static int no_memory(struct err *err)
+{
+	return err_set(err, -ENOMEM, "out of memory");
+}
+
+/* ---- builds ---- */
+
+static int open_directory(const char *path, struct err *err)
+{
+	int fd;
+
+	if (make_directories(path, 0755, err) < 0)
+		return err->code;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? err_errno(err, "%s", path) : fd;
+}
+
+/* Each build holds the lock of its directory until it is gone or dead. */
+static void remove_dead(int builds)
+{
+	int again = openat(builds, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *scan = again < 0 ? NULL : fdopendir(again);
+	struct dirent *entry;
+
+	if (!scan && again >= 0)
+		close(again);
+	while (scan && (entry = readdir(scan))) {
+		cleanup(close_fd) int fd = -1;
+
+		if (entry->d_name[0] == '.' || strlen(entry->d_name) != 32)
+			continue;
+		fd = tree_step(builds, entry->d_name, O_RDONLY | O_DIRECTORY);
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+			(void)tree_remove(builds, entry->d_name, fd);
+	}
+	if (scan)
+		closedir(scan);
+}
+
+/* Held shared while something is built, alone while something is removed. */
+static int lock_store(const char *store, int how, struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(store, "lock");
+	cleanup(close_fd) int fd = -1;
+
+	if (!path || make_directories(store, 0755, err) < 0)
+		return path ? err->code : no_memory(err);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(err, "%s", path);
+	if (flock(fd, how | LOCK_NB) < 0)
+		return err_set(err, -EBUSY,
+			       "an environment is being built, or old ones are removed: try again "
+			       "when that is done");
+	return steal_fd(&fd);
+}
+
+static int take_name(struct sealed_build *build, struct err *err)
+{
+	cleanup(free_ptr) char *names = path_join(build->store, "names");
+	cleanup(free_ptr) char *path = NULL;
+	cleanup(close_fd) int directory = names ? open_directory(names, err) : no_memory(err);
+
+	if (directory < 0)
+		return directory;
+	path = format_string(".lock-%s", build->name);
+	if (!path)
+		return no_memory(err);
+	build->lock = openat(directory, path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (build->lock < 0)
+		return err_errno(err, "%s/%s", names, path);
+	if (flock(build->lock, LOCK_EX | LOCK_NB) < 0)
+		return err_set(
+			err, -EBUSY,
+			"\"%s\" is being built or changed by another cellwall: try again when "
+			"it is done",
+			build->name);
+	return 0;
+}
+
+static int make_directory(struct sealed_build *build, struct err *err)
+{
+	cleanup(free_ptr) char *builds = path_join(build->store, "builds");
+	cleanup(free_ptr) char *wheels = path_join(build->store, "wheels");
+	cleanup(close_fd) int directory = builds ? open_directory(builds, err) : no_memory(err);
+	char id[33];
+	int r;
+
+	if (directory < 0)
+		return directory;
+	build->wheels = wheels ? open_directory(wheels, err) : no_memory(err);
+	if (build->wheels < 0)
+		return build->wheels;
+	remove_dead(directory);
+	r = random_hex(id, 16);
+	if (r < 0)
+		return err_set(err, r, "no random numbers");
+	build->directory = path_join(builds, id);
+	if (!build->directory)
+		return no_memory(err);
+	if (mkdirat(directory, id, 0755) < 0)
+		return err_errno(err, "%s", build->directory);
+	build->held = openat(directory, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (build->held < 0 || flock(build->held, LOCK_EX | LOCK_NB) < 0)
+		return err_errno(err, "%s", build->directory);
+	return 0;
+}
+
+int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *err)
+{
+	struct sealed_build *build = ret_build;
+	int r;
+
+	*build = (struct sealed_build)SEALED_NO_BUILD;
+	r = sealed_check_name(name, err);
+	if (r == 0)
+		r = sealed_store(&build->store, err);
+	if (r < 0)
+		return r;
+	build->name = strdup(name);
+	build->share = build->name ? lock_store(build->store, LOCK_SH, err) : no_memory(err);
+	r = build->share < 0 ? build->share : take_name(build, err);
+	if (r == 0)
+		r = make_directory(build, err);
+	if (r < 0)
+		sealed_abandon(build);
+	return r;
+}
+
+void sealed_abandon(struct sealed_build *build)
+{
+	cleanup(free_ptr) char *parent = build->directory ? paths_parent(build->directory) : NULL;
+	cleanup(close_fd) int builds =
+		parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (build->manifest)
+		(void)fclose(build->manifest);
+	close_fd(&build->tree);
+	if (builds >= 0 && build->held >= 0)
+		(void)tree_remove(builds, paths_name(build->directory), build->held);
+	close_fd(&build->held);
+	close_fd(&build->wheels);
+	close_fd(&build->lock);
+	close_fd(&build->share);
+	free(build->store);
+	free(build->name);
+	free(build->directory);
+	free(build->lock_text);
+	free(build->record_text);
+	*build = (struct sealed_build)SEALED_NO_BUILD;
+}
+
+/* ---- what was built ---- */
+
+static int write_entry(void *arg, char kind, const char *path, const char *digest, const char *to,
+		       uint64_t size)
+{
+	struct sealed_build *build = arg;
+	int r;
+
+	if (kind == 'd')
+		r = fprintf(build->manifest, "d %s\n", path);
+	else if (kind == 'l')
+		r = fprintf(build->manifest, "l %s\t%s\n", path, to);
+	else
+		r = fprintf(build->manifest, "%c %s %" PRIu64 " %s\n", kind, digest, size, path);
+	build->files += kind != 'd';
+	build->bytes += kind == 'l' ? 0 : size;
+	return r < 0 ? -EIO : 0;
+}
+
+static int take_note(void *arg, const char *name, const char *text, size_t size)
+{
+	struct sealed_build *build = arg;
+	char **kept = strcmp(name, "lock") == 0	    ? &build->lock_text
+		      : strcmp(name, "record") == 0 ? &build->record_text
+						    : NULL;
+
+	(void)size;
+	if (!kept || *kept)
+		return 0;
+	*kept = strdup(text);
+	return *kept ? 0 : -ENOMEM;
+}
+
+int sealed_take(struct sealed_build *build, int in, struct err *err)
+{
+	const struct bundle_sink sink = {write_entry, take_note, build};
+	cleanup(close_fd) int fd = -1;
+	int r;
+
+	if (mkdirat(build->held, "new", 0755) < 0 || mkdirat(build->held, "new/tree", 0755) < 0)
+		return err_errno(err, "%s/new", build->directory);
+	build->tree = openat(build->held, "new/tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(build->held, "new/manifest", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	build->manifest = fd < 0 ? NULL : fdopen(fd, "w");
+	if (build->tree < 0 || !build->manifest)
+		return err_errno(err, "%s/new", build->directory);
+	fd = -1; /* the stream's now */
+	r = bundle_read(in, build->tree, build->wheels, &sink, err);
+	if (fclose(steal_ptr(&build->manifest)) != 0 && r == 0)
+		r = err_errno(err, "%s/new/manifest", build->directory);
+	if (r == 0 && fchmod(build->tree, 0555) < 0)
+		r = err_errno(err, "%s/new/tree", build->directory);
+	if (r == 0 && build->lock_text)
+		r = write_new_file(build->held, "new/lock", 0644, build->lock_text,
+				   strlen(build->lock_text), err);
+	return r;
+}
+
+static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], struct err *err)
+{
+	cleanup(free_ptr) char *text = NULL;
+	unsigned char digest[32];
+	size_t size = 0;
+	int r = read_file(directory, name, MANIFEST_BYTES, &text, &size, err);
+
+	if (r < 0)
+		return r;
+	if (EVP_Digest(text, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return no_memory(err);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
+
+/* Another build may have made the same: then ours is not needed. */
+static int place_tree(struct sealed_build *build, const char *hash, struct err *err)
+{
+	cleanup(free_ptr) char *trees = path_join(build->store, "trees");
+	cleanup(close_fd) int directory = trees ? open_directory(trees, err) : no_memory(err);
+
+	if (directory < 0)
+		return directory;
+	/* What the name will lead to is on disk before the name is. */
+	if (syncfs(build->held) < 0)
+		return err_errno(err, "%s", build->directory);
+	if (renameat(build->held, "new", directory, hash) < 0 && errno != EEXIST &&
+	    errno != ENOTEMPTY)
+		return err_errno(err, "%s/%s", trees, hash);
+	return 0;
+}
+
+static int last_number(void *arg, const char *name, uint64_t number, bool current,
+		       const json_t *record)
+{
+	uint64_t *last = arg;
+
+	(void)name;
+	(void)current;
+	(void)record;
+	*last = number > *last ? number : *last;
+	return 0;
+}
+
+int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *err)
+{
+	cleanup(free_ptr) char *names = NULL, *path = NULL, *text = NULL;
+	char hash[SEALED_HASH + 1];
+	uint64_t number = 0;
+	int r = hash_of(build->held, "new/manifest", hash, err);
+
+	if (r == 0)
+		r = place_tree(build, hash, err);
+	if (r < 0)
+		return r;
+	if (json_object_set_new(record, "tree", json_string(hash)) < 0 ||
+	    json_object_set_new(record, "files", json_integer((json_int_t)build->files)) < 0 ||
+	    json_object_set_new(record, "bytes", json_integer((json_int_t)build->bytes)) < 0)
+		return no_memory(err);
+	(void)sealed_each(build->store, build->name, last_number, &number);
+	number++;
+	names = format_string("%s/names/%s", build->store, build->name);
+	path = names ? format_string("%s/%" PRIu64 ".json", names, number) : NULL;
+	text = json_dumps(record, JSON_INDENT(2) | JSON_SORT_KEYS);
+	if (!path || !text)
+		return no_memory(err);
+	r = make_directories(names, 0755, err);
+	if (r == 0)
+		r = write_new_file(AT_FDCWD, path, 0644, text, strlen(text), err);
+	if (r == 0)
+		r = sealed_choose(build->store, build->name, number, err);
+	return r < 0 ? r : (int64_t)number;
+}
+
+/* ---- what is not needed any more ---- */
+
+struct keeper {
+	const char *store;
+	json_t *trees;	  /* hash -> true */
+	json_t *wheels;	  /* hash -> true */
+	uint64_t current; /* of the present name */
+	const char *name;
+	uint64_t freed;
+};
+
+static int find_current(void *arg, const char *name, uint64_t number, bool current,
+			const json_t *record)
+{
+	struct keeper *keeper = arg;
+
+	(void)name;
+	(void)record;
+	if (current)
+		keeper->current = number;
+	return 0;
+}
+
+/* The wheels that a lock names: "--hash=sha256:HEX" (json keys are the hashes). */
+static void keep_wheels(struct keeper *keeper, const char *hash)
+{
+	cleanup(free_ptr) char *path = format_string("%s/trees/%s/lock", keeper->store, hash);
+	cleanup(free_ptr) char *text = NULL;
+
+	if (!path || read_file(AT_FDCWD, path, BUNDLE_TEXT, &text, NULL, NULL) < 0)
+		return;
+	for (const char *at = text; (at = strstr(at, "sha256:"));) {
+		char hex[SEALED_HASH + 1];
+
+		at += 7;
+		(void)snprintf(hex, sizeof(hex), "%.64s", at);
+		(void)json_object_set_new(keeper->wheels, hex, json_true());
+	}
+}
+
+static int sort_generation(void *arg, const char *name, uint64_t number, bool current,
+			   const json_t *record)
+{
+	struct keeper *keeper = arg;
+	const char *hash = json_string_value(json_object_get(record, "tree"));
+
+	if (!keeper->name || strcmp(keeper->name, name) != 0) {
+		keeper->name = name;
+		keeper->current = 0;
+		(void)sealed_each(keeper->store, name, find_current, keeper);
+	}
+	if (!current && number + SEALED_KEPT < keeper->current) {
+		cleanup(free_ptr) char *path =
+			format_string("%s/names/%s/%" PRIu64 ".json", keeper->store, name, number);
+
+		if (path)
+			(void)unlink(path);
+		return 0;
+	}
+	keep_wheels(keeper, hash);
+	return json_object_set_new(keeper->trees, hash, json_true());
+}
+
+/* Removes every directory of STORE/WHERE that `kept` does not name and nobody holds. */
+static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
+{
+	cleanup(free_ptr) char *path = path_join(keeper->store, where);
+	DIR *scan = path ? opendir(path) : NULL;
+	struct dirent *entry;
+
+	while (scan && (entry = readdir(scan))) {
+		cleanup(close_fd) int fd = -1, tree = -1;
+
+		if (strlen(entry->d_name) != SEALED_HASH || json_object_get(kept, entry->d_name))
+			continue;
+		fd = tree_step(dirfd(scan), entry->d_name, O_RDONLY | O_DIRECTORY);
+		tree = fd < 0 ? -1 : openat(fd, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (tree >= 0 && flock(tree, LOCK_EX | LOCK_NB) < 0)
+			continue;
+		if (fd >= 0 && tree_remove(dirfd(scan), entry->d_name, fd) == 0)
+			keeper->freed++;
+	}
+	if (scan)
+		closedir(scan);
+}
+
+int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
+{
+	struct keeper keeper = {.store = store, .trees = json_object(), .wheels = json_object()};
+	cleanup(free_ptr) char *builds = path_join(store, "builds");
+	cleanup(close_fd) int directory =
+		builds ? open(builds, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	cleanup(close_fd) int alone = lock_store(store, LOCK_EX, err);
+	int r = alone < 0 ? alone : keeper.trees && keeper.wheels ? 0 : no_memory(err);
+
+	if (directory >= 0 && r == 0)
+		remove_dead(directory);
+	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
+		r = no_memory(err);
+	if (r == 0) {
+		sweep(&keeper, "trees", keeper.trees);
+		sweep(&keeper, "wheels", keeper.wheels);
+	}
+	json_decref(keeper.trees);
+	json_decref(keeper.wheels);
+	if (ret_removed)
+		*ret_removed = keeper.freed;
+	return r;
+}

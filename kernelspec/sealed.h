@@ -1,0 +1,106 @@
+/*
+ * sealed: the store of sealed environments. Content-addressed, read-only trees that kernels run
+ * from, and names with generations that lead to them.
+ *
+ *   STORE/trees/<hash>/tree/      what is mounted at /env, directories 0555, files 0444 and 0555
+ *   STORE/trees/<hash>/manifest   a line for each entry, in the order of the tree; <hash> is its
+ *                                 SHA-256:  "d PATH", "f SHA256 SIZE PATH", "x SHA256 SIZE PATH",
+ *                                 "l PATH" TAB "TARGET"
+ *   STORE/trees/<hash>/lock       requirements with hashes, as pip takes them
+ *   STORE/names/<name>/<n>.json   generation n: tree, python, requirements, created, hosts, ...
+ *   STORE/names/<name>/current    the number of the one that kernels get
+ *   STORE/wheels/<sha256>/<file>  what was downloaded, for the next build
+ *   STORE/builds/<id>/            a build under way: flock(2)ed, else left over and to be removed
+ *
+ * A tree that is in use is flock(2)ed, shared, by the proxy of each kernel that runs from it.
+ * Nothing in a tree is ever executed or imported by us. STORE is
+ * $XDG_DATA_HOME/cellwall/environments; without that variable it is below ~/.local/share, for root
+ * /var/lib/cellwall/environments, which everybody may use. Never logs.
+ */
+#ifndef KERNELSPEC_SEALED_H
+#define KERNELSPEC_SEALED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernelspec/prefix.h"
+#include "sandbox/base.h"
+
+#define SEALED_NAME_MAX 64
+#define SEALED_HASH	64 /* hex digits */
+#define SEALED_KEPT	3  /* generations before the current one that gc leaves */
+#define SEALED_SHARED	"/var/lib/cellwall/environments"
+
+/* One generation of a name. */
+struct sealed {
+	char *store, *name;
+	uint64_t number;
+	json_t *record;
+	const char *hash, *python; /* in the record */
+	char *directory;	   /* STORE/trees/<hash> */
+	int held;		   /* the tree, locked shared */
+};
+
+/* This user's store; caller frees. Returns 0 or a negative errno. */
+int sealed_store(char **ret_store, struct err *err);
+/* Letters, digits, ".", "-" and "_", at most SEALED_NAME_MAX. Returns 0 or -EINVAL with words. */
+int sealed_check_name(const char *name, struct err *err);
+/* The generation `number` (0: the current one) of `name` in this user's store, or, `shared`, in
+ * root's else. Locks the tree. Returns 0, -ENOENT with what to do, or another negative errno. */
+int sealed_find(const char *name, uint64_t number, bool shared, struct sealed *ret_sealed,
+		struct err *err);
+void sealed_done(struct sealed *sealed);
+/* The prefix of `program`, a path below /env: that of the Python it was built with. Returns 0 or a
+ * negative errno. */
+int sealed_prefix(const struct sealed *sealed, const char *program, struct prefix *ret_prefix,
+		  struct err *err);
+
+/* Calls `found` for each generation of `name`, oldest first, then for each name when it is NULL;
+ * records that cannot be read are passed over. Returns 0 or the first negative number of `found`.
+ */
+typedef int sealed_found_fn(void *arg, const char *name, uint64_t number, bool current,
+			    const json_t *record);
+int sealed_each(const char *store, const char *name, sealed_found_fn *found, void *arg);
+
+/* A build under way. */
+struct sealed_build {
+	char *store, *name, *directory; /* STORE/builds/<id> */
+	int share;			/* of the store: nothing is removed meanwhile */
+	int lock;			/* of the name: one build at a time */
+	int held;			/* the directory, locked */
+	int tree, wheels;		/* DIRECTORY/tree/tree and STORE/wheels */
+	FILE *manifest;
+	char *lock_text, *record_text; /* of the bundle's notes; NULL: none */
+	uint64_t files, bytes;
+};
+#define SEALED_NO_BUILD                                                                            \
+	{                                                                                          \
+		.share = -1, .lock = -1, .held = -1, .tree = -1, .wheels = -1                      \
+	}
+/* Removes what dead builds left, takes the name. -EBUSY: somebody else builds it. */
+int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *err);
+/* Reads the bundle `in` (lent) into the build. */
+int sealed_take(struct sealed_build *build, int in, struct err *err);
+/* Gives the tree its place and the name its next generation; `record` (lent) gets "tree". Returns
+ * the number of the generation or a negative errno. */
+int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *err);
+/* Removes what a build has not committed. */
+void sealed_abandon(struct sealed_build *build);
+
+/* Makes `number` the current generation. */
+int sealed_choose(const char *store, const char *name, uint64_t number, struct err *err);
+/* Removes the name with all generations; its trees go with sealed_collect. */
+int sealed_forget(const char *store, const char *name, struct err *err);
+/* Removes generations but the current and the SEALED_KEPT before it, trees that no generation names
+ * and no kernel uses, and wheels that no lock names. `ret_removed` (may be NULL): how many. */
+int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err);
+
+/* Compares the tree with its manifest and that with `hash`. `differs` is called for each path that
+ * is not as it was built, with what it is. Returns the number of differences or a negative errno.
+ */
+typedef void sealed_differs_fn(void *arg, const char *path, const char *how);
+int64_t sealed_verify(const char *directory, const char *hash, sealed_differs_fn *differs,
+		      void *arg, struct err *err);
+
+#endif

@@ -1,0 +1,240 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+#include "kernelspec/sealed.h"
+#include "sandbox/tree.h"
+
+#define MANIFEST_BYTES ((size_t)512 << 20)
+
+/* A line of the manifest, cut up in place. */
+struct entry {
+	char kind;
+	bool seen;
+	const char *path, *digest, *to;
+	uint64_t size;
+};
+
+struct check {
+	struct entry *entries;
+	size_t count;
+	char *text;
+	sealed_differs_fn *differs;
+	void *arg;
+	int64_t found;
+};
+
+static void tell(struct check *check, const char *path, const char *how)
+{
+	check->found++;
+	if (check->differs)
+		check->differs(check->arg, path, how);
+}
+
+static int to_hex(const unsigned char digest[32], char hex[SEALED_HASH + 1])
+{
+	for (size_t i = 0; i < 32; i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
+
+static int digest_file(int fd, char hex[SEALED_HASH + 1])
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	unsigned char buffer[65536], digest[32];
+	ssize_t got = -1;
+
+	if (context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1) {
+		while ((got = read(fd, buffer, sizeof(buffer))) > 0)
+			(void)EVP_DigestUpdate(context, buffer, (size_t)got);
+		(void)EVP_DigestFinal_ex(context, digest, NULL);
+	}
+	EVP_MD_CTX_free(context);
+	return got < 0 ? -EIO : to_hex(digest, hex);
+}
+
+/* ---- the manifest ---- */
+
+static int parse_line(char *line, struct entry *entry)
+{
+	char *rest = line + 2, *space;
+
+	*entry = (struct entry){.kind = line[0], .path = rest};
+	if (line[0] == '\0' || line[1] != ' ')
+		return -EINVAL;
+	if (line[0] == 'd')
+		return 0;
+	if (line[0] == 'l') {
+		space = strchr(rest, '\t');
+		if (!space)
+			return -EINVAL;
+		*space = '\0';
+		entry->to = space + 1;
+		return 0;
+	}
+	if (line[0] != 'f' && line[0] != 'x')
+		return -EINVAL;
+	space = strchr(rest, ' ');
+	if (!space || space - rest != SEALED_HASH)
+		return -EINVAL;
+	*space = '\0';
+	entry->digest = rest;
+	rest = space + 1;
+	space = strchr(rest, ' ');
+	if (!space)
+		return -EINVAL;
+	*space = '\0';
+	entry->path = space + 1;
+	return parse_u64(rest, UINT64_MAX, &entry->size);
+}
+
+static int compare(const void *left, const void *right)
+{
+	const struct entry *a = left, *b = right;
+
+	return strcmp(a->path, b->path);
+}
+
+static int parse(struct check *check, size_t lines)
+{
+	check->entries = calloc(lines + 1, sizeof(*check->entries));
+	if (!check->entries)
+		return -ENOMEM;
+	for (char *line = check->text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		if (check->count == lines || parse_line(line, &check->entries[check->count]) < 0)
+			return -EINVAL;
+		check->count++;
+	}
+	qsort(check->entries, check->count, sizeof(*check->entries), compare);
+	return 0;
+}
+
+static int read_manifest(struct check *check, const char *directory, const char *hash,
+			 struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(directory, "manifest");
+	unsigned char digest[32];
+	char hex[SEALED_HASH + 1];
+	size_t size = 0, lines = 0;
+	int r = path ? read_file(AT_FDCWD, path, MANIFEST_BYTES, &check->text, &size, err)
+		     : err_set(err, -ENOMEM, "out of memory");
+
+	if (r < 0)
+		return r;
+	if (EVP_Digest(check->text, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return err_set(err, -ENOMEM, "out of memory");
+	(void)to_hex(digest, hex);
+	if (strcmp(hex, hash) != 0)
+		tell(check, "manifest", "is not the one of this environment");
+	for (size_t i = 0; i < size; i++)
+		lines += check->text[i] == '\n';
+	r = parse(check, lines);
+	return r < 0 ? err_set(err, r, "%s: %s", path, strerrordesc_np(-r)) : 0;
+}
+
+/* ---- the tree ---- */
+
+static const char *compare_file(const struct walk_frame *here, const char *name,
+				const struct entry *entry, const struct stat *status)
+{
+	cleanup(close_fd) int fd = -1;
+	char hex[SEALED_HASH + 1];
+
+	if (!S_ISREG(status->st_mode))
+		return "is no file any more";
+	if ((uint64_t)status->st_size != entry->size)
+		return "has another size";
+	if (((status->st_mode & 0111) != 0) != (entry->kind == 'x'))
+		return "has another mode";
+	fd = tree_step(here->fd, name, O_RDONLY | O_NONBLOCK);
+	if (fd < 0 || digest_file(fd, hex) < 0)
+		return "cannot be read";
+	return strcmp(hex, entry->digest) == 0 ? NULL : "has other bytes";
+}
+
+static const char *compare_link(const struct walk_frame *here, const char *name,
+				const struct entry *entry)
+{
+	char to[PATH_MAX];
+	ssize_t size = readlinkat(here->fd, name, to, sizeof(to) - 1);
+
+	if (size < 0)
+		return "is no link any more";
+	to[size] = '\0';
+	return strcmp(to, entry->to) == 0 ? NULL : "leads elsewhere";
+}
+
+static void look(struct check *check, struct walk *walk)
+{
+	const struct entry wanted = {.path = walk->path};
+	struct entry *entry =
+		bsearch(&wanted, check->entries, check->count, sizeof(*check->entries), compare);
+	struct stat status;
+	const char *how = NULL;
+
+	if (!entry || walk_stat(walk, &status) < 0) {
+		tell(check, walk->path, "was not built");
+		return;
+	}
+	entry->seen = true;
+	if (entry->kind == 'd')
+		how = S_ISDIR(status.st_mode) ? NULL : "is no directory any more";
+	else if (entry->kind == 'l')
+		how = compare_link(walk_here(walk), walk->name, entry);
+	else
+		how = compare_file(walk_here(walk), walk->name, entry, &status);
+	if (how)
+		tell(check, walk->path, how);
+	else if (entry->kind == 'd' && walk_enter(walk) < 0)
+		tell(check, walk->path, "cannot be read");
+}
+
+static int walk_tree(struct check *check, const char *directory, struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(directory, "tree");
+	cleanup(close_fd) int fd =
+		path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	struct walk *walk = calloc(1, sizeof(*walk));
+	int r;
+
+	if (!walk || !path) {
+		free(walk);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	walk_init(walk);
+	r = fd < 0 ? -errno : walk_start(walk, fd);
+	if (r < 0)
+		r = err_set(err, r, "%s: %s", path, strerrordesc_np(-r));
+	while (r >= 0 && (r = walk_next(walk)) != 0) {
+		if (r > 0)
+			look(check, walk);
+		else
+			tell(check, walk->path, "cannot be read");
+		r = 0;
+	}
+	walk_done(walk);
+	free(walk);
+	return r;
+}
+
+int64_t sealed_verify(const char *directory, const char *hash, sealed_differs_fn *differs,
+		      void *arg, struct err *err)
+{
+	struct check check = {.differs = differs, .arg = arg};
+	int r = read_manifest(&check, directory, hash, err);
+
+	if (r == 0)
+		r = walk_tree(&check, directory, err);
+	for (size_t i = 0; r == 0 && i < check.count; i++) {
+		if (!check.entries[i].seen)
+			tell(&check, check.entries[i].path, "is missing");
+	}
+	free(check.entries);
+	free(check.text);
+	return r < 0 ? r : check.found;
+}

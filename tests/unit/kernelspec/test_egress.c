@@ -1,0 +1,171 @@
+/* Where a build may go, and what a request to go there looks like. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#include "kernelspec/egress.h"
+
+static struct in6_addr address(const char *text)
+{
+	struct in6_addr out = IN6ADDR_ANY_INIT;
+
+	if (strchr(text, ':')) {
+		assert_int_equal(inet_pton(AF_INET6, text, &out), 1);
+	} else {
+		out.s6_addr[10] = out.s6_addr[11] = 0xff;
+		assert_int_equal(inet_pton(AF_INET, text, &out.s6_addr[12]), 1);
+	}
+	return out;
+}
+
+static void knows_local_addresses(void **state)
+{
+	static const char *const local[] = {"127.0.0.1",
+					    "10.1.2.3",
+					    "192.168.1.1",
+					    "172.16.0.1",
+					    "172.31.255.255",
+					    "169.254.1.1",
+					    "100.64.0.1",
+					    "0.0.0.0",
+					    "255.255.255.255",
+					    "224.0.0.1",
+					    "198.18.0.1",
+					    "::1",
+					    "::",
+					    "fe80::1",
+					    "fc00::1",
+					    "fd12::1",
+					    "ff02::1",
+					    "64:ff9b::10.0.0.1",
+					    "2002:0a00:0001::",
+					    "::10.0.0.1"};
+	static const char *const far[] = {"1.1.1.1",	     "172.32.0.1", "100.128.0.1",
+					  "192.167.255.1",   "198.20.0.1", "2606:4700::1",
+					  "64:ff9b::1.1.1.1"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		struct in6_addr one = address(local[i]);
+
+		if (!egress_is_local(&one))
+			fail_msg("%s is local", local[i]);
+	}
+	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
+		struct in6_addr one = address(far[i]);
+
+		if (egress_is_local(&one))
+			fail_msg("%s is not local", far[i]);
+	}
+}
+
+static void takes_urls(void **state)
+{
+	struct egress egress = {0};
+	struct err err;
+
+	(void)state;
+	assert_int_equal(egress_allow(&egress, "https://PyPI.org/simple", &err), 0);
+	assert_int_equal(egress_allow(&egress, "http://user:p%40ss@index.corp:8080/x", &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://[fd00::1]:8443", &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://pypi.org/other", &err), 0);
+	assert_int_equal(egress.count, 3);
+	assert_string_equal(egress.hosts[0].name, "pypi.org");
+	assert_int_equal(egress.hosts[0].port, 443);
+	assert_string_equal(egress.hosts[1].name, "index.corp");
+	assert_int_equal(egress.hosts[1].port, 8080);
+	assert_string_equal(egress.hosts[2].name, "fd00::1");
+	assert_int_equal(egress.hosts[2].port, 8443);
+	assert_int_equal(egress_allow(&egress, "ftp://pypi.org", &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://", &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://a b", &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://a:99999", &err), -EINVAL);
+	assert_int_equal(egress_through(&egress, "http://me:s%3Aecret@proxy:3128", &err), 0);
+	assert_string_equal(egress.upstream.name, "proxy");
+	assert_string_equal(egress.authorization, "Basic bWU6czplY3JldA==");
+}
+
+static int parse(const char *text, bool upstream, struct egress_host *host, char **forward)
+{
+	memset(host, 0, sizeof(*host));
+	return egress_parse(text, strlen(text), upstream, host, forward);
+}
+
+static void reads_requests(void **state)
+{
+	struct egress_host host;
+	char *forward;
+
+	(void)state;
+	assert_int_equal(parse("CONNECT Files.PythonHosted.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+			       false, &host, &forward),
+			 0);
+	assert_null(forward);
+	assert_string_equal(host.name, "files.pythonhosted.org");
+	assert_int_equal(host.port, 443);
+	assert_int_equal(parse("GET http://index:8080/simple/six/ HTTP/1.1\r\nHost: index:8080\r\n"
+			       "Proxy-Authorization: Basic eA==\r\nConnection: keep-alive\r\n"
+			       "Accept: text/html\r\n\r\n",
+			       false, &host, &forward),
+			 0);
+	assert_string_equal(host.name, "index");
+	assert_int_equal(host.port, 8080);
+	assert_string_equal(forward, "GET /simple/six/ HTTP/1.1\r\nHost: index:8080\r\n"
+				     "Accept: text/html\r\nConnection: close\r\n");
+	free(forward);
+	assert_int_equal(parse("GET http://index/x HTTP/1.1\r\n\r\n", true, &host, &forward), 0);
+	assert_string_equal(forward, "GET http://index/x HTTP/1.1\r\nConnection: close\r\n");
+	free(forward);
+}
+
+static void refuses_requests(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"CONNECT pypi.org HTTP/1.1\r\n\r\n",
+		"CONNECT pypi.org:0 HTTP/1.1\r\n\r\n",
+		"CONNECT pypi.org:443@evil:80 HTTP/1.1\r\n\r\n",
+		"CONNECT evil/pypi.org:443 HTTP/1.1\r\n\r\n",
+		"CONNECT pypi.org:443\r\n\r\n",
+		"CONNECT pypi.org:443 HTTP/2.0\r\n\r\n",
+		"CONNECT  pypi.org:443 HTTP/1.1\r\n\r\n",
+		"POST http://index/x HTTP/1.1\r\n\r\n",
+		"GET https://index/x HTTP/1.1\r\n\r\n",
+		"GET /x HTTP/1.1\r\nHost: index\r\n\r\n",
+		"GET http://user@index/x HTTP/1.1\r\n\r\n",
+		"GET http://index HTTP/1.1\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nno colon\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nA: b\nX: y\r\n\r\n",
+	};
+	struct egress_host host;
+	char *forward;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (parse(bad[i], false, &host, &forward) == 0)
+			fail_msg("%s", bad[i]);
+		assert_null(forward);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(knows_local_addresses),
+		cmocka_unit_test(takes_urls),
+		cmocka_unit_test(reads_requests),
+		cmocka_unit_test(refuses_requests),
+	};
+
+	return cmocka_run_group_tests_name("egress", tests, NULL, NULL);
+}
