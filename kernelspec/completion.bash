@@ -22,7 +22,7 @@ _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
-		words="kernel install list remove stage log serve key policy doctor version help --help --version"
+		words="kernel install list remove stage env log serve key policy doctor version help --help --version"
 	else
 		case $previous in
 		--prefix | --stage | --show | --output | -o)
@@ -41,7 +41,7 @@ _cellwall() {
 		esac
 		case $verb in
 		install)
-			words="--user --prefix --sys-prefix --name --display-name --python --policy --wrap
+			words="--user --prefix --sys-prefix --name --display-name --python --env --verify --policy --wrap
 				--shared-environment --server-config --help"
 			;;
 		serve)
@@ -55,6 +55,13 @@ _cellwall() {
 				--base-url --trusted-proxy --allow-host --allow-origin --kernelspec --default-kernel --allow-env
 				--max-kernels --max-kernels-per-user --cull-idle --cull-connected --cull-busy --cull-interval --start-timeout --link-keys
 				--link-keep --area-limit --max-connections --data --runtime --log --help"
+			;;
+		env)
+			if [ "$COMP_CWORD" = 2 ]; then
+				words="create list show update verify diff rollback export import remove gc --help"
+			else
+				words="--python --requirement --allow-host --no-kernel --lock --sbom --quiet --json --help"
+			fi
 			;;
 		key)
 			words="new show allow revoke --as --directory --help"

@@ -478,9 +478,10 @@ int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct e
 	run->sealed = (struct sealed_build)SEALED_NO_BUILD;
 	run->reached = json_array();
 	run->attempts = json_array();
-	r = prepare(run);
+	/* First: whoever interrupts is heard, however early. */
+	r = watch_signals(run);
 	if (r == 0)
-		r = watch_signals(run);
+		r = prepare(run);
 	if (r == 0) {
 		for (size_t i = 0; i < run->index.notices.count; i++)
 			fprintf(stderr, "cellwall env: %s\n", run->index.notices.items[i]);

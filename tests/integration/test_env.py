@@ -357,3 +357,25 @@ def test_interrupt(store):
     out, _ = build.communicate(timeout=60)
     assert build.returncode in (130, 0), out
     assert left_over(store) == []
+
+
+def test_the_guide(site, store, index):
+    """Every command of the page, in its order, with packages of the same names."""
+    for name in ("pandas", "ipykernel", "plotly"):
+        index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", {f"{name}.py": ""})
+    page = (pathlib.Path(site.prefix) / "share" / "cellwall" / "doc" / "env.md").read_text()
+    ran = 0
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
+        for line in block.splitlines():
+            words = line.split()
+            assert words[:2] == ["$", "cellwall"], line
+            words[2:] = [str(site.root / word) if word.endswith(".bundle") else word for word in words[2:]]
+            if words[2] == "install":
+                words += ["--prefix", str(site.root / "guide"), "--shared-environment"]
+            if words[2:4] == ["env", "create"]:
+                words += ["--python", PYTHON]
+            result = site.run(*words[2:], env=store.environment, timeout=120 * harness.PATIENCE)
+            expected = 1 if words[2:4] == ["env", "diff"] else 0
+            assert result.returncode == expected, (line, result.stdout, result.stderr)
+            ran += 1
+    assert ran >= 14
