@@ -6,8 +6,8 @@
  * `cellwall kernel` does it; signals; the notebook server's end. Out: a session with the host
  * (link_frame.h), over as many connections as it takes, and an exit code. What clients send while
  * the host is away waits; heartbeats are answered here. Logs; the notebook is told when the host
- * is away and when it is back. near.c is the session and its connections, near_local.c what goes
- * to and comes from the clients.
+ * is away and when it is back. near.c is its life, near_host.c the connections to the host,
+ * near_local.c what goes to and comes from the clients.
  */
 #ifndef WEB_NEAR_H
 #define WEB_NEAR_H
@@ -36,7 +36,7 @@ struct near_plan {
  * (the reason was logged). */
 int near_run(const struct near_plan *plan);
 
-/* ---- between near.c and near_local.c ---- */
+/* ---- between the three ---- */
 
 enum near_phase {
 	NEAR_APART,    /* no connection; `deadline`: when to try again */
@@ -89,6 +89,19 @@ void near_ask(struct near *near, const char *word);
 void near_leave(struct near *near);
 /* Clients are told `text` for a while, then it is over. */
 void near_fail(struct near *near, const char *text);
+
+/* Logs a line and shows it in the notebook. Takes `text`, NULL when there was no memory for it. */
+void near_say(struct near *near, char *text);
+
+void near_host_connect(struct near *near);
+/* Ends the connection without a word. */
+void near_host_close(struct near *near);
+/* It has ended, or is ended for a reason: to be made anew. */
+void near_host_lose(struct near *near, const char *why);
+/* Takes what the host has sent and what became of the connection. */
+void near_host_serve(struct near *near);
+/* Sends what is to be sent, and what was taken. */
+void near_host_tell(struct near *near);
 
 /* True when messages of this channel may be taken now. */
 bool near_local_takes(const struct near *near, enum wall_channel channel);
