@@ -20,6 +20,8 @@
 /* A hostile kernel can undo a pause: past HARD the wall is not read any more, the relay then drops
  * with a count. One message of WALL_TOTAL_MAX may come on top. */
 #define OUTPUT_HARD (256L * 1024 * 1024)
+/* The memory of a large message is kept this long for the next one. */
+#define SPARE_MS 3000
 /* The relay's own numbers are in sandbox/relay.h. */
 
 /* Pieces of streams that come faster than so many a second, after BURST at once, are joined: nobody

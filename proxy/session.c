@@ -296,8 +296,8 @@ static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 
 static long poll_timeout(const struct session *session)
 {
-	const int64_t now = now_ms(),
-		      times[] = {session->deadline, idle_end(session), session->joining.until};
+	const int64_t now = now_ms(), times[] = {session->deadline, idle_end(session),
+						 session->joining.until, session->spare_until};
 	long timeout = -1;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
@@ -356,8 +356,21 @@ static void serve(struct session *session, const zmq_pollitem_t items[ITEMS])
 	traffic_to_wall(session);
 }
 
+/* Memory that is still lent to libzmq comes back later. */
+static void drop_spare(struct session *session, int64_t now)
+{
+	const bool lent =
+		session->channels && channels_outstanding(session->channels) > JOIN_BEHIND;
+
+	if (!session->spare_until || now < session->spare_until)
+		return;
+	wall_drop_spare();
+	session->spare_until = lent ? now + SPARE_MS : 0;
+}
+
 static void advance(struct session *session)
 {
+	drop_spare(session, now_ms());
 	if (session->channels) {
 		if (session->joining.until && now_ms() >= session->joining.until)
 			traffic_send_joined(session);
@@ -447,6 +460,8 @@ static int open_session(struct session *session, struct err *err)
 				&session->corridor.inner, err);
 	session->reader = wall_reader_new();
 	session->writer = wall_writer_new();
+	if (session->reader)
+		wall_reader_again(session->reader);
 	if (code == 0 && (!session->reader || !session->writer))
 		code = err_set(err, -ENOMEM, "out of memory");
 	/* The sandbox builds while we bind. */
@@ -503,6 +518,7 @@ static void close_session(struct session *session)
 	joining_done(&session->joining);
 	stderr_log_free(session->stderr_log);
 	wall_reader_free(session->reader);
+	wall_drop_spare();
 	wall_writer_free(session->writer);
 	close_fd(&session->wall);
 	close_fd(&session->changes);

@@ -82,9 +82,10 @@ struct session {
 	bool told_log; /* that the audit log cannot be written */
 	struct holding holding;
 	struct joining joining;
-	uint64_t asked;	    /* sequence of the last collection asked for: one at a time */
-	uint64_t collected; /* and of the last finished one */
-	bool up_to_date;    /* after which nothing was left, and what changes is seen */
+	int64_t spare_until; /* memory of large messages goes then; 0: there is none */
+	uint64_t asked;	     /* sequence of the last collection asked for: one at a time */
+	uint64_t collected;  /* and of the last finished one */
+	bool up_to_date;     /* after which nothing was left, and what changes is seen */
 	unsigned refused_names;
 	struct attempts attempts;
 	struct hint_cells cells; /* for which no missing name was looked up yet */

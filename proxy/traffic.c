@@ -352,6 +352,8 @@ static void relay_outward(struct session *session, struct wall_frame *frame)
 		wall_frame_unref(frame);
 		return;
 	}
+	if (frame->mapped)
+		session->spare_until = now_ms() + SPARE_MS;
 	goes = relay_one(&session->corridor, &passage);
 	if (goes && passage.joins) {
 		join(session, &passage);

@@ -30,6 +30,7 @@
 /* Frames from this size on have a mapping of their own: with 4 KiB pages the faults of a 100 MB
  * frame take as long as receiving it. */
 #define MAPPED_LEAST (4u * 1024 * 1024)
+#define SPARE_MOST   (128u * 1024 * 1024)
 
 static const uint8_t magic[4] = {'C', 'W', '0', '1'};
 
@@ -85,16 +86,33 @@ struct wall_frame *wall_frame_ref(struct wall_frame *frame)
 	return frame;
 }
 
+/* The mapping of the last large frame that was let go: the system would fill a fresh one with
+ * zeroes first, which takes as long as signing what is in it. */
+static _Atomic(struct wall_frame *) spare;
+
+static void unmap(struct wall_frame *frame)
+{
+	if (frame)
+		(void)munmap(frame, frame->mapped);
+}
+
 void wall_frame_unref(struct wall_frame *frame)
 {
 	/* Release what this thread did to the frame; acquire what the others did, before free. */
 	if (!frame || atomic_fetch_sub_explicit(&frame->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	free(frame->added);
-	if (frame->mapped)
-		(void)munmap(frame, frame->mapped);
+	if (frame->mapped && frame->mapped <= SPARE_MOST && frame->again)
+		unmap(atomic_exchange(&spare, frame));
+	else if (frame->mapped)
+		unmap(frame);
 	else
 		free(frame);
+}
+
+void wall_drop_spare(void)
+{
+	unmap(atomic_exchange(&spare, NULL));
 }
 
 struct wall_reader {
@@ -104,6 +122,7 @@ struct wall_reader {
 	size_t start, end;	 /* of what waits in the buffer */
 	bool direct;		 /* the room given out last is in the body */
 	int code;		 /* negative once broken */
+	bool again;		 /* large frames leave their mapping to the next */
 	uint8_t buffer[BUFFER_SIZE];
 };
 
@@ -112,6 +131,11 @@ _Static_assert(BUFFER_SIZE > HEADER_MAX, "a partial header leaves room in the bu
 struct wall_reader *wall_reader_new(void)
 {
 	return calloc(1, sizeof(struct wall_reader));
+}
+
+void wall_reader_again(struct wall_reader *reader)
+{
+	reader->again = true;
 }
 
 struct wall_reader *wall_reader_free(struct wall_reader *reader)
@@ -163,9 +187,17 @@ static void *frame_room(size_t size, size_t *ret_mapped)
 {
 	void *room;
 
+	struct wall_frame *last;
+
 	*ret_mapped = 0;
 	if (size < MAPPED_LEAST)
 		return malloc(size);
+	last = atomic_exchange(&spare, NULL);
+	if (last && last->mapped >= size && last->mapped / 2 <= size) {
+		*ret_mapped = last->mapped;
+		return last;
+	}
+	unmap(last);
 	room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (room == MAP_FAILED)
 		return NULL;
@@ -176,7 +208,7 @@ static void *frame_room(size_t size, size_t *ret_mapped)
 
 /* The parts of a frame whose header was checked. NULL when out of memory. */
 static struct wall_frame *new_frame(const uint8_t *header, uint16_t count, uint32_t total,
-				    uint8_t **ret_bytes)
+				    bool again, uint8_t **ret_bytes)
 {
 	size_t front = sizeof(struct wall_frame) + count * sizeof(struct iovec);
 	size_t mapped;
@@ -191,6 +223,7 @@ static struct wall_frame *new_frame(const uint8_t *header, uint16_t count, uint3
 	frame->count = count;
 	frame->total = total;
 	frame->mapped = mapped;
+	frame->again = again;
 	frame->added = NULL;
 	next = (uint8_t *)frame + front;
 	*ret_bytes = next;
@@ -238,7 +271,7 @@ static int begin_frame(struct wall_reader *reader, struct err *err)
 			      4 * i); /* 4096 of them cannot overflow 64 bits */
 	if (sum != total)
 		return err_set(err, -EPROTO, "wall: parts do not add up to the total");
-	reader->body = new_frame(header, count, total, &reader->bytes);
+	reader->body = new_frame(header, count, total, reader->again, &reader->bytes);
 	if (!reader->body)
 		return err_set(err, -ENOMEM, "wall: out of memory for a frame of %u bytes", total);
 	reader->have = 0;

@@ -23,6 +23,7 @@
 #define SANDBOX_WALL_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -60,6 +61,7 @@ struct wall_frame {
 	uint8_t channel;
 	uint16_t count;
 	uint32_t total;
+	bool again;	      /* its mapping is kept for the next */
 	size_t mapped;	      /* bytes of its own mapping; 0: it lies on the heap */
 	void *added;	      /* from malloc: what parts were exchanged for; freed with the frame */
 	struct iovec parts[]; /* `count` of them; iov_base is never NULL */
@@ -72,7 +74,11 @@ void wall_frame_unref(struct wall_frame *frame);
 
 /* The receiving half: bytes in, frames out. */
 struct wall_reader;
-struct wall_reader *wall_reader_new(void);			  /* NULL when out of memory */
+struct wall_reader *wall_reader_new(void); /* NULL when out of memory */
+/* From now on the mapping of its last large frame is kept when that is let go, for the next one.
+ * One for the whole process, at most 128 MiB, until wall_drop_spare is called (from any thread). */
+void wall_reader_again(struct wall_reader *reader);
+void wall_drop_spare(void);
 struct wall_reader *wall_reader_free(struct wall_reader *reader); /* accepts NULL; returns NULL */
 /*
  * Where the next bytes go, and how many fit (never 0 once wall_reader_next has returned NULL: take

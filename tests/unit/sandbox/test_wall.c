@@ -474,6 +474,42 @@ static void test_mapped(void **state)
 	free(content);
 }
 
+/* A frame of `size` bytes of which none has come: its memory is there. */
+static const void *begun(struct wall_reader *reader, size_t size)
+{
+	size_t room;
+	int code;
+
+	length = 0;
+	put_header(WALL_MESSAGE, WALL_IOPUB, 1, size);
+	put32(size);
+	feed(reader, stream, length);
+	assert_null(wall_reader_next(reader, &code, NULL));
+	return wall_reader_buffer(reader, &room);
+}
+
+/* The mapping of a large frame is the next one's, when that is asked for and it fits. */
+static void test_mapped_again(void **state)
+{
+	static const size_t sizes[] = {9u << 20, 8u << 20, 5u << 20, 4u << 20};
+	const void *first = NULL, *at;
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		struct wall_reader *reader = wall_reader_new();
+
+		assert_non_null(reader);
+		wall_reader_again(reader);
+		at = begun(reader, sizes[i]);
+		first = first ? first : at;
+		if (i < 3)
+			assert_ptr_equal(at, first);
+		(void)wall_reader_free(reader); /* lets the frame go */
+	}
+	wall_drop_spare();
+	wall_drop_spare();
+}
+
 static void *take_and_drop(void *arg)
 {
 	struct wall_frame *frame = arg;
@@ -903,6 +939,7 @@ int main(void)
 		cmocka_unit_test(test_longest_header),
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_mapped),
+		cmocka_unit_test(test_mapped_again),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test_setup(test_writer_bytes, begin),
 		cmocka_unit_test_setup(test_writer_limits, begin),
