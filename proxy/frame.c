@@ -18,7 +18,7 @@
  * A frame takes the color scheme of the element that holds it (CSS Color Adjustment 1,
  * section 2.4), and with it what prefers-color-scheme says inside: what JupyterLab shows, not what
  * the system prefers. Where the page's theme cannot be asked for it is a white card. The variables
- * are those of JupyterLab that libraries ask for.
+ * are those of JupyterLab that libraries ask for, and those that a script of scikit-learn sets.
  */
 #define SCHEME                                                                                     \
 	"color-scheme:light;color-scheme:if(style(--jp-shadow-base-lightness:32):dark;else:light)"
@@ -27,16 +27,21 @@
 	"background:#fff;color:#111;--jp-layout-color0:#fff;--jp-layout-color1:#fff;"              \
 	"--jp-layout-color2:#eee;--jp-content-font-color0:#000;--jp-content-font-color1:#212121;"  \
 	"--jp-content-font-color2:#616161;--jp-content-font-color3:#757575;"                       \
-	"--jp-border-color1:#bdbdbd;--jp-border-color2:#e0e0e0"
+	"--jp-border-color1:#bdbdbd;--jp-border-color2:#e0e0e0;"                                   \
+	"--sklearn-color-text-on-default-background:#000;--sklearn-color-background:#fff;"         \
+	"--sklearn-color-border-box:#000;--sklearn-color-icon:#696969"
 #define DARK                                                                                       \
 	"background:#111;color:#ddd;--jp-layout-color0:#111;--jp-layout-color1:#212121;"           \
 	"--jp-layout-color2:#424242;--jp-content-font-color0:#fff;--jp-content-font-color1:#eee;"  \
 	"--jp-content-font-color2:#bdbdbd;--jp-content-font-color3:#9e9e9e;"                       \
-	"--jp-border-color1:#757575;--jp-border-color2:#616161"
+	"--jp-border-color1:#757575;--jp-border-color2:#616161;"                                   \
+	"--sklearn-color-text-on-default-background:#fff;--sklearn-color-background:#111;"         \
+	"--sklearn-color-border-box:#fff;--sklearn-color-icon:#878787"
 #define STYLE                                                                                      \
 	"<style>:root{color-scheme:light dark;font:13px/1.5 system-ui,sans-serif;" LIGHT           \
 	"}@media(prefers-color-scheme:dark){:root{" DARK                                           \
-	"}}body{margin:8px}video:not([height]){height:calc(100vh - 16px);max-width:100%}</style>"
+	"}}body{margin:8px}video{display:block;max-width:100%}"                                    \
+	"video:not([height]){height:calc(100vh - 16px)}</style>"
 #define OUTER_STYLE                                                                                \
 	"<style>:root{color-scheme:light dark}body{margin:0}iframe{display:block}</style>"
 

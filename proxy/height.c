@@ -13,7 +13,8 @@ enum {
 	HEIGHT_ROW = 24,
 	HEIGHT_AUDIO = 64,
 	HEIGHT_VIDEO = 300,
-	HEIGHT_STEP = 38, /* of a diagram of scikit-learn */
+	HEIGHT_STEP = 36,    /* of a diagram of scikit-learn */
+	HEIGHT_DIAGRAM = 60, /* around its steps */
 	PADDING_MAX = 20,
 	HEIGHT_AXES = 60, /* what vega draws around a figure's height */
 	WIDTH_LETTERS = 110,
@@ -142,7 +143,7 @@ static size_t content_height(const struct extent *extent)
 	size_t named = extent->height, height = extent->rows * (HEIGHT_ROW + 2 * extent->padding);
 
 	if (extent->steps)
-		return extent->labels * HEIGHT_STEP;
+		return extent->labels * HEIGHT_STEP + HEIGHT_DIAGRAM;
 	if (named < HEIGHT_NAMED && extent->data > 0)
 		named = extent->data + (extent->axes ? HEIGHT_AXES : 0);
 	if (named < HEIGHT_NAMED && (extent->graphic || extent->video))

@@ -201,7 +201,7 @@ static void frames_fit_their_content(void **state)
 	assert_int_equal(height_of("<video height=\"90\">"), 90 + 24);
 	assert_int_equal(height_of("<div class=\"sk-top-container\"><svg></svg><label>a</label>"
 				   "<label>b</label><label>c<table><tr><tr><tr></table></label>"),
-			 3 * 38 + 24);
+			 3 * 36 + 60 + 24);
 	assert_int_equal(height_of("<div style=\"height:300px\"></div>"
 				   "<script>{\"height\": 900}</script>"),
 			 300 + 24);
