@@ -212,7 +212,7 @@ def test_widgets_work_after_a_reload(browser, lab, ran):
     open_notebook(browser, lab, "gallery-static.ipynb")
     areas = dict(zip(CELLS, find(browser, ".jp-CodeCell .jp-Cell-outputWrapper"), strict=True))
     for name in ("tqdm", "widgets"):
-        until(browser, lambda name=name: shows(browser, areas[name], CELLS[name][1][1]), 30, f"{name} after a reload")
+        until(browser, lambda name=name: shows(browser, areas[name], CELLS[name][1][1]), 90, f"{name} after a reload")
 
 
 LEAKS = (

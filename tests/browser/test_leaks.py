@@ -102,7 +102,7 @@ class Stage:
         open_notebook(self.browser, lab, f"leaks-{who}.ipynb")
         command(self.browser, "notebook:run-all-cells")
         last = f"[{len(cells)}]:"
-        until(self.browser, lambda: current(self.browser)[-1]["prompt"].strip() == last, 60, f"all outputs {who}")
+        until(self.browser, lambda: current(self.browser)[-1]["prompt"].strip() == last, 120, f"all outputs {who}")
         for output in find(self.browser, ".jp-OutputArea-output")[::8]:
             self.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", output)
             time.sleep(0.1)
