@@ -170,6 +170,7 @@ def test_what_did_not_arrive_is_sent_again(serve, kernel):
     """A cut connection swallows what its buffers held; all that the client's system had not acknowledged comes again."""
     small = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)]
     deaf = serve.connect(kernel, sockopt=small)
+    deaf.run("1")
     sent = deaf.send("execute_request", {"code": "for i in range(60): print(str(i) * 50000, flush=True)"})
     other = serve.connect(kernel)
     other.run("1")  # runs after it
