@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "web/areas.h"
 #include "web/kernels_api.h"
 #include "web/login.h"
 #include "web/metrics.h"
@@ -19,6 +20,12 @@ static const struct route routes[] = {
 	{HTTP_POST, "/api/wall/kernels/{}/interrupt", ROUTE_USER, 0, overview_interrupt},
 	{HTTP_POST, "/api/wall/kernels/{}/restart", ROUTE_USER, 0, overview_restart},
 	{HTTP_POST, "/api/wall/kernels/{}/stop", ROUTE_USER, 0, overview_stop},
+	{HTTP_GET, "/api/areas", ROUTE_USER, 0, areas_list},
+	{HTTP_GET, "/api/areas/{}", ROUTE_USER, 0, areas_files},
+	{HTTP_GET, "/api/areas/{}/{...}", ROUTE_USER, 0, areas_get},
+	{HTTP_PUT, "/api/areas/{}/{...}", ROUTE_USER, ROUTE_STREAM, areas_put},
+	{HTTP_DELETE, "/api/areas/{}/{...}", ROUTE_USER, 0, areas_remove},
+	{HTTP_GET, "/api/uploads/{}/{...}", ROUTE_USER, 0, areas_offset},
 	{HTTP_GET, "/metrics", ROUTE_ADMIN, 0, metrics_answer},
 	{HTTP_GET, "/api/kernels", ROUTE_USER, 0, kernels_api_list},
 	{HTTP_POST, "/api/kernels", ROUTE_USER, 0, kernels_api_start},

@@ -10,7 +10,6 @@
 
 #include "sandbox/base.h"
 
-struct areas;
 struct auth;
 struct conns;
 struct hub;
@@ -71,7 +70,6 @@ struct server {
 	struct kernels *kernels; /* web/kernels.h */
 	void *zmq;		 /* the process's one libzmq context */
 	struct link *link;	 /* web/link.h; NULL: no curve:// is listened on */
-	struct areas *areas;
 	struct trail *trail;
 	struct watch *signals;
 	int signal_fd;

@@ -511,3 +511,55 @@ def test_the_page_shows_kernels_to_whom_they_belong(site):
         url = f"{server.url}/api/wall/kernels/{kernel}/stop"
         assert requests.post(url, headers=bearer("admin"), timeout=30).status_code == 204
         assert kernels("anna") == []
+
+
+# ---- staging areas ----
+
+
+def test_files_go_in_and_out_of_an_area(site):
+    with Server(site, "--area-limit", "3M") as server:
+        url, anna = f"{server.url}/api/areas/work", bearer("anna")
+        data = os.urandom(1_000_000)
+
+        def put(path, body, user="anna", **headers):
+            return requests.put(f"{url}/{path}", data=body, headers={**bearer(user), **headers}, timeout=30)
+
+        assert put("in/a/b c.bin", data).status_code == 201
+        assert put("in/chunked", iter([data[:10], data[10:20]])).status_code == 201
+        answer = requests.get(f"{url}/in/a/b c.bin", headers=anna, timeout=30)
+        assert answer.content == data and answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["Content-Disposition"].startswith("attachment") and "sandbox" in answer.headers["Content-Security-Policy"]
+        part = requests.get(f"{url}/in/a/b c.bin", headers={**anna, "Range": "bytes=10-19"}, timeout=30)
+        assert part.status_code == 206 and part.content == data[10:20] and part.headers["Content-Range"] == "bytes 10-19/1000000"
+        assert requests.get(f"{url}/in/a/b c.bin", headers={**anna, "Range": "bytes=9999999-"}, timeout=30).status_code == 416
+        # In parts, and on after the connection was cut.
+        assert put("in/parts", data[:400], **{"Content-Range": "bytes 0-399/1000"}).json() == {"offset": 400}
+        begun = head(f"Authorization: token {TOKENS['anna']}", "Content-Length: 600", "Content-Range: bytes 400-999/1000", first="PUT /api/areas/work/in/parts HTTP/1.1")
+        with server.connect() as client:
+            client.sendall(begun + data[400:500])
+            while requests.get(f"{server.url}/api/uploads/work/in/parts", headers=anna, timeout=30).json() != {"offset": 500}:
+                time.sleep(0.01)
+        assert requests.get(f"{url}/in/parts", headers=anna, timeout=30).status_code == 404
+        assert put("in/parts", data[600:1000], **{"Content-Range": "bytes 600-999/1000"}).status_code == 416
+        assert put("in/parts", data[500:1000], **{"Content-Range": "bytes 500-999/1000"}).status_code == 201
+        assert requests.get(f"{url}/in/parts", headers=anna, timeout=30).content == data[:1000]
+        # Nobody else's, no other place, no more than the limit.
+        assert requests.get(f"{url}/in/parts", headers=bearer("ben"), timeout=30).status_code == 404
+        assert put("in/large", data * 3).status_code == 507
+        for path in ("out/x", "x", "in", ".uploads/in/x", "../../in/x"):
+            assert status(server.raw(head(f"Authorization: token {TOKENS['anna']}", "Content-Length: 0", "Connection: close", first=f"PUT /api/areas/work/{path} HTTP/1.1"))) in (400, 404, 405)
+        folder = server.root / "data" / "users" / "anna" / "work" / "staging"
+        secret = server.root / "secret"
+        secret.write_text("secret")
+        (folder / "out").mkdir()
+        (folder / "out" / "link").symlink_to(secret)
+        (folder / "in" / "away").symlink_to(server.root)
+        os.mkfifo(folder / "out" / "fifo")
+        for path in ("out/link", "in/away/secret", "out/fifo", "in/a"):
+            assert requests.get(f"{url}/{path}", headers=anna, timeout=30).status_code == 404
+        assert put("in/away/x", b"x").status_code == 404 and not (server.root / "x").exists()
+        listed = requests.get(url, headers=anna, timeout=30).json()["files"]
+        assert sorted(file["path"] for file in listed) == ["in/a/b c.bin", "in/chunked", "in/parts"]
+        assert requests.delete(f"{url}/in/chunked", headers=anna, timeout=30).status_code == 204
+        areas = requests.get(f"{server.url}/api/areas", headers=anna, timeout=30).json()["areas"]
+        assert [(area["name"], area["files"]) for area in areas] == [("work", 2)]
