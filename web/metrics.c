@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "web/bridge.h"
 #include "web/conn.h"
 #include "web/http.h"
+#include "web/kernels.h"
 #include "web/server.h"
 #include "web/tls.h"
 
@@ -54,6 +56,55 @@ static double resident(void)
 	return (double)pages * 4096.0;
 }
 
+/* One family of series, a line for each kernel and channel. */
+static void put_traffic(void *arg, struct kernel *kernel)
+{
+	static const char *const channels[WALL_CHANNELS] = {[WALL_SHELL] = "shell",
+							    [WALL_CONTROL] = "control",
+							    [WALL_STDIN] = "stdin",
+							    [WALL_IOPUB] = "iopub"};
+	const struct bridge_figures *figures = bridge_figures(kernel_bridge(kernel));
+	struct kernel_view view;
+	FILE *to = arg;
+
+	kernel_look(kernel, &view);
+	for (unsigned i = 0; i < WALL_CHANNELS; i++) {
+		if (!channels[i])
+			continue;
+		fprintf(to,
+			"cellwall_kernel_messages_total{kernel=\"%s\",owner=\"%s\",channel=\"%s\","
+			"direction=\"in\"} %" PRIu64 "\n",
+			view.id, view.owner, channels[i], figures->in[i]);
+		fprintf(to,
+			"cellwall_kernel_messages_total{kernel=\"%s\",owner=\"%s\",channel=\"%s\","
+			"direction=\"out\"} %" PRIu64 "\n",
+			view.id, view.owner, channels[i], figures->out[i]);
+	}
+}
+
+static void put_start(void *arg, struct kernel *kernel)
+{
+	struct kernel_view view;
+
+	kernel_look(kernel, &view);
+	fprintf(arg, "cellwall_kernel_start_seconds{kernel=\"%s\",owner=\"%s\"} %.3f\n", view.id,
+		view.owner, (double)view.start_ms / 1000);
+}
+
+static void put_kernels(FILE *to, const struct server *server)
+{
+	put(to, "kernels", "gauge", "Kernels, also those that are starting or ending.",
+	    kernels_count(server->kernels));
+	fputs("# HELP cellwall_kernel_messages_total Messages of a kernel, since it was started.\n"
+	      "# TYPE cellwall_kernel_messages_total counter\n",
+	      to);
+	kernels_each(server->kernels, NULL, put_traffic, to);
+	fputs("# HELP cellwall_kernel_start_seconds From a kernel's start to its first answer.\n"
+	      "# TYPE cellwall_kernel_start_seconds gauge\n",
+	      to);
+	kernels_each(server->kernels, NULL, put_start, to);
+}
+
 void metrics_answer(struct request *request)
 {
 	const struct server *server = request->server;
@@ -71,6 +122,7 @@ void metrics_answer(struct request *request)
 	put(to, "uptime_seconds", "gauge", "Seconds since the start.",
 	    (double)(now_ms() - server->started) / 1000);
 	put(to, "resident_bytes", "gauge", "Resident memory of this process.", resident());
+	put_kernels(to, server);
 	if (server->tls)
 		put(to, "certificate_days", "gauge", "Days until the certificate ends.",
 		    tls_days_left(server->tls));
