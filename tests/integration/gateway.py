@@ -105,6 +105,7 @@ class Socket:
             f"{serve.url.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id={session}",
             header={"Authorization": f"token {TOKENS[user]}", "User-Agent": agent},
             subprotocols=[V1] if v1 else None,
+            skip_utf8_validation=True,  # in Python it takes seconds
             **options,
             timeout=20 * harness.PATIENCE,
         )
