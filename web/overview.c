@@ -97,12 +97,13 @@ static struct kernel *find(struct request *request)
 void overview_log(struct request *request)
 {
 	struct kernel *kernel = find(request);
-	const char *blocked = http_query(request, "blocked");
 	struct kernel_view view;
+	const char *blocked;
 	json_t *lines;
 
 	if (!kernel)
-		return;
+		return; /* find has answered: the request is gone */
+	blocked = http_query(request, "blocked");
 	kernel_look(kernel, &view);
 	lines = trail_lines(request->server->trail, view.id, blocked && *blocked == '1',
 			    http_query(request, "q"));
