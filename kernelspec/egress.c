@@ -150,7 +150,9 @@ int egress_through(struct egress *egress, const char *url, struct err *err)
 	size_t size;
 	int length = 0;
 
-	if (split_url(url, &user, &size, &egress->upstream) < 0 ||
+	/* Its password would go in clear text to one that expects TLS. */
+	if (strncasecmp(url, "http://", 7) != 0 ||
+	    split_url(url, &user, &size, &egress->upstream) < 0 ||
 	    (user && (length = unescape(user, size, plain, sizeof(plain))) < 0))
 		return err_set(err, -EINVAL,
 			       "the address of this host's proxy is no http URL with a host");
@@ -216,10 +218,13 @@ static bool local_four(const unsigned char *byte)
 bool egress_is_local(const struct in6_addr *address)
 {
 	static const unsigned char nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	static const unsigned char local64[6] = {0x00, 0x64, 0xff, 0x9b, 0x00, 0x01};
 	const unsigned char *byte = address->s6_addr;
 
 	if (IN6_IS_ADDR_V4MAPPED(address) || memcmp(byte, nat64, sizeof(nat64)) == 0)
 		return local_four(byte + 12);
+	if (memcmp(byte, local64, sizeof(local64)) == 0) /* RFC 8215 */
+		return true;
 	if (byte[0] == 0x20 && byte[1] == 0x02) /* 6to4 */
 		return local_four(byte + 2);
 	return IN6_IS_ADDR_UNSPECIFIED(address) || IN6_IS_ADDR_LOOPBACK(address) ||
@@ -273,7 +278,7 @@ bool egress_may_reach(const struct egress_host *host, const struct sockaddr *to)
 /* The headers of a plain request that go on: not those between the build and us. */
 static bool goes_on(const char *line, size_t size)
 {
-	static const char *const kept[] = {"connection:", "keep-alive:", "proxy-",
+	static const char *const kept[] = {"connection:", "keep-alive:", "proxy-", "host:",
 					   "te:",	  "trailer:",	 "upgrade:"};
 
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
@@ -286,7 +291,9 @@ static bool goes_on(const char *line, size_t size)
 /* No body and nothing that two readers could understand differently. */
 static bool plain_header(const char *line, size_t size)
 {
-	if (size == 0 || line[0] == ' ' || line[0] == '\t' || !memchr(line, ':', size))
+	size_t name = strspn(line, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+	if (name == 0 || name >= size || line[name] != ':')
 		return false;
 	for (size_t i = 0; i < size; i++) {
 		if ((unsigned char)line[i] < 0x20 && line[i] != '\t')
@@ -296,8 +303,13 @@ static bool plain_header(const char *line, size_t size)
 	       strncasecmp(line, "transfer-encoding:", 18) != 0;
 }
 
-static int forward(const char *text, const char *end, const char *method, const char *target,
-		   size_t target_size, char **ret_forward)
+struct target {
+	const char *method, *text, *authority;
+	size_t size, authority_size;
+};
+
+static int forward(const char *text, const char *end, const struct target *target,
+		   char **ret_forward)
 {
 	char *out = NULL;
 	size_t size = 0;
@@ -306,7 +318,8 @@ static int forward(const char *text, const char *end, const char *method, const 
 
 	if (!to)
 		return -ENOMEM;
-	fprintf(to, "%s %.*s HTTP/1.1\r\n", method, (int)target_size, target);
+	fprintf(to, "%s %.*s HTTP/1.1\r\nHost: %.*s\r\n", target->method, (int)target->size,
+		target->text, (int)target->authority_size, target->authority);
 	while (r == 0 && text < end) {
 		const char *stop = memmem(text, (size_t)(end - text), "\r\n", 2);
 		size_t length = stop ? (size_t)(stop - text) : 0;
@@ -362,10 +375,13 @@ int egress_parse(const char *text, size_t size, bool upstream, struct egress_hos
 	authority = strcspn(target + 7, "/?# ");
 	if (parse_authority(target + 7, authority, 80, ret_host) < 0)
 		return -EPROTO;
-	if (upstream)
-		return forward(stop + 2, end, method, target, length, ret_forward);
-	if (target[7 + authority] != '/')
+	if (!upstream && target[7 + authority] != '/')
 		return -EPROTO;
-	return forward(stop + 2, end, method, target + 7 + authority, length - 7 - authority,
+	return forward(stop + 2, end,
+		       &(struct target){.method = method,
+					.text = upstream ? target : target + 7 + authority,
+					.size = upstream ? length : length - 7 - authority,
+					.authority = target + 7,
+					.authority_size = authority},
 		       ret_forward);
 }

@@ -177,9 +177,10 @@ static ssize_t move(struct connection *connection, int from, int to, char *buffe
 	return send_all(to, buffer, (size_t)got, now_ms() + IDLE_MS) < 0 ? -1 : 1;
 }
 
-static const char *pump(struct connection *connection, char *buffer)
+/* `out`: may the build say more? After a plain request it has no word left. */
+static const char *pump(struct connection *connection, char *buffer, bool out)
 {
-	bool in = true, out = true;
+	bool in = true;
 
 	while (in || out) {
 		struct pollfd watch[] = {
@@ -251,12 +252,17 @@ static const char *lead(struct connection *connection, const struct egress_host 
 		if (!head ||
 		    send_all(connection->server, head, strlen(head), connection->until) < 0)
 			return "failed";
-		return pump(connection, buffer);
+		return pump(connection, buffer, false);
 	}
 	if (send_all(connection->server, connection->head + connection->used,
 		     connection->size - connection->used, connection->until) < 0)
 		return "failed";
-	return pump(connection, buffer);
+	return pump(connection, buffer, true);
+}
+
+static void wake(int number)
+{
+	(void)number; /* poll(2) ends, the line is written, and that is all */
 }
 
 _Noreturn static void serve(const struct egress *egress, int client, int log, uint64_t *total)
@@ -269,6 +275,7 @@ _Noreturn static void serve(const struct egress *egress, int client, int log, ui
 
 	if (!connection)
 		_exit(1);
+	(void)signal(SIGTERM, wake);
 	connection->egress = egress;
 	connection->client = client;
 	connection->server = -1;
@@ -303,7 +310,11 @@ _Noreturn static void accept_all(const struct egress *egress, int listener, int 
 
 		(void)poll(watch, 2, children > 0 ? 100 : -1);
 		if (watch[0].revents) {
-			(void)kill(0, SIGTERM); /* the connections: this group is our own */
+			/* The connections: this group is our own. Their lines are waited for. */
+			(void)signal(SIGTERM, SIG_IGN);
+			(void)kill(0, SIGTERM);
+			for (int i = 0; i < 20 && waitpid(-1, NULL, WNOHANG) >= 0; i++)
+				(void)poll(NULL, 0, 50);
 			_exit(0);
 		}
 		while (children > 0 && waitpid(-1, NULL, WNOHANG) > 0)

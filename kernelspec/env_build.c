@@ -37,6 +37,7 @@
 #define KEPT_LINES     40 /* of a quiet build, shown when it fails */
 #define REACHED_MAX    64
 #define ATTEMPTS_MAX   32
+#define BUILD_MS	((int64_t)3 * 3600 * 1000) /* it holds the locks of the store */
 #define BUILD_FILE_MAX (UINT64_C(64) << 30)
 #define ENV_SIZE_MAX   (100u * 1024) /* of one variable: MAX_ARG_STRLEN is 128 KiB */
 
@@ -95,6 +96,30 @@ static int fill_program(struct run *run)
 	return 0;
 }
 
+/*
+ * The cache is what earlier builds said it is. pip compares a file that is there with a hash only
+ * where it has one: that of a lock, or of an index that names one for every file, as PyPI does.
+ */
+static bool all_hashed(const struct run *run)
+{
+	static const char *const known[] = {"pypi.org", "files.pythonhosted.org", "test.pypi.org",
+					    "test-files.pythonhosted.org"};
+
+	if (run->wanted->locked)
+		return true;
+	if (run->index.directories.count > 0 || strstr(run->wanted->requirements, "://"))
+		return false;
+	for (size_t i = 0; i < run->index.egress.count; i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < sizeof(known) / sizeof(known[0]); j++)
+			found = found || strcmp(run->index.egress.hosts[i].name, known[j]) == 0;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
 static int fill_wanted(struct run *run)
 {
 	cleanup(free_ptr) char *text = NULL, *assignment = NULL, *wheels = NULL;
@@ -114,7 +139,7 @@ static int fill_wanted(struct run *run)
 	    variables_set(&run->spec, assignment) < 0 ||
 	    variables_set(&run->spec, "SOURCE_DATE_EPOCH=315532800") < 0 ||
 	    variables_set(&run->spec, "PYTHONHASHSEED=0") < 0 ||
-	    spec_add_bind(&run->spec, wheels, "/cellwall-wheels", true) < 0)
+	    (all_hashed(run) && spec_add_bind(&run->spec, wheels, "/cellwall-wheels", true) < 0))
 		return no_memory(run->err);
 	return index_fill(&run->index, &run->spec) < 0 ? no_memory(run->err) : 0;
 }
@@ -142,12 +167,27 @@ static int fill_places(struct run *run)
 	return r;
 }
 
+/* The requirements are kept where everybody may read them. */
+static bool has_credentials(const char *text)
+{
+	while ((text = strstr(text, "://"))) {
+		text += 3;
+		if (text[strcspn(text, "/?#@ \t\r\n")] == '@')
+			return true;
+	}
+	return false;
+}
+
 static int prepare(struct run *run)
 {
 	int r = policy_default(&run->policy);
 
 	if (r < 0)
 		return no_memory(run->err);
+	if (has_credentials(run->wanted->requirements))
+		return err_set(run->err, -EINVAL,
+			       "the requirements hold a user name or password: such a URL belongs "
+			       "into pip's configuration (pip.conf)");
 	r = prefix_find(run->wanted->python, &run->prefix, run->err);
 	if (r == 0 && !run->prefix.python)
 		r = err_set(run->err, -EINVAL, "%s is no Python", run->prefix.executable);
@@ -236,7 +276,7 @@ static void note_connection(struct run *run, const char *text, size_t size)
 			found = one;
 	}
 	if (!found) {
-		if (json_array_size(run->reached) == REACHED_MAX)
+		if (json_array_size(run->reached) >= REACHED_MAX && strcmp(verdict, "ok") != 0)
 			return;
 		found = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I}", "host", host, "port", (int)port,
 				  "verdict", verdict, "connections", 0, "received", (json_int_t)0,
@@ -358,6 +398,7 @@ static int watch_signals(struct run *run)
 /* Until the supervisor and all that it held are gone. */
 static void attend(struct run *run)
 {
+	const int64_t until = now_ms() + BUILD_MS;
 	bool heard = true;
 
 	while (heard || run->output >= 0) {
@@ -368,8 +409,14 @@ static void attend(struct run *run)
 			{.fd = run->signals, .events = POLLIN},
 		};
 
-		if (poll(watch, 4, -1) < 0)
+		if (poll(watch, 4, 60000) < 0)
 			continue;
+		if (now_ms() > until && !run->failed) {
+			run->failed = true;
+			(void)err_set(run->err, -ETIME,
+				      "the build took more than %d hours: nothing was changed",
+				      (int)(BUILD_MS / 3600000));
+		}
 		if (watch[0].revents)
 			heard = hear(run);
 		if (watch[1].revents && !read_lines(run->output, &run->print, show, run))
@@ -392,7 +439,7 @@ static void attend(struct run *run)
 
 /* ---- sealing ---- */
 
-static int fill_record(struct run *run)
+int env_record_sign(json_t *record)
 {
 	const struct passwd *user = getpwuid(geteuid());
 	const time_t now = time(NULL);
@@ -400,11 +447,24 @@ static int fill_record(struct run *run)
 	char when[32];
 
 	(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	run->record = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:O}", "created", when, "by",
-				user ? user->pw_name : "?", "cellwall", CELLWALL_VERSION, "python",
-				run->prefix.executable, "requirements", run->wanted->requirements,
-				"reached", run->reached, "attempts", run->attempts);
-	return run->record ? 0 : no_memory(run->err);
+	return json_object_set_new(record, "created", json_string(when)) < 0 ||
+			       json_object_set_new(record, "by",
+						   json_string(user ? user->pw_name : "?")) < 0 ||
+			       json_object_set_new(record, "reached", json_array()) < 0 ||
+			       json_object_set_new(record, "attempts", json_array()) < 0
+		       ? -ENOMEM
+		       : 0;
+}
+
+static int fill_record(struct run *run)
+{
+	run->record = json_pack("{s:s, s:s, s:s}", "cellwall", CELLWALL_VERSION, "python",
+				run->prefix.executable, "requirements", run->wanted->requirements);
+	if (!run->record || env_record_sign(run->record) < 0 ||
+	    json_object_set(run->record, "reached", run->reached) < 0 ||
+	    json_object_set(run->record, "attempts", run->attempts) < 0)
+		return no_memory(run->err);
+	return 0;
 }
 
 static int64_t seal(struct run *run)

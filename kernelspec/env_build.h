@@ -31,4 +31,7 @@ struct env_wanted {
  */
 int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct err *err);
 
+/* Says in a record who made it on this host and when; nothing was reached. 0 or -ENOMEM. */
+int env_record_sign(json_t *record);
+
 #endif

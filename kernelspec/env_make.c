@@ -358,7 +358,9 @@ static int64_t import(struct sealed_build *build, const char *file, json_t **ret
 		      struct err *err)
 {
 	cleanup(close_fd) int in = open(file, O_RDONLY | O_CLOEXEC);
+	struct prefix prefix = {0};
 	const char *python;
+	bool known;
 	int r;
 
 	if (in < 0)
@@ -370,10 +372,17 @@ static int64_t import(struct sealed_build *build, const char *file, json_t **ret
 	python = json_string_value(json_object_get(*ret_record, "python"));
 	if (!python || !build->lock_text)
 		return err_set(err, -EINVAL, "%s was not written by cellwall env export", file);
-	if (access(python, X_OK) < 0)
-		return err_errno(err, "%s was built with %s, which is not on this host", file,
-				 python);
-	return sealed_commit(build, *ret_record, err);
+	r = python[0] == '/' ? prefix_find(python, &prefix, err)
+			     : err_set(err, -EINVAL, "its Python is no absolute path");
+	if (r < 0)
+		return err_wrap(err, "%s was built with a Python that is not on this host", file);
+	known = prefix.python && strncmp(paths_name(prefix.executable), "python", 6) == 0;
+	prefix_done(&prefix);
+	if (!known)
+		return err_set(err, -EINVAL, "%s names no Python", file);
+	/* The rest of another host's record is its word alone. */
+	r = env_record_sign(*ret_record);
+	return r < 0 ? err_set(err, r, "out of memory") : sealed_commit(build, *ret_record, err);
 }
 
 int env_import(const struct env *env)

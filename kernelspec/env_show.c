@@ -161,7 +161,7 @@ static char *read_license(const struct sealed *sealed, const char *name)
 	while (lines && !found && getline(&line, &room, lines) > 0) {
 		char *end = strstr(line, ".dist-info/METADATA\n"), *start, *dash;
 
-		if (!end)
+		if (!end || line[0] != 'f')
 			continue;
 		start = memrchr(line, '/', (size_t)(end - line));
 		dash = start ? memchr(start, '-', (size_t)(end - start)) : NULL;

@@ -466,7 +466,7 @@ static int run_elsewhere(char **argv)
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
-	struct parts parts = {.sealed.held = -1};
+	struct parts parts = {.sealed = {.held = -1, .guard = -1}};
 	struct session_plan plan;
 	struct err err = {0};
 	int code;

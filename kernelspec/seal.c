@@ -120,7 +120,7 @@ static int make_directory(struct sealed_build *build, struct err *err)
 	build->directory = path_join(builds, id);
 	if (!build->directory)
 		return no_memory(err);
-	if (mkdirat(directory, id, 0755) < 0)
+	if (mkdirat(directory, id, 0700) < 0)
 		return err_errno(err, "%s", build->directory);
 	build->held = openat(directory, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (build->held < 0 || flock(build->held, LOCK_EX | LOCK_NB) < 0)
@@ -205,6 +205,28 @@ static int take_note(void *arg, const char *name, const char *text, size_t size)
 	return *kept ? 0 : -ENOMEM;
 }
 
+#define WORD "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._"
+
+/* Lines "NAME==VERSION --hash=sha256:HEX" alone: it is shown, and given to pip. */
+static bool good_lock(const char *text)
+{
+	while (*text) {
+		size_t size = strspn(text, WORD "-");
+
+		if (size == 0 || *text == '-' || strncmp(text + size, "==", 2) != 0)
+			return false;
+		text += size + 2;
+		size = strspn(text, WORD "-+!");
+		if (size == 0 || strncmp(text + size, " --hash=sha256:", 15) != 0)
+			return false;
+		text += size + 15;
+		if (strspn(text, "0123456789abcdef") != SEALED_HASH || text[SEALED_HASH] != '\n')
+			return false;
+		text += SEALED_HASH + 1;
+	}
+	return true;
+}
+
 int sealed_take(struct sealed_build *build, int in, struct err *err)
 {
 	const struct bundle_sink sink = {write_entry, take_note, build};
@@ -224,6 +246,8 @@ int sealed_take(struct sealed_build *build, int in, struct err *err)
 		r = err_errno(err, "%s/new/manifest", build->directory);
 	if (r == 0 && fchmod(build->tree, 0555) < 0)
 		r = err_errno(err, "%s/new/tree", build->directory);
+	if (r == 0 && build->lock_text && !good_lock(build->lock_text))
+		r = err_set(err, -EPROTO, "what was built has a lock that is not taken");
 	if (r == 0 && build->lock_text)
 		r = write_new_file(build->held, "new/lock", 0644, build->lock_text,
 				   strlen(build->lock_text), err);
@@ -249,7 +273,7 @@ static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], s
 /* Another build may have made the same: then ours is not needed. */
 static int place_tree(struct sealed_build *build, const char *hash, struct err *err)
 {
-	cleanup(free_ptr) char *trees = path_join(build->store, "trees");
+	cleanup(free_ptr) char *trees = path_join(build->store, "trees"), *there = NULL;
 	cleanup(close_fd) int directory = trees ? open_directory(trees, err) : no_memory(err);
 
 	if (directory < 0)
@@ -257,9 +281,15 @@ static int place_tree(struct sealed_build *build, const char *hash, struct err *
 	/* What the name will lead to is on disk before the name is. */
 	if (syncfs(build->held) < 0)
 		return err_errno(err, "%s", build->directory);
-	if (renameat(build->held, "new", directory, hash) < 0 && errno != EEXIST &&
-	    errno != ENOTEMPTY)
+	if (renameat(build->held, "new", directory, hash) == 0)
+		return 0;
+	there = path_join(trees, hash);
+	if ((errno != EEXIST && errno != ENOTEMPTY) || !there)
 		return err_errno(err, "%s/%s", trees, hash);
+	/* One that was changed since it was sealed goes, with the build's directory. */
+	if (sealed_verify(there, hash, NULL, NULL, err) != 0 &&
+	    renameat2(build->held, "new", directory, hash, RENAME_EXCHANGE) < 0)
+		return err_errno(err, "%s", there);
 	return 0;
 }
 
@@ -291,15 +321,19 @@ int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *er
 	    json_object_set_new(record, "bytes", json_integer((json_int_t)build->bytes)) < 0)
 		return no_memory(err);
 	(void)sealed_each(build->store, build->name, last_number, &number);
-	number++;
 	names = format_string("%s/names/%s", build->store, build->name);
-	path = names ? format_string("%s/%" PRIu64 ".json", names, number) : NULL;
 	text = json_dumps(record, JSON_INDENT(2) | JSON_SORT_KEYS);
-	if (!path || !text)
+	if (!names || !text)
 		return no_memory(err);
 	r = make_directories(names, 0755, err);
-	if (r == 0)
-		r = write_new_file(AT_FDCWD, path, 0644, text, strlen(text), err);
+	if (r < 0)
+		return r;
+	do { /* a number may be taken by what a killed build left */
+		free_ptr(&path);
+		path = format_string("%s/%" PRIu64 ".json", names, ++number);
+		r = path ? write_new_file(AT_FDCWD, path, 0644, text, strlen(text), err)
+			 : no_memory(err);
+	} while (r == -EEXIST);
 	if (r == 0)
 		r = sealed_choose(build->store, build->name, number, err);
 	return r < 0 ? r : (int64_t)number;
@@ -376,13 +410,16 @@ static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
 	struct dirent *entry;
 
 	while (scan && (entry = readdir(scan))) {
-		cleanup(close_fd) int fd = -1, tree = -1;
+		cleanup(close_fd) int fd = -1, guard = -1;
 
+		/* a wheel that a killed build was writing */
+		if (strncmp(entry->d_name, ".new-", 5) == 0)
+			(void)unlinkat(dirfd(scan), entry->d_name, 0);
 		if (strlen(entry->d_name) != SEALED_HASH || json_object_get(kept, entry->d_name))
 			continue;
 		fd = tree_step(dirfd(scan), entry->d_name, O_RDONLY | O_DIRECTORY);
-		tree = fd < 0 ? -1 : openat(fd, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (tree >= 0 && flock(tree, LOCK_EX | LOCK_NB) < 0)
+		guard = fd < 0 ? -1 : openat(fd, "manifest", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		if (guard >= 0 && fcntl(guard, F_OFD_SETLK, &(struct flock){.l_type = F_WRLCK}) < 0)
 			continue;
 		if (fd >= 0 && tree_remove(dirfd(scan), entry->d_name, fd) == 0)
 			keeper->freed++;

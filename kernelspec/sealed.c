@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,13 +126,14 @@ void sealed_done(struct sealed *sealed)
 	free(sealed->directory);
 	json_decref(sealed->record);
 	close_fd(&sealed->held);
-	*sealed = (struct sealed){.held = -1};
+	close_fd(&sealed->guard);
+	*sealed = (struct sealed){.held = -1, .guard = -1};
 }
 
 static int fill(struct sealed *sealed, const char *store, const char *name, uint64_t number,
 		struct err *err)
 {
-	cleanup(free_ptr) char *tree = NULL;
+	cleanup(free_ptr) char *tree = NULL, *manifest = NULL;
 	int r = 0;
 
 	sealed->store = strdup(store);
@@ -154,7 +154,10 @@ static int fill(struct sealed *sealed, const char *store, const char *name, uint
 	if (!tree)
 		return no_memory(err);
 	sealed->held = open(tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (sealed->held < 0 || flock(sealed->held, LOCK_SH | LOCK_NB) < 0)
+	manifest = path_join(sealed->directory, "manifest");
+	sealed->guard = manifest ? open(manifest, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	if (sealed->held < 0 || sealed->guard < 0 ||
+	    fcntl(sealed->guard, F_OFD_SETLK, &(struct flock){.l_type = F_RDLCK}) < 0)
 		return err_errno(err, "the tree of the environment \"%s\"", name);
 	return 0;
 }
@@ -165,7 +168,7 @@ int sealed_find(const char *name, uint64_t number, bool shared, struct sealed *r
 	cleanup(free_ptr) char *own = NULL;
 	int r = sealed_check_name(name, err);
 
-	*ret_sealed = (struct sealed){.held = -1};
+	*ret_sealed = (struct sealed){.held = -1, .guard = -1};
 	if (r == 0)
 		r = sealed_store(&own, err);
 	if (r < 0)

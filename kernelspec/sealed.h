@@ -12,7 +12,8 @@
  *   STORE/wheels/<sha256>/<file>  what was downloaded, for the next build
  *   STORE/builds/<id>/            a build under way: flock(2)ed, else left over and to be removed
  *
- * A tree that is in use is flock(2)ed, shared, by the proxy of each kernel that runs from it.
+ * A tree that is in use has a read lock (F_OFD_SETLK) on its manifest, by the proxy of each kernel
+ * that runs from it: a write lock, which others could not hold, is what removes it.
  * Nothing in a tree is ever executed or imported by us. STORE is
  * $XDG_DATA_HOME/cellwall/environments; without that variable it is below ~/.local/share, for root
  * /var/lib/cellwall/environments, which everybody may use. Never logs.
@@ -39,7 +40,8 @@ struct sealed {
 	json_t *record;
 	const char *hash, *python; /* in the record */
 	char *directory;	   /* STORE/trees/<hash> */
-	int held;		   /* the tree, locked shared */
+	int held;		   /* the tree */
+	int guard;		   /* its manifest, under a read lock for as long as it is used */
 };
 
 /* This user's store; caller frees. Returns 0 or a negative errno. */

@@ -149,7 +149,8 @@ static const char *compare_file(const struct walk_frame *here, const char *name,
 		return "is no file any more";
 	if ((uint64_t)status->st_size != entry->size)
 		return "has another size";
-	if (((status->st_mode & 0111) != 0) != (entry->kind == 'x'))
+	if (((status->st_mode & 0111) != 0) != (entry->kind == 'x') ||
+	    (status->st_mode & (S_ISUID | S_ISGID | S_IWGRP | S_IWOTH)))
 		return "has another mode";
 	fd = tree_step(here->fd, name, O_RDONLY | O_NONBLOCK);
 	if (fd < 0 || digest_file(fd, hex) < 0)

@@ -46,7 +46,8 @@ static void knows_local_addresses(void **state)
 					    "ff02::1",
 					    "64:ff9b::10.0.0.1",
 					    "2002:0a00:0001::",
-					    "::10.0.0.1"};
+					    "::10.0.0.1",
+					    "64:ff9b:1::1"};
 	static const char *const far[] = {"1.1.1.1",	     "172.32.0.1", "100.128.0.1",
 					  "192.167.255.1",   "198.20.0.1", "2606:4700::1",
 					  "64:ff9b::1.1.1.1"};
@@ -90,6 +91,7 @@ static void takes_urls(void **state)
 	assert_int_equal(egress_through(&egress, "http://me:s%3Aecret@proxy:3128", &err), 0);
 	assert_string_equal(egress.upstream.name, "proxy");
 	assert_string_equal(egress.authorization, "Basic bWU6czplY3JldA==");
+	assert_int_equal(egress_through(&egress, "https://me:secret@proxy", &err), -EINVAL);
 }
 
 static int parse(const char *text, bool upstream, struct egress_host *host, char **forward)
@@ -121,7 +123,8 @@ static void reads_requests(void **state)
 				     "Accept: text/html\r\nConnection: close\r\n");
 	free(forward);
 	assert_int_equal(parse("GET http://index/x HTTP/1.1\r\n\r\n", true, &host, &forward), 0);
-	assert_string_equal(forward, "GET http://index/x HTTP/1.1\r\nConnection: close\r\n");
+	assert_string_equal(forward,
+			    "GET http://index/x HTTP/1.1\r\nHost: index\r\nConnection: close\r\n");
 	free(forward);
 }
 
@@ -145,6 +148,7 @@ static void refuses_requests(void **state)
 		"GET http://index/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"GET http://index/x HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
 		"GET http://index/x HTTP/1.1\r\nno colon\r\n\r\n",
+		"GET http://index/x HTTP/1.1\r\nContent-Length : 5\r\n\r\n",
 		"GET http://index/x HTTP/1.1\r\nA: b\nX: y\r\n\r\n",
 	};
 	struct egress_host host;
