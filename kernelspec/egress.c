@@ -278,8 +278,8 @@ bool egress_may_reach(const struct egress_host *host, const struct sockaddr *to)
 /* The headers of a plain request that go on: not those between the build and us. */
 static bool goes_on(const char *line, size_t size)
 {
-	static const char *const kept[] = {"connection:", "keep-alive:", "proxy-", "host:",
-					   "te:",	  "trailer:",	 "upgrade:"};
+	static const char *const kept[] = {
+		"connection:", "keep-alive:", "proxy-", "host:", "te:", "trailer:", "upgrade:"};
 
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
 		if (size >= strlen(kept[i]) && strncasecmp(line, kept[i], strlen(kept[i])) == 0)
@@ -291,7 +291,8 @@ static bool goes_on(const char *line, size_t size)
 /* No body and nothing that two readers could understand differently. */
 static bool plain_header(const char *line, size_t size)
 {
-	size_t name = strspn(line, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+	size_t name =
+		strspn(line, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
 
 	if (name == 0 || name >= size || line[name] != ':')
 		return false;

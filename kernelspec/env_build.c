@@ -37,7 +37,7 @@
 #define KEPT_LINES     40 /* of a quiet build, shown when it fails */
 #define REACHED_MAX    64
 #define ATTEMPTS_MAX   32
-#define BUILD_MS	((int64_t)3 * 3600 * 1000) /* it holds the locks of the store */
+#define BUILD_MS       ((int64_t)3 * 3600 * 1000) /* it holds the locks of the store */
 #define BUILD_FILE_MAX (UINT64_C(64) << 30)
 #define ENV_SIZE_MAX   (100u * 1024) /* of one variable: MAX_ARG_STRLEN is 128 KiB */
 
