@@ -20,6 +20,10 @@ int conn_write(struct conn *conn, const struct iovec *parts, size_t count)
 		conn->out_size += parts[i].iov_len;
 	return conn->state == CONN_GONE ? -EPIPE : 0;
 }
+size_t conn_unsent(const struct conn *conn)
+{
+	return conn->out_size;
+}
 void conn_touch(struct conn *conn)
 {
 	(void)conn;
