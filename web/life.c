@@ -10,6 +10,7 @@
  */
 #include "web/life.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -53,12 +54,16 @@ static void send_signal(struct kernel *kernel, int number)
 
 void life_remove_files(int parent, const char *directory)
 {
-	static const char *const name[] = {"s-1", "s-2", "s-3", "s-4", "s-5", "kernel.json"};
-	cleanup(close_fd) int place =
-		openat(parent, directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY | O_CLOEXEC);
+	int place = openat(parent, directory, O_DIRECTORY | O_NOFOLLOW | O_RDONLY | O_CLOEXEC);
+	DIR *entries = place < 0 ? NULL : fdopendir(place);
+	const struct dirent *entry;
 
-	for (size_t i = 0; place >= 0 && i < sizeof(name) / sizeof(name[0]); i++)
-		(void)unlinkat(place, name[i], 0);
+	while (entries && (entry = readdir(entries)))
+		(void)unlinkat(place, entry->d_name, 0); /* "." and "..": EISDIR */
+	if (entries)
+		(void)closedir(entries);
+	else
+		close_fd(&place);
 	(void)unlinkat(parent, directory, AT_REMOVEDIR);
 }
 

@@ -56,7 +56,8 @@ struct kernel {
 int life_begin(struct kernel *kernel, void *zmq, struct err *err);
 /* Asks it to end, then makes it; gone() follows from the loop, at once when nothing runs. */
 void life_end(struct kernel *kernel, const char *reason);
-/* Removes a kernel's private directory and what is known to be in it. */
+/* Removes a kernel's private directory and the files in it: its sockets, and the connection file
+ * with the key when nobody has read it. */
 void life_remove_files(int parent, const char *directory);
 /* Kills what runs; removes what is on disk. Accepts NULL; returns NULL. */
 struct kernel *life_free(struct kernel *kernel);

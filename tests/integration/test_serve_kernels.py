@@ -309,6 +309,16 @@ def test_killed_server_leaves_nothing(begin, site, nothing_left):
     assert (results / "result.txt").read_text() == "kept"
 
 
+def test_a_kernel_ended_before_it_answers_leaves_nothing(begin):
+    serve = begin()
+    assert serve.ask("DELETE", f"/api/kernels/{serve.start()}").status_code == 204
+
+    def left():
+        return [name for _, *names in os.walk(serve.runtime) for name in sum(names, []) if name.startswith("k")]
+
+    assert processes.wait_until(lambda: not left(), 15 * harness.PATIENCE), left()
+
+
 def answering(runtime):
     """The address of the notebook server that writes there, when it answers."""
     end = time.monotonic() + 60 * harness.PATIENCE
