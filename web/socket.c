@@ -31,7 +31,7 @@
 #define CONTROL_BYTES                                                                              \
 	128 /* pings and a close frame among what is unsent; no message is that short */
 #define TORNADO_MAX (10u * 1024 * 1024)
-#define PENDING_MAX (2 * SOCKET_MESSAGE_MAX)
+#define PENDING_MAX (2 * SOCKET_MESSAGE_MAX) /* of all sessions of one kernel */
 
 struct queued {
 	struct queued *next;
@@ -316,11 +316,22 @@ static void on_message(struct listener *listener, struct packet *packet)
 
 /* ---- from the client ---- */
 
+/* What waits for one kernel, of all who are connected to it. */
+static size_t pending_of(const struct bridge *bridge)
+{
+	size_t bytes = 0;
+
+	for (const struct session *session = sessions; session; session = session->next)
+		if (session->listener.bridge == bridge)
+			bytes += session->pending_bytes;
+	return bytes;
+}
+
 static int keep_pending(struct session *session, bool binary, const void *data, size_t size)
 {
 	struct pending *pending;
 
-	if (session->pending_bytes + size > PENDING_MAX)
+	if (pending_of(session->listener.bridge) + sizeof(*pending) + size > PENDING_MAX)
 		return -EMSGSIZE;
 	pending = malloc(sizeof(*pending) + size);
 	if (!pending)
@@ -329,7 +340,7 @@ static int keep_pending(struct session *session, bool binary, const void *data, 
 	memcpy(pending->data, data, size);
 	*session->pending_last = pending;
 	session->pending_last = &pending->next;
-	session->pending_bytes += size;
+	session->pending_bytes += sizeof(*pending) + size;
 	return 0;
 }
 
@@ -340,7 +351,7 @@ static void drop_pending(struct session *session)
 	session->pending = pending->next;
 	if (!session->pending)
 		session->pending_last = &session->pending;
-	session->pending_bytes -= pending->size;
+	session->pending_bytes -= sizeof(*pending) + pending->size;
 	free(pending);
 }
 
