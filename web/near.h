@@ -65,6 +65,7 @@ struct near {
 	int64_t apart_since; /* 0: together */
 	bool told_apart;
 	uint64_t acknowledged; /* to the host */
+	size_t ahead;	       /* bytes that it has sent since */
 	char refused[160];     /* why the last connection failed */
 
 	int signals, server;

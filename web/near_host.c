@@ -18,6 +18,7 @@
 #define HANDSHAKE_MS   5000
 #define FRAMES_WAITING 128 /* of LINK_FRAME, inside libzmq; then TCP holds the host back */
 #define FRAMES_AT_ONCE 64
+#define WINDOW_MAX     (LINK_WINDOW + 2 * LINK_RESERVE + LINK_FRAME)
 #define EVENTS                                                                                     \
 	(ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED |                         \
 	 ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |                             \
@@ -211,6 +212,7 @@ static void welcome(struct near *near, uint64_t received)
 	near->deadline = 0;
 	near->known = true;
 	near->acknowledged = link_stream_received(near->stream);
+	near->ahead = 0;
 	if (near->told_apart)
 		near_say(near,
 			 format_string("the kernel's host %s is back after %ld s", near->plan->host,
@@ -271,10 +273,17 @@ static void take_event(struct near *near, const struct link_message *message)
 
 static void take_data(struct near *near, const struct link_frame *frame)
 {
+	const uint64_t before = link_stream_received(near->stream);
 	struct link_message *message = NULL;
 	struct err err;
-	const int code = link_stream_take(near->stream, frame, &message, &err);
+	int code = link_stream_take(near->stream, frame, &message, &err);
 
+	if (link_stream_received(near->stream) != before)
+		near->ahead += LINK_HEADER + frame->size;
+	if (code >= 0 && near->ahead > WINDOW_MAX) {
+		link_message_free(message);
+		code = err_set(&err, -EPROTO, "more than its window");
+	}
 	if (code < 0) {
 		log_error("the kernel's host %s: %s", near->plan->host, err.text);
 		near_fail(near, "the kernel's host sent something that is not of the link");
@@ -359,6 +368,7 @@ void near_host_tell(struct near *near)
 	if (near->acknowledged != link_stream_received(near->stream) &&
 	    !near_local_full(near, now)) {
 		near->acknowledged = link_stream_received(near->stream);
+		near->ahead = 0;
 		send_ack(near);
 	} else if (now - near->said >= LINK_QUIET_MS) {
 		send_ack(near);
