@@ -16,23 +16,26 @@
  * stream by reference, and `flush` sends what its window allows. A session is freed by `tick` or
  * `soon` alone, never from a kernel's call, which may come in the middle of anything.
  */
-#define ZAP	      "inproc://zeromq.zap.01"
-#define TICK_MS	      1000
-#define ASLEEP_MS     4000 /* so late a tick means that this host slept */
-#define BURST	      256
-#define LINGER_MS     500
-#define HEARTBEAT_MS  2000
-#define HEARTBEAT_OUT 6000
-#define HANDSHAKE_MS  5000
-#define FRAMES_WAIT   256 /* of one connection inside libzmq */
-#define HOST_KEY      "host.key" KEYS_SECRET
+#define ZAP		   "inproc://zeromq.zap.01"
+#define ZAP_ENFORCE_DOMAIN 93 /* ZMQ_ZAP_ENFORCE_DOMAIN: zmq.h has it among its drafts */
+#define TICK_MS		   1000
+#define ASLEEP_MS	   4000 /* so late a tick means that this host slept */
+#define BURST		   256
+#define LINGER_MS	   500
+#define HEARTBEAT_MS	   2000
+#define HEARTBEAT_OUT	   6000
+#define HANDSHAKE_MS	   5000
+#define FRAMES_WAIT	   256 /* of one connection inside libzmq */
+#define FRAMES_OUT	   256 /* the same to it; who acknowledges what it does not read meets it */
+#define RETRY_MS	   5 /* until a full connection is tried again, when nothing says so before */
+#define HOST_KEY	   "host.key" KEYS_SECRET
 
-bool link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
-		  size_t size)
+int link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
+		 size_t size)
 {
 	if (zmq_send(link->router, routing, routing_size, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
-		return false; /* EHOSTUNREACH: its connection has ended */
-	return zmq_send(link->router, bytes, size, ZMQ_DONTWAIT) >= 0;
+		return errno == EAGAIN ? -EAGAIN : -EHOSTUNREACH;
+	return zmq_send(link->router, bytes, size, ZMQ_DONTWAIT) < 0 ? -EHOSTUNREACH : 0;
 }
 
 void link_refuse(struct link *link, const void *routing, size_t routing_size, enum link_refusal why,
@@ -81,10 +84,40 @@ static void receive(struct link *link)
 	link_run_soon(link);
 }
 
+static void send_again(struct link *link)
+{
+	for (struct session *session = link->sessions; session; session = session->next) {
+		if (!session->full)
+			continue;
+		session->full = false;
+		link_send_number(session, LINK_ACK, session->acknowledged);
+		link_flush(session);
+	}
+}
+
+static void retry_is_now(void *arg)
+{
+	struct link *link = arg;
+
+	link->retry = NULL;
+	send_again(link);
+}
+
+void link_retry(struct session *session)
+{
+	struct link *link = session->link;
+
+	session->full = true;
+	if (!link->retry)
+		(void)loop_after(link->server->loop, RETRY_MS, retry_is_now, link, &link->retry,
+				 NULL);
+}
+
 static void router_ready(void *arg, unsigned events)
 {
 	(void)events;
 	receive(arg);
+	send_again(arg);
 }
 
 /* ---- who may connect ---- */
@@ -200,6 +233,7 @@ static void tick(void *arg)
 			session->heard = now;
 	link->ticked = now;
 	link_look_after(link);
+	send_again(link);
 	receive(link);
 	zap_ready(link, 0);
 	(void)loop_after(link->server->loop, TICK_MS, tick, link, &link->tick, NULL);
@@ -220,10 +254,11 @@ static int set_options(void *router, const struct key *key)
 	code |= set_int(router, ZMQ_CURVE_SERVER, 1);
 	code |= zmq_setsockopt(router, ZMQ_CURVE_SECRETKEY, key->secret_key, KEYS_TEXT);
 	code |= zmq_setsockopt(router, ZMQ_ZAP_DOMAIN, "link", 4);
+	code |= set_int(router, ZAP_ENFORCE_DOMAIN, 1); /* nobody to ask: nobody comes in */
 	code |= zmq_setsockopt(router, ZMQ_MAXMSGSIZE, &most, sizeof(most));
 	code |= set_int(router, ZMQ_ROUTER_MANDATORY, 1);
 	code |= set_int(router, ZMQ_LINGER, LINGER_MS);
-	code |= set_int(router, ZMQ_SNDHWM, 0); /* the window is the limit */
+	code |= set_int(router, ZMQ_SNDHWM, FRAMES_OUT);
 	code |= set_int(router, ZMQ_RCVHWM, FRAMES_WAIT);
 	code |= set_int(router, ZMQ_IPV6, 1);
 	code |= set_int(router, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
@@ -307,6 +342,7 @@ struct link *link_free(struct link *link)
 		return NULL;
 	loop_cancel(link->tick);
 	loop_cancel(link->soon);
+	loop_cancel(link->retry);
 	loop_unwatch(link->router_watch);
 	loop_unwatch(link->zap_watch);
 	while (link->sessions) {

@@ -13,6 +13,7 @@
 #include "web/users.h"
 
 #define ROUTING_MADE 5 /* bytes: 0 and a number */
+#define HELD_MAX     (2 * (size_t)LINK_MESSAGE_MAX)
 
 static struct session *find_session(struct link *link, const char *key, const unsigned char *id)
 {
@@ -189,45 +190,58 @@ static void take_event(struct session *session, const struct link_message *messa
 {
 	const struct iovec word = message->parts[0];
 	struct err err = {0};
+	unsigned count;
 
 	if (!session->kernel)
 		return;
 	if (word.iov_len == 9 && memcmp(word.iov_base, "interrupt", 9) == 0) {
-		if (kernel_interrupt(session->kernel, &err) < 0)
-			log_warning("event=link user=%s result=\"not interrupted\" reason=\"%s\"",
-				    session->owner, err.text);
+		if (kernel_interrupt(session->kernel, &err) < 0 && link_may_log(session, &count))
+			log_warning("event=link user=%s result=\"not interrupted\" reason=\"%s\" "
+				    "count=%u",
+				    session->owner, err.text, count);
 	} else if (word.iov_len == 8 && memcmp(word.iov_base, "shutdown", 8) == 0) {
 		link_stop_kernel(session, "its client ended it");
 	}
 }
 
-/* Takes the message. */
-static void take_message(struct session *session, struct link_message *message)
+/* Takes the message. Returns 0, or -EPROTO when more than any client's window holds would wait. */
+static int take_message(struct session *session, struct link_message *message, struct err *err)
 {
+	const size_t bytes = link_held_bytes(message);
 	struct held *held;
 
 	if (message->channel == LINK_EVENTS) {
 		take_event(session, message);
 		link_message_free(message);
-		return;
+		return 0;
+	}
+	if (session->held + bytes > HELD_MAX) {
+		link_message_free(message);
+		return err_set(err, -EPROTO, "more than is acknowledged was sent");
 	}
 	held = calloc(1, sizeof(*held));
 	if (!held || !session->kernel) {
 		free(held);
 		link_message_free(message);
-		return;
+		return 0;
 	}
 	held->message = message;
 	*session->last = held;
 	session->last = &held->next;
+	session->held += bytes;
 	link_send_held(session);
+	return 0;
 }
 
 /* Ends a connection in words: libzmq cannot end one of a ROUTER's. What it still sends is passed
  * over. */
 static void end_connection(struct session *session, const char *why)
 {
-	log_warning("event=link user=%s result=ended reason=\"%s\"", session->owner, why);
+	unsigned count;
+
+	if (link_may_log(session, &count))
+		log_warning("event=link user=%s result=ended reason=\"%s\" count=%u",
+			    session->owner, why, count);
 	link_refuse(session->link, session->routing, session->routing_size, LINK_NOT_STARTED, why);
 	link_set_away(session);
 }
@@ -257,12 +271,12 @@ void link_take_frame(struct link *link, const char *key, const void *routing, si
 		code = link_stream_acked(session->stream, frame.number, &err);
 	else if (code == 0 && frame.type == LINK_DATA)
 		code = link_stream_take(session->stream, &frame, &message, &err);
+	if (code > 0)
+		code = take_message(session, message, &err);
 	if (code < 0) {
 		end_connection(session, err.text);
 		return;
 	}
-	if (message)
-		take_message(session, message);
 	if (frame.type == LINK_ACK) {
 		link_flush(session);
 		if (link_stream_queued(session->stream) < LINK_AHEAD)

@@ -18,6 +18,8 @@
 struct timer;
 struct watch;
 
+#define HELD_COST 512 /* of a message that waits, besides its parts */
+
 struct held {
 	struct held *next;
 	struct link_message *message;
@@ -37,6 +39,10 @@ struct session {
 	struct kernel *kernel; /* NULL: gone */
 	struct listener listener;
 	struct held *first, **last; /* what the kernel does not take now */
+	size_t held;		    /* bytes of that, with HELD_COST each */
+	unsigned unsaid;	    /* lines that the log's rate left out */
+	int64_t logged;
+	bool full; /* its connection takes nothing more now; `retry` looks after it */
 	bool paused, dropping;
 	int64_t paused_at;
 	uint64_t dropped;
@@ -49,7 +55,7 @@ struct link {
 	struct server *server;
 	void *context, *router, *zap;
 	struct watch *router_watch, *zap_watch;
-	struct timer *tick, *soon;
+	struct timer *tick, *soon, *retry;
 	int64_t ticked;
 	struct keys_allowed *allowed;
 	struct session *sessions;
@@ -60,9 +66,15 @@ struct link {
 
 /* Looks after everything once the current call is over. */
 void link_run_soon(struct link *link);
-/* Returns false when that connection has ended. */
-bool link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
-		  size_t size);
+/* Returns 0; -EAGAIN when that connection takes nothing more now; -EHOSTUNREACH when it has ended.
+ */
+int link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
+		 size_t size);
+/* Sends to it again in a while. */
+void link_retry(struct session *session);
+/* One line a second of what a client can cause: whether to log it. `ret_count`: lines since then.
+ */
+bool link_may_log(struct session *session, unsigned *ret_count);
 void link_refuse(struct link *link, const void *routing, size_t routing_size, enum link_refusal why,
 		 const char *text);
 
@@ -73,6 +85,8 @@ void link_send_number(struct session *session, enum link_type type, uint64_t num
 void link_send_event(struct session *session, const char *word, const char *text);
 /* Tells the other end what was taken, unless something waits for the kernel. */
 void link_acknowledge(struct session *session);
+/* What a message counts for among those that are held. */
+size_t link_held_bytes(const struct link_message *message);
 /* Gives the kernel what it did not take before. */
 void link_send_held(struct session *session);
 /* Output that was dropped is told. */

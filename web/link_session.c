@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <string.h>
 
 #include "sandbox/log.h"
@@ -7,6 +8,7 @@
 #include "web/packet.h"
 #include "web/server.h"
 
+#define LOGGED_MS    1000
 #define GONE_KEPT_MS 30000 /* that a kernel is gone is told so long to a client that is away */
 
 /* ---- sending ---- */
@@ -40,18 +42,28 @@ void link_set_away(struct session *session)
 	balance(session);
 }
 
+static void not_sent(struct session *session, int code)
+{
+	if (code == -EAGAIN)
+		link_retry(session);
+	else
+		link_set_away(session);
+}
+
 void link_send_number(struct session *session, enum link_type type, uint64_t number)
 {
 	unsigned char frame[LINK_HEADER];
+	int code;
 
 	link_frame_header(frame, type, 0, 0, number);
 	if (!session->routing_size)
 		return;
-	if (link_send_to(session->link, session->routing, session->routing_size, frame,
-			 sizeof(frame)))
+	code = link_send_to(session->link, session->routing, session->routing_size, frame,
+			    sizeof(frame));
+	if (code == 0)
 		session->said = now_ms();
 	else
-		link_set_away(session);
+		not_sent(session, code);
 }
 
 void link_flush(struct session *session)
@@ -60,9 +72,11 @@ void link_flush(struct session *session)
 	size_t size;
 
 	while (session->routing_size && link_stream_next(session->stream, &bytes, &size) == 1) {
-		if (!link_send_to(session->link, session->routing, session->routing_size, bytes,
-				  size)) {
-			link_set_away(session);
+		const int code = link_send_to(session->link, session->routing,
+					      session->routing_size, bytes, size);
+
+		if (code < 0) {
+			not_sent(session, code);
 			break;
 		}
 		link_stream_sent(session->stream);
@@ -96,9 +110,11 @@ static void release_packet(void *arg)
 static void take_packet(struct listener *listener, struct packet *packet)
 {
 	struct session *session = listener->arg;
+	const size_t queued = link_stream_queued(session->stream);
+	const size_t most = most_queued(session);
+	const bool output = packet->channel == WALL_IOPUB && !packet->status;
 
-	if (session->dropping && packet->channel == WALL_IOPUB && !packet->status &&
-	    link_stream_queued(session->stream) > most_queued(session)) {
+	if (session->dropping && queued > (output ? most : most + LINK_AHEAD)) {
 		session->dropped++;
 		return;
 	}
@@ -129,6 +145,27 @@ void link_acknowledge(struct session *session)
 	link_send_number(session, LINK_ACK, session->acknowledged);
 }
 
+bool link_may_log(struct session *session, unsigned *ret_count)
+{
+	const int64_t now = now_ms();
+
+	*ret_count = ++session->unsaid;
+	if (session->logged && now - session->logged < LOGGED_MS)
+		return false;
+	session->logged = now;
+	session->unsaid = 0;
+	return true;
+}
+
+size_t link_held_bytes(const struct link_message *message)
+{
+	size_t bytes = HELD_COST;
+
+	for (size_t i = 0; i < message->count; i++)
+		bytes += message->parts[i].iov_len;
+	return bytes;
+}
+
 /* Gives the kernel what it did not take before. */
 void link_send_held(struct session *session)
 {
@@ -138,12 +175,15 @@ void link_send_held(struct session *session)
 		const int code =
 			bridge_send(&session->listener, (enum wall_channel)message->channel,
 				    message->parts, message->count);
+		unsigned count;
 
 		if (code == -EAGAIN)
 			return;
-		if (code < 0)
-			log_warning("event=link user=%s result=\"message refused\" reason=\"%s\"",
-				    session->owner, strerrordesc_np(-code));
+		if (code < 0 && link_may_log(session, &count))
+			log_warning("event=link user=%s result=\"message refused\" reason=\"%s\" "
+				    "count=%u",
+				    session->owner, strerrordesc_np(-code), count);
+		session->held -= link_held_bytes(message);
 		session->first = held->next;
 		if (!session->first)
 			session->last = &session->first;
@@ -265,12 +305,12 @@ void link_tell_dropped(struct session *session)
 {
 	cleanup(free_ptr) char *text = NULL;
 
+	session->dropping = false;
 	if (!session->dropped)
 		return;
 	text = format_string("%llu outputs were lost: more came while the link was away than is "
 			     "kept",
 			     (unsigned long long)session->dropped);
-	session->dropping = false;
 	session->dropped = 0;
 	if (text)
 		link_send_event(session, "notice", text);
