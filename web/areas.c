@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,8 +21,8 @@
 #include "web/server.h"
 #include "web/users.h"
 
-#define DEPTH_MAX 16
-#define PARTIAL	  ".uploads" /* no area can have this name */
+#define SEEN_MAX (4 * AREAS_FILES_MAX) /* entries of any kind of one walk */
+#define PARTIAL	 ".uploads"	       /* no area can have this name */
 
 /* ---- places ---- */
 
@@ -128,7 +129,7 @@ static void refuse(struct request *request, int code)
 
 struct walk {
 	json_t *files; /* NULL: only counted */
-	unsigned count;
+	unsigned count, seen;
 	uint64_t bytes;
 };
 
@@ -143,7 +144,13 @@ static void add_file(struct walk *walk, const char *path, const struct stat *sta
 					       kernel_time(status->st_mtim)));
 }
 
-/* Takes the descriptor. */
+/* True when there may be more than was looked at. */
+static bool is_cut(const struct walk *walk)
+{
+	return walk->count >= AREAS_FILES_MAX || walk->seen >= SEEN_MAX;
+}
+
+/* Takes the descriptor. As deep as an upload can reach. */
 static void walk_into(struct walk *walk, int fd, const char *path, unsigned depth)
 {
 	DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
@@ -153,18 +160,20 @@ static void walk_into(struct walk *walk, int fd, const char *path, unsigned dept
 		close_fd(&fd);
 		return;
 	}
-	while (walk->count < AREAS_FILES_MAX && (entry = readdir(directory))) {
+	while (!is_cut(walk) && (entry = readdir(directory))) {
 		cleanup(free_ptr) char *below = NULL;
 		struct stat status;
 
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-		    !parse_utf8(entry->d_name, strlen(entry->d_name)) ||
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		walk->seen++;
+		if (!parse_utf8(entry->d_name, strlen(entry->d_name)) ||
 		    fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		below = *path ? path_join(path, entry->d_name) : strdup(entry->d_name);
 		if (below && S_ISREG(status.st_mode))
 			add_file(walk, below, &status);
-		else if (below && S_ISDIR(status.st_mode) && depth < DEPTH_MAX)
+		else if (below && S_ISDIR(status.st_mode) && depth < HTTP_PARTS_MAX)
 			walk_into(walk, open_below(fd, entry->d_name, O_RDONLY | O_DIRECTORY),
 				  below, depth + 1);
 	}
@@ -211,9 +220,8 @@ void areas_files(struct request *request)
 		walk_into(&walk, open_below(staging, "in", O_RDONLY | O_DIRECTORY), "in", 0);
 		walk_into(&walk, open_below(staging, "out", O_RDONLY | O_DIRECTORY), "out", 0);
 	}
-	http_json(
-		request, 200,
-		json_pack("{s:o, s:b}", "files", walk.files, "all", walk.count < AREAS_FILES_MAX));
+	http_json(request, 200,
+		  json_pack("{s:o, s:b}", "files", walk.files, "all", !is_cut(&walk)));
 }
 
 /* ---- out ---- */
@@ -269,18 +277,23 @@ void areas_remove(struct request *request)
 /* ---- in ---- */
 
 struct upload {
+	LIST_ENTRY(upload) next;
 	struct request *request;
+	const struct user *owner;
 	int user, partial;
 	char *path;
 	char name[72];	 /* of the file that grows, in PARTIAL */
 	uint64_t offset; /* where the next byte goes */
 	uint64_t total;	 /* UINT64_MAX: not known */
-	uint64_t room;	 /* that the limit leaves */
+	uint64_t room;	 /* that the limit leaves, to all of this owner together */
 	int fd;
 };
 
+static LIST_HEAD(, upload) uploads = LIST_HEAD_INITIALIZER(uploads); /* under way */
+
 static void free_upload(struct upload *upload)
 {
+	LIST_REMOVE(upload, next);
 	close_fd(&upload->user);
 	close_fd(&upload->partial);
 	close_fd(&upload->fd);
@@ -299,6 +312,18 @@ static bool name_partial(const char *path, char out[72])
 	return true;
 }
 
+/* What one upload writes the others of its owner cannot. */
+static void spend(const struct upload *upload, uint64_t size)
+{
+	struct upload *other;
+
+	LIST_FOREACH(other, &uploads, next)
+	{
+		if (other->owner == upload->owner)
+			other->room -= size < other->room ? size : other->room;
+	}
+}
+
 static int put_data(void *arg, const void *data, size_t size)
 {
 	struct upload *upload = arg;
@@ -312,10 +337,12 @@ static int put_data(void *arg, const void *data, size_t size)
 		ssize_t count = pwrite(upload->fd, (const char *)data + done, size - done,
 				       (off_t)(upload->offset + done));
 
-		if (count < 0 && errno != EINTR)
+		if (count < 0 && errno != EINTR) {
 			code = -errno;
-		else if (count > 0)
+		} else if (count > 0) {
 			done += (size_t)count;
+			spend(upload, (uint64_t)count);
+		}
 	}
 	if (code < 0) {
 		free_upload(upload);
@@ -324,7 +351,6 @@ static int put_data(void *arg, const void *data, size_t size)
 		return code;
 	}
 	upload->offset += size;
-	upload->room -= size;
 	metrics_add(METRIC_UPLOADED_BYTES, size);
 	return 0;
 }
@@ -378,19 +404,30 @@ static bool read_range(const char *text, uint64_t *from, uint64_t *total)
 	       parse_u64(number[2], INT64_MAX, total) == 0 && *from <= *total;
 }
 
-static uint64_t room_of(const struct request *request, int user)
+static uint64_t room_of(const struct upload *upload)
 {
-	uint64_t most = request->user->area_limit ? request->user->area_limit
-						  : request->server->settings.area_limit;
+	const struct user *owner = upload->owner;
+	uint64_t most = owner->area_limit ? owner->area_limit
+					  : upload->request->server->settings.area_limit;
+	const struct upload *other;
 	struct walk walk = {0};
+	struct stat status;
 
-	walk_into(&walk, openat(user, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "", 0);
-	return walk.bytes < most && walk.count < AREAS_FILES_MAX ? most - walk.bytes : 0;
+	walk_into(&walk, openat(upload->user, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "", 0);
+	LIST_FOREACH(other, &uploads, next)
+	{
+		if (other->owner == owner && other->fd >= 0 && fstat(other->fd, &status) == 0 &&
+		    status.st_nlink == 0) /* it has no name and takes room */
+			walk.bytes += (uint64_t)status.st_size;
+	}
+	return walk.bytes < most && !is_cut(&walk) ? most - walk.bytes : 0;
 }
 
-/* Opens the file that grows. Returns 0, -ERANGE: it does not go on there, or a negative errno. */
+/* Opens the file that grows. Returns 0, -ERANGE: it does not go on there, -EDQUOT: the limit leaves
+ * no room, or a negative errno. */
 static int open_partial(struct upload *upload)
 {
+	int64_t length = http_body_length(upload->request);
 	struct stat status;
 
 	if (mkdirat(upload->user, PARTIAL, 0700) < 0 && errno != EEXIST)
@@ -400,6 +437,9 @@ static int open_partial(struct upload *upload)
 		return upload->partial;
 	if (!upload->offset) /* another that goes on keeps its own file, which has no name now */
 		(void)unlinkat(upload->partial, upload->name, 0);
+	upload->room = room_of(upload);
+	if (!upload->room || (length > 0 && (uint64_t)length > upload->room))
+		return -EDQUOT; /* an empty file takes room too: a name */
 	upload->fd = open_below(upload->partial, upload->name,
 				O_WRONLY | (upload->offset ? 0 : O_CREAT | O_EXCL));
 	if (upload->fd < 0)
@@ -420,7 +460,12 @@ void areas_put(struct request *request)
 		http_error(request, 503, NULL, "no memory");
 		return;
 	}
-	*upload = (struct upload){.request = request, .partial = -1, .fd = -1, .total = UINT64_MAX};
+	*upload = (struct upload){.request = request,
+				  .owner = request->user,
+				  .partial = -1,
+				  .fd = -1,
+				  .total = UINT64_MAX};
+	LIST_INSERT_HEAD(&uploads, upload, next);
 	upload->user = open_user(request);
 	upload->path = path_of(request, 2, true);
 	if (!upload->path || (range && !read_range(range, &upload->offset, &upload->total)) ||
@@ -432,12 +477,6 @@ void areas_put(struct request *request)
 		return;
 	}
 	code = upload->user < 0 ? upload->user : open_partial(upload);
-	if (code == 0) {
-		upload->room = room_of(request, upload->user);
-		if (http_body_length(request) > 0 &&
-		    (uint64_t)http_body_length(request) > upload->room)
-			code = -EDQUOT;
-	}
 	if (code < 0) {
 		free_upload(upload);
 		if (code == -ERANGE)
