@@ -27,6 +27,7 @@ struct place {
 struct cookie {
 	unsigned char hash[HASH_SIZE];
 	const struct user *user; /* NULL: free */
+	unsigned epoch;		 /* the user's then */
 	int64_t ends;
 };
 
@@ -169,6 +170,7 @@ int auth_cookie_new(struct auth *auth, const struct user *user, char out[AUTH_CO
 	if (!hash(out, AUTH_COOKIE_HEX, cookie->hash))
 		return -ENOMEM;
 	cookie->user = user;
+	cookie->epoch = user->epoch;
 	cookie->ends = now_ms() + AUTH_COOKIE_S * 1000LL;
 	return 0;
 }
@@ -191,7 +193,8 @@ const struct user *auth_cookie(struct auth *auth, const char *value, size_t size
 {
 	struct cookie *cookie = find_cookie(auth, value, size);
 
-	if (!cookie || cookie->ends < now_ms() || cookie->user->disabled)
+	if (!cookie || cookie->ends < now_ms() || cookie->user->disabled ||
+	    cookie->epoch != cookie->user->epoch)
 		return NULL;
 	return cookie->user;
 }

@@ -4,7 +4,7 @@
  * An address has AUTH_BURST wrong tokens at once and one more every AUTH_REFILL_MS; past that its
  * tokens are not looked at, but those of users who were let in from there before (a classroom
  * behind one address is not locked out by one of its members). Cookies are random, of this process
- * alone, and end with it or after AUTH_COOKIE_S. Never logs.
+ * alone, and end with it, with their user's token or after AUTH_COOKIE_S. Never logs.
  */
 #ifndef WEB_AUTH_H
 #define WEB_AUTH_H

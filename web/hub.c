@@ -213,7 +213,7 @@ static void whole(struct question *question)
 			     hub->scopes, name, &admin);
 
 	if (found == 1)
-		user = users_get(hub->server->users, name, admin);
+		user = users_by_hub(hub->server->users, name, admin);
 	answer(question, found >= 0, user);
 }
 

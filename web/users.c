@@ -327,6 +327,9 @@ static void replace(struct entry *old, struct entry *new)
 {
 	struct entry held = *old;
 
+	new->user.epoch = old->user.epoch;
+	if (old->has_token != new->has_token || memcmp(old->hash, new->hash, HASH_SIZE) != 0)
+		new->user.epoch++;
 	*old = *new;
 	*new = held;
 }
@@ -376,7 +379,10 @@ int users_read(struct users *users, const char *path, struct err *err)
 	} else {
 		root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
 		code = root ? read_object(fresh, root, err)
-			    : err_set(err, -EINVAL, "line %d: %s", error.line, error.text);
+			    : err_set(err, -EINVAL,
+				      "line %d, column %d: this is no JSON, or a "
+				      "member twice",
+				      error.line, error.column); /* its text may be a token */
 	}
 	if (code < 0)
 		(void)err_wrap(err, "token file %s", path);
@@ -465,6 +471,16 @@ const struct user *users_get(struct users *users, const char *name, bool admin)
 	}
 	entry->user.admin = admin;
 	return &entry->user;
+}
+
+const struct user *users_by_hub(struct users *users, const char *name, bool admin)
+{
+	const struct user *user = users_get(users, name, admin);
+	struct entry *entry = user ? find(users, name) : NULL;
+
+	if (entry && !entry->from_file)
+		entry->user.admin = admin;
+	return user;
 }
 
 const struct user *users_local(struct users *users)

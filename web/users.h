@@ -21,6 +21,7 @@ struct user {
 	char name[USER_NAME_MAX];
 	bool admin;	      /* sees and stops everybody's kernels, reads /metrics */
 	bool disabled;	      /* not in the file any more: no new requests */
+	unsigned epoch;	      /* another with each token of the file: cookies of the last one end */
 	unsigned max_kernels; /* 0: the server's own limit alone */
 	uint64_t area_limit;  /* bytes of a staging area; 0: the server's */
 	char **kernelspecs;   /* names that this user may start, NULL-terminated; NULL: all */
@@ -54,6 +55,8 @@ const struct user *users_by_name(const struct users *users, const char *name);
 /* The user of this name, made when there is none (what a Hub or a link's key knows); NULL: the name
  * is not one, there are too many, or no memory. */
 const struct user *users_get(struct users *users, const char *name, bool admin);
+/* The same; who is not of the file is an admin from now on when the Hub says so now. */
+const struct user *users_by_hub(struct users *users, const char *name, bool admin);
 
 /* Who runs this server, on its Unix socket: "local", who may do everything. NULL: no memory, or the
  * file has a user of this name. */
