@@ -10,8 +10,9 @@
 #include "web/server.h"
 #include "web/users.h"
 
-#define SESSIONS_MAX 4096 /* of all users; each has a kernel, or had one */
-#define TEXT_MAX     1024
+#define SESSIONS_MAX	  4096 /* of all users; each has a kernel, or had one */
+#define SESSIONS_USER_MAX 256  /* of one */
+#define TEXT_MAX	  1024
 
 struct named {
 	struct named *next;
@@ -56,6 +57,16 @@ static size_t tidy(const struct request *request)
 		(void)named_free(named);
 	}
 	return count;
+}
+
+static bool too_many(const struct request *request)
+{
+	size_t all = tidy(request), own = 0;
+
+	for (const struct named *named = first; named; named = named->next)
+		if (strcmp(named->owner, request->user->name) == 0)
+			own++;
+	return all >= SESSIONS_MAX || own >= SESSIONS_USER_MAX;
 }
 
 static json_t *model(const struct request *request, const struct named *named)
@@ -170,7 +181,7 @@ void sessions_api_start(struct request *request)
 	json_t *body = NULL;
 	int code = http_body_json(request, &body, &err);
 
-	if (code == 0 && tidy(request) >= SESSIONS_MAX)
+	if (code == 0 && too_many(request))
 		code = err_set(&err, -EDQUOT, "there are too many sessions");
 	if (code == 0) {
 		named = make(request);

@@ -93,6 +93,9 @@ def test_sessions(serve):
     assert serve.ask("PATCH", path, json={"path": "b.ipynb"}).json()["path"] == "b.ipynb"
     assert [one["id"] for one in serve.ask("GET", "/api/sessions").json()] == [session["id"]]
     assert serve.ask("GET", "/api/sessions", "bob").json() == [] and serve.ask("GET", path, "bob").status_code == 404
+    # No more than 256 of one user, and nobody else has fewer for it.
+    answers = [serve.ask("POST", "/api/sessions", json={"kernel": {"id": session["kernel"]["id"]}}).status_code for _ in range(256)]
+    assert answers[:255] == [201] * 255 and answers[255] not in (201, 500)
     assert serve.ask("DELETE", path).status_code == 204
     assert serve.ask("GET", f"/api/kernels/{session['kernel']['id']}").status_code == 404
 
