@@ -11,16 +11,29 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "web/conn.h"
 #include "web/gate.h"
 #include "web/request_parts.h"
 #include "web/wsframe.h"
 
-#define KEY_SIZE 24 /* 16 bytes in base64 */
+#define KEY_SIZE       24		    /* 16 bytes in base64 */
+#define UNFINISHED_MAX (256u * 1024 * 1024) /* bytes of one user's messages that are not whole */
+
+/* What all WebSockets of one user hold. */
+struct share {
+	LIST_ENTRY(share) next;
+	const struct user *user;
+	unsigned websockets;
+	size_t unfinished;
+};
+
+static LIST_HEAD(, share) shares = LIST_HEAD_INITIALIZER(shares);
 
 struct websocket {
 	struct conn *conn;
+	struct share *share;
 	struct websocket_calls calls;
 	void *arg;
 	size_t message_max;
@@ -86,6 +99,34 @@ static int check_upgrade(const struct request *request)
 	return 0;
 }
 
+static struct share *share_of(const struct user *user)
+{
+	struct share *share;
+
+	LIST_FOREACH(share, &shares, next)
+	{
+		if (share->user == user)
+			break;
+	}
+	if (!share) {
+		share = calloc(1, sizeof(*share));
+		if (!share)
+			return NULL;
+		share->user = user;
+		LIST_INSERT_HEAD(&shares, share, next);
+	}
+	share->websockets++;
+	return share;
+}
+
+static void leave_share(struct share *share)
+{
+	if (--share->websockets)
+		return;
+	LIST_REMOVE(share, next);
+	free(share);
+}
+
 static void refuse_upgrade(struct request *request, int status)
 {
 	if (status == 426) {
@@ -102,6 +143,7 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 	struct conn *conn = request->conn;
 	int status = conn ? check_upgrade(request) : 0;
 	struct websocket *websocket;
+	struct share *share;
 	char key[32], text[512];
 	struct iovec part = {text, 0};
 
@@ -110,12 +152,16 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 		return NULL;
 	}
 	websocket = calloc(1, sizeof(*websocket));
-	if (!websocket || !accept_key(http_header(request, "sec-websocket-key"), key)) {
+	share = share_of(request->user);
+	if (!websocket || !share || !accept_key(http_header(request, "sec-websocket-key"), key)) {
+		if (share)
+			leave_share(share);
 		free(websocket);
 		http_error(request, 503, NULL, "no memory");
 		return NULL;
 	}
 	*websocket = (struct websocket){.conn = conn,
+					.share = share,
 					.calls = *calls,
 					.arg = arg,
 					.message_max = message_max,
@@ -251,6 +297,7 @@ static void take_message(struct websocket *websocket)
 	bool binary = websocket->message_opcode == WSFRAME_BINARY;
 
 	websocket->message = NULL;
+	websocket->share->unfinished -= websocket->message_room;
 	websocket->message_size = websocket->message_room = 0;
 	websocket->message_opcode = 0;
 	if (size && !binary && !parse_utf8(message, size))
@@ -294,9 +341,12 @@ static bool make_room(struct websocket *websocket, size_t size)
 	room = need + (need > 4096 ? need / 2 : 0);
 	if (room > websocket->message_max)
 		room = need > websocket->message_max ? need : websocket->message_max;
+	if (room - websocket->message_room > UNFINISHED_MAX - websocket->share->unfinished)
+		return false;
 	more = realloc(websocket->message, room);
 	if (!more)
 		return false;
+	websocket->share->unfinished += room - websocket->message_room;
 	websocket->message = more;
 	websocket->message_room = room;
 	return true;
@@ -312,7 +362,7 @@ static bool take_payload(struct websocket *websocket, const char *data, size_t s
 		to = (char *)websocket->control + websocket->done;
 	} else {
 		if (!make_room(websocket, size)) {
-			fail(websocket, 1011, "no memory");
+			fail(websocket, 1011, "there is no memory for this message");
 			return false;
 		}
 		to = websocket->message + websocket->message_size;
@@ -405,6 +455,8 @@ void websocket_end(struct conn *conn)
 
 	conn->websocket = NULL;
 	websocket->calls.closed(websocket->arg, websocket->code);
+	websocket->share->unfinished -= websocket->message_room;
+	leave_share(websocket->share);
 	free(websocket->message);
 	free(websocket);
 }
