@@ -88,6 +88,12 @@ static void set_waiting(struct conn *conn, bool waiting)
 		TAILQ_INSERT_TAIL(&conns->waiting, conn, in_waiting);
 }
 
+/* True while a body of nobody known is collected. */
+static bool of_stranger(const struct conn *conn)
+{
+	return conn->state == CONN_BODY && conn->request && !conn->request->user;
+}
+
 void conn_set_state(struct conn *conn, enum conn_state state)
 {
 	static const int64_t deadline[] = {
@@ -100,7 +106,7 @@ void conn_set_state(struct conn *conn, enum conn_state state)
 		return;
 	conn->state = state;
 	conn->moved_then = conn->moved;
-	set_waiting(conn, state == CONN_HANDSHAKE || state == CONN_HEAD);
+	set_waiting(conn, state == CONN_HANDSHAKE || state == CONN_HEAD || of_stranger(conn));
 	loop_again(conn->timer, deadline[state]);
 }
 
@@ -171,7 +177,7 @@ static bool writing(const struct conn *conn)
 static void tick(void *arg)
 {
 	struct conn *conn = arg;
-	bool moves = conn->moved - conn->moved_then >= CONN_PACE_BYTES;
+	bool moves = conn->moved - conn->moved_then >= CONN_PACE_BYTES && !of_stranger(conn);
 
 	conn->timer = NULL;
 	if (loop_after(conn->server->loop, CONN_PACE_MS, tick, conn, &conn->timer, NULL) < 0) {
@@ -595,6 +601,20 @@ static void ready(void *arg, unsigned events)
 
 /* ---- all of them ---- */
 
+/* Who goes when there are too many: the one that has waited longest and reads no answer of ours.
+ * All read one: the first of them, or who reads slowly would keep everybody out. */
+static struct conn *longest_waiting(const struct conns *conns)
+{
+	struct conn *conn;
+
+	TAILQ_FOREACH(conn, &conns->waiting, in_waiting)
+	{
+		if (!writing(conn))
+			return conn;
+	}
+	return TAILQ_FIRST(&conns->waiting);
+}
+
 void conn_accept(struct conns *conns, struct listener *listener, int fd, SSL_CTX *ctx,
 		 const char *peer, unsigned uid)
 {
@@ -603,7 +623,7 @@ void conn_accept(struct conns *conns, struct listener *listener, int fd, SSL_CTX
 
 	if (conns->count >= conns->most && !TAILQ_EMPTY(&conns->waiting)) {
 		metrics_count(METRIC_CONNECTIONS_DROPPED);
-		conn_close(TAILQ_FIRST(&conns->waiting));
+		conn_close(longest_waiting(conns));
 	}
 	conn = conns->count < conns->most ? calloc(1, sizeof(*conn)) : NULL;
 	if (!conn) {

@@ -75,19 +75,13 @@ static bool is_number(const char *text)
 	return inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1;
 }
 
-/*
- * The client's address: what the last proxy that is not trusted said is where it came from. A
- * client can write what it likes at the front of X-Forwarded-For, never behind what a trusted proxy
- * appends.
- */
-static void find_address(struct request *request)
+/* From the end of one field back to where nobody is trusted. False: there, or at what is none. */
+static bool follow_back(struct request *request, const char *list)
 {
 	const struct settings *settings = &request->server->settings;
-	const char *list = http_header(request, "x-forwarded-for");
-	const char *end = list ? list + strlen(list) : NULL;
+	const char *end = list + strlen(list);
 
-	(void)snprintf(request->address, sizeof(request->address), "%s", request->conn->peer);
-	while (list && end > list && is_trusted(settings, request->address)) {
+	while (end > list && is_trusted(settings, request->address)) {
 		const char *item = end;
 		char text[64];
 
@@ -95,15 +89,32 @@ static void find_address(struct request *request)
 			item--;
 		item += strspn(item, " \t");
 		if (item > end || !parse_copy(text, sizeof(text), item, (size_t)(end - item)))
-			break;
+			return false;
 		text[strcspn(text, " \t")] = '\0';
 		if (!is_number(text))
-			break;
+			return false;
 		(void)snprintf(request->address, sizeof(request->address), "%s", text);
 		while (item > list && item[-1] != ',')
 			item--;
 		end = item > list ? item - 1 : list;
 	}
+	return is_trusted(settings, request->address);
+}
+
+/*
+ * The client's address: what the last proxy that is not trusted said is where it came from. A
+ * client can write what it likes at the front of X-Forwarded-For, never behind what a trusted proxy
+ * appends, be it to the client's field or as one of its own.
+ */
+static void find_address(struct request *request)
+{
+	const struct parse_head *head = &request->own->head;
+
+	(void)snprintf(request->address, sizeof(request->address), "%s", request->conn->peer);
+	for (size_t i = head->headers; i > 0; i--)
+		if (strcmp(head->header[i - 1].name, "x-forwarded-for") == 0 &&
+		    !follow_back(request, head->header[i - 1].value))
+			return;
 }
 
 /* ---- Host and Origin ---- */
@@ -160,8 +171,9 @@ static bool origin_good(struct request *request)
 		return true;
 	rest = strstr(origin, "://");
 	if (rest && host && strcasecmp(rest + 3, host) == 0 &&
-	    (strncmp(origin, "http://", 7) == 0 || strncmp(origin, "https://", 8) == 0))
-		return true;
+	    (strncmp(origin, "https://", 8) == 0 ||
+	     (strncmp(origin, "http://", 7) == 0 && !listen_is_tls(request->conn->listener))))
+		return true; /* over TLS a page that came without it may be anybody's */
 	for (size_t i = 0; settings->allow_origin[i]; i++) {
 		if (strcmp(settings->allow_origin[i], origin) == 0) {
 			http_add_header(request, "Access-Control-Allow-Origin", origin);
@@ -178,7 +190,7 @@ static void passed(struct request *request)
 {
 	const struct route *route = request->own->route;
 	const struct parse_head *head = &request->own->head;
-	uint64_t most = route->flags & ROUTE_LARGE ? REQUEST_LARGE_MAX : REQUEST_BODY_MAX;
+	size_t most = request_body_max(route);
 
 	if (route->flags & ROUTE_STREAM || (!head->chunked && !head->length)) {
 		request->own->held = true;
@@ -186,8 +198,7 @@ static void passed(struct request *request)
 		return;
 	}
 	if (head->length > most) {
-		http_error(request, 413, NULL, "a body of at most %llu bytes is taken here",
-			   (unsigned long long)most);
+		http_error(request, 413, NULL, "a body of at most %zu bytes is taken here", most);
 		return;
 	}
 	request->own->held = false; /* while its body comes nobody else has it */

@@ -257,10 +257,17 @@ void http_take_body(struct request *request, const struct http_sink *sink, void 
 	conn_touch(request->conn);
 }
 
+size_t request_body_max(const struct route *route)
+{
+	if (route->who == ROUTE_ANYBODY)
+		return REQUEST_STRANGER_MAX;
+	return route->flags & ROUTE_LARGE ? REQUEST_LARGE_MAX : REQUEST_BODY_MAX;
+}
+
 int request_body(struct request *request, const char *data, size_t size)
 {
 	struct request_parts *own = request->own;
-	size_t most = own->route->flags & ROUTE_LARGE ? REQUEST_LARGE_MAX : REQUEST_BODY_MAX;
+	size_t most = request_body_max(own->route);
 	struct conn *conn = request->conn;
 
 	if (own->body_wanted) {

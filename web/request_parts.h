@@ -8,9 +8,10 @@
 #include "web/parse.h"
 #include "web/routes.h"
 
-#define REQUEST_BODY_MAX  (1024u * 1024)
-#define REQUEST_LARGE_MAX (16u * 1024 * 1024)
-#define REQUEST_ADDED_MAX 4096u /* bytes of added headers */
+#define REQUEST_STRANGER_MAX 4096u /* on routes that ask for nobody */
+#define REQUEST_BODY_MAX     (1024u * 1024)
+#define REQUEST_LARGE_MAX    (16u * 1024 * 1024)
+#define REQUEST_ADDED_MAX    4096u /* bytes of added headers */
 
 struct request_parts {
 	struct parse_head head;
@@ -39,6 +40,8 @@ struct request *request_new(struct conn *conn, const char *data, size_t size, in
 struct request *request_free(struct request *request); /* accepts NULL; returns NULL */
 /* The client is gone: tells the handler. */
 void request_lost(struct request *request);
+/* Bytes of a body that this route collects. */
+size_t request_body_max(const struct route *route);
 /* One part of the body; 0, or the status to refuse it with (413, 503), or -1: end the connection.
  */
 int request_body(struct request *request, const char *data, size_t size);

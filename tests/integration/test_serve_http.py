@@ -67,6 +67,8 @@ REFUSED = {
     "a negative chunk": (head("Transfer-Encoding: chunked", first="POST /login HTTP/1.1") + b"-5\r\nhello\r\n", 400),
     "an expectation": (head("Expect: miracles"), 417),
     "a body of 1 GiB": (head("Content-Length: 1073741824", first="POST /login HTTP/1.1"), 413),
+    "a body of nobody known, too large": (head("Content-Length: 4097", first="POST /login HTTP/1.1"), 413),
+    "the same in a chunk": (head("Transfer-Encoding: chunked", first="POST /logout HTTP/1.1") + b"1001\r\n" + b"a" * 4097, 413),
     "65 fields": (head(*(f"X{i}: a" for i in range(65))), 431),
     "a field of 40,000 bytes": (head("X: " + "a" * 40000), 431),
     "a head without an end": (b"GET /" + b"a" * 70000, 431),
@@ -204,12 +206,21 @@ def test_trusted_proxies_and_a_base_url(site):
         answer = get(server, "/api/me", headers={"X-Forwarded-For": "6.6.6.6, 10.1.2.3", "Host": "hub.example"})
         assert answer.status_code == 401
         assert "address=10.1.2.3" in server.log() and "6.6.6.6" not in server.log()
+        both = head("X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 10.4.5.6", "Connection: close", first="GET /services/wall/api/me HTTP/1.1")
+        assert status(server.raw(both)) == 401
+        assert "address=10.4.5.6" in server.log() and "6.6.6.6" not in server.log()
         assert get(server, "/api").status_code == 200
         for path in ("/api", "/services/wallet/api", "/services/wall/../api", "/services/wal"):
             assert status(server.raw(head("Connection: close", first=f"GET {path} HTTP/1.1"))) in (400, 404)
     with Server(site) as server:
         get(server, headers={"X-Forwarded-For": "10.1.2.3"})
         assert "10.1.2.3" not in server.log()
+
+
+def test_a_page_that_came_without_tls_is_another_one(server):
+    for scheme, wanted in (("https", 200), ("http", 403)):
+        origin = f"{scheme}://127.0.0.1:{server.port(1)}"
+        assert get(server, index=1, headers={"Origin": origin, **bearer("anna")}).status_code == wanted
 
 
 def test_origins_that_are_allowed(site):
@@ -243,6 +254,11 @@ def test_what_it_does_not_start_with(site, listen, options, users, words):
     with Server(site, *options, listen=(listen,), users=users) as server:
         assert server.urls is None and server.process.returncode == 1
         assert words in server.log().splitlines()[-1]
+
+
+def test_no_text_of_the_token_file_is_shown(site):
+    with Server(site, users='{"users":\n {"anna": {"token" "%s"}}}' % TOKENS["anna"]) as server:
+        assert server.urls is None and "line 2, column" in server.log() and "token-000" not in server.log()
 
 
 def test_a_token_file_that_others_can_read(site):
@@ -305,10 +321,16 @@ def test_sighup_reads_certificate_and_tokens_again(site, authority):
     options = ("--certificate", authority / "now.pem", "--private-key", authority / "now.key")
     with Server(site, *options, listen=("https://127.0.0.1:0",)) as server:
         assert "one" in subject(server)
+        pages = {}
+        for name in ("anna", "admin"):
+            pages[name] = requests.Session()
+            pages[name].verify = False
+            assert pages[name].post(f"{server.url}/login", json={"token": TOKENS[name]}, timeout=30).status_code == 204
+            assert pages[name].get(f"{server.url}/api/me", timeout=30).status_code == 200
         with server.connect() as before:
             for kind in ("key", "pem"):
                 (authority / f"now.{kind}").write_bytes((authority / f"two.{kind}").read_bytes())
-            server.write_users({"anna": USERS["anna"], "new": {"token": "n" * 20}})
+            server.write_users({"anna": USERS["anna"], "new": {"token": "n" * 20}, "admin": {"token": "m" * 20, "admin": True}})
             server.process.send_signal(signal.SIGHUP)
             wait_for(server, "event=reload what=tokens")
             assert "two" in subject(server)
@@ -317,6 +339,8 @@ def test_sighup_reads_certificate_and_tokens_again(site, authority):
         assert get(server, headers={"Authorization": "token " + "n" * 20}).status_code == 200
         assert get(server, headers=bearer("anna")).status_code == 200
         assert get(server, headers=bearer("ben")).status_code == 401
+        # With a token end the cookies that it gave.
+        assert [page.get(f"{server.url}/api/me", timeout=30).status_code for page in pages.values()] == [200, 401]
         # What cannot be read changes nothing.
         (authority / "now.pem").write_text("none")
         server.write_users("{}")
@@ -352,6 +376,8 @@ class Hub(BaseHTTPRequestHandler):
     users = {"hub-anna": {"name": "anna-of-hub", "kind": "user", "scopes": ["access:services!service=wall"]},
              "hub-other": {"name": "other", "kind": "user", "scopes": ["read:users"]},
              "hub-admin": {"name": "admin", "kind": "user", "scopes": ["access:services!service=wall"]},
+             "hub-boss": {"name": "boss", "kind": "user", "admin": True, "scopes": ["access:services!service=wall"]},
+             "hub-boss-later": {"name": "boss", "kind": "user", "admin": False, "scopes": ["access:services!service=wall"]},
              "hub-bad": {"name": "../../etc", "kind": "user", "scopes": ["access:services!service=wall"]}}  # fmt: skip
 
     def do_GET(self):
@@ -382,6 +408,7 @@ def test_a_hub_knows_whose_a_token_is(site):
         for refused in ("hub-other", "hub-bad", "nobody", "hub-admin"):  # the last is not our own admin
             assert (refused, ask(refused).status_code) == (refused, 401)
         assert ask(TOKENS["admin"]).json()["admin"] is True
+        assert [ask(token).json()["admin"] for token in ("hub-boss", "hub-boss-later", "hub-boss")] == [True, False, False]
         hub.shutdown()
         hub.server_close()
         assert ask("hub-late").status_code == 503
@@ -393,12 +420,25 @@ def test_a_hub_knows_whose_a_token_is(site):
 
 def test_idle_connections_make_room(site):
     with Server(site, "--max-connections", "100") as server:
+        data = os.urandom(20_000_000)
+        assert requests.put(f"{server.url}/api/areas/work/in/file", data=data, headers=bearer("anna"), timeout=30).status_code == 201
+        reads = server.connect()
+        reads.sendall(head(f"Authorization: token {TOKENS['anna']}", first="GET /api/areas/work/in/file HTTP/1.1"))
+        answer = reads.recv(1)
+        # A body of nobody known is no reason to stay either.
+        begun = [server.connect() for _ in range(95)]
+        for client in begun:
+            client.sendall(head("Content-Length: 4000", first="POST /login HTTP/1.1") + b"{")
         idle = [server.connect() for _ in range(300)]
         with requests.Session() as session:
             assert session.get(f"{server.url}/api", timeout=30).status_code == 200
         text = get(server, "/metrics", headers=bearer("admin")).text
         assert int(re.search(r"^cellwall_connections (\d+)", text, re.M).group(1)) <= 100
-        for client in idle:
+        while not answer.endswith(data[-1000:]):
+            part = reads.recv(1 << 20)
+            assert part, "a connection was closed that reads"
+            answer += part
+        for client in (reads, *begun, *idle):
             client.close()
 
 
@@ -565,3 +605,29 @@ def test_files_go_in_and_out_of_an_area(site):
         assert requests.delete(f"{url}/in/chunked", headers=anna, timeout=30).status_code == 204
         areas = requests.get(f"{server.url}/api/areas", headers=anna, timeout=30).json()["areas"]
         assert [(area["name"], area["files"]) for area in areas] == [("work", 2)]
+
+
+def test_an_area_never_holds_more_than_its_limit(site):
+    users = {"anna": {**USERS["anna"], "area_limit": 60_000}, "ben": {**USERS["ben"], "area_limit": 1000}}
+    with Server(site, users=users) as server:
+
+        def put(path, size, user="anna"):
+            return requests.put(f"{server.url}/api/areas/work/in/{path}", data=bytes(size), headers=bearer(user), timeout=30).status_code
+
+        deep = "d/" * 19 + "file"
+        assert put(deep, 40_000) == 201 and put("file", 40_000) == 507
+        assert requests.delete(f"{server.url}/api/areas/work/in/{deep}", headers=bearer("anna"), timeout=30).status_code == 204
+        # Two at once.
+        both = [server.connect(), server.connect()]
+        for name, client in enumerate(both):
+            client.sendall(head(f"Authorization: token {TOKENS['anna']}", "Content-Length: 40000", first=f"PUT /api/areas/work/in/{name} HTTP/1.1") + b"a")
+            while requests.get(f"{server.url}/api/uploads/work/in/{name}", headers=bearer("anna"), timeout=30).json() != {"offset": 1}:
+                time.sleep(0.01)
+        answers = []
+        for client in both:
+            client.sendall(bytes(39_999))
+            answers.append(status(client.recv(4096)))
+            client.close()
+        assert answers == [201, 507]
+        # Names take room too.
+        assert put("all", 1000, "ben") == 201 and put("empty", 0, "ben") == 507
