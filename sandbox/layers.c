@@ -48,8 +48,42 @@ int layers_host(struct build *build, struct err *err)
 	return 0;
 }
 
+/*
+ * As root what is staged is mounted with a map that gives its owner no counterpart (userns_idmap).
+ * Where a file system knows no such mounts that was said, with what it means: no lack is named
+ * here. proc_pid_mountinfo(5): the point is the fifth field, its options the sixth.
+ */
+static bool inputs_are_idmapped(const struct build *build)
+{
+	cleanup(free_ptr) char *text = NULL;
+	bool all = true, any = false;
+	char *rest, *line;
+
+	if (!build->identity.pair || build->spec->landlock ||
+	    read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX, &text, NULL, NULL) < 0)
+		return false;
+	rest = text;
+	while ((line = strsep(&rest, "\n"))) {
+		const char *options;
+
+		for (int i = 0; i < 4 && line; i++)
+			(void)strsep(&line, " ");
+		if (!line || strncmp(line, INSIDE_WORK "/", sizeof(INSIDE_WORK)) != 0)
+			continue;
+		/* What an overlay shows has owners of its own. */
+		if (strstr(line, " - overlay "))
+			continue;
+		(void)strsep(&line, " ");
+		options = line ? strsep(&line, " ") : "";
+		any = true;
+		all = all && strstr(options, "idmapped");
+	}
+	return any && all;
+}
+
 int layers_outer(struct build *build, struct err *err)
 {
+	build->layers.idmapped = inputs_are_idmapped(build);
 	return look(LAYERS_USER, &build->layers.outer, err);
 }
 
@@ -125,40 +159,6 @@ static void say_landlock(int abi, struct lists *lists)
 		say(lists, true, "landlock-sockets");
 }
 
-/*
- * As root what is staged is mounted with a map that gives its owner no counterpart (userns_idmap).
- * Where a file system knows no such mounts that was said, with what it means: no lack is named
- * here. proc_pid_mountinfo(5): the point is the fifth field, its options the sixth.
- */
-static void say_idmap(const struct build *build, struct lists *lists)
-{
-	cleanup(free_ptr) char *text = NULL;
-	bool all = true, any = false;
-	char *rest, *line;
-
-	if (!build->identity.pair || build->spec->landlock ||
-	    read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX, &text, NULL, NULL) < 0)
-		return;
-	rest = text;
-	while ((line = strsep(&rest, "\n"))) {
-		const char *options;
-
-		for (int i = 0; i < 4 && line; i++)
-			(void)strsep(&line, " ");
-		if (!line || strncmp(line, INSIDE_WORK "/", sizeof(INSIDE_WORK)) != 0)
-			continue;
-		/* What an overlay shows has owners of its own. */
-		if (strstr(line, " - overlay "))
-			continue;
-		(void)strsep(&line, " ");
-		options = line ? strsep(&line, " ") : "";
-		any = true;
-		all = all && strstr(options, "idmapped");
-	}
-	if (any && all)
-		say(lists, true, "idmapped-inputs");
-}
-
 /* What this process and all that it starts may each use: getrlimit(2). */
 static void describe_limits(char out[LIST_MAX])
 {
@@ -209,7 +209,8 @@ int layers_report(struct build *build, struct err *err)
 	if (say_namespaces(build, &lists, err) < 0 || say_status(&lists, err) < 0)
 		return err->code;
 	say_landlock(build->landlock, &lists);
-	say_idmap(build, &lists);
+	if (build->layers.idmapped)
+		say(&lists, true, "idmapped-inputs");
 	say_others(&lists);
 	describe_limits(limits);
 	return status_send(build->sync, err, "layers", lists.has, lists.lacks, limits, NULL);

@@ -28,12 +28,13 @@ enum layers_kind {
 /* Inodes of namespaces (namespaces(7)): unique on a machine while one exists. */
 struct layers {
 	ino_t host[LAYERS_KINDS];
-	ino_t outer; /* the user namespace around the kernel's own */
+	ino_t outer;   /* the user namespace around the kernel's own */
+	bool idmapped; /* all that is staged is mounted with a map */
 };
 
-/* Stages: the builder notes the host's; the kernel notes where it is before its own user namespace;
- * and tells the supervisor "layers HAS LACKS RLIMITS" (status.h) after everything else, the last in
- * words. */
+/* Stages: the builder notes the host's; the kernel notes where it is before its own user namespace,
+ * and how its inputs are mounted, before it is limited in memory; and tells the supervisor "layers
+ * HAS LACKS RLIMITS" (status.h) after everything else, the last in words. */
 int layers_host(struct build *build, struct err *err);
 int layers_outer(struct build *build, struct err *err);
 int layers_report(struct build *build, struct err *err);
