@@ -28,6 +28,9 @@
 #define ROUND_MESSAGES 256
 #define ROUND_BYTES    (4u * 1024 * 1024)
 #define ASK_AGAIN_MS   100
+/* Messages of one socket inside libzmq, each of any size; then it waits on the other side. */
+#define SEND_WAITING	4
+#define OUTPUTS_WAITING 64
 
 struct port {
 	void *socket; /* NULL: not open */
@@ -95,13 +98,18 @@ static int set_int(void *socket, int option, int value)
 
 static int set_options(struct port *port, const char *identity)
 {
+	const int64_t most = WALL_TOTAL_MAX;
+	const bool iopub = port->channel == WALL_IOPUB;
 	void *socket = port->socket;
 	int code = 0;
 
 	code |= set_int(socket, ZMQ_LINGER, 0);
 	code |= set_int(socket, ZMQ_RECONNECT_IVL, 10);
 	code |= set_int(socket, ZMQ_RECONNECT_IVL_MAX, 200);
-	if (port->channel == WALL_IOPUB)
+	code |= set_int(socket, ZMQ_SNDHWM, SEND_WAITING);
+	code |= set_int(socket, ZMQ_RCVHWM, iopub ? OUTPUTS_WAITING : SEND_WAITING);
+	code |= zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &most, sizeof(most));
+	if (iopub)
 		code |= zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0);
 	else
 		code |= zmq_setsockopt(socket, ZMQ_ROUTING_ID, identity, strlen(identity));
