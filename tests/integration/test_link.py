@@ -289,6 +289,52 @@ def test_hostile_frames(site, hosts, far, start):
     assert far.process.poll() is None
 
 
+FLOOD = r"""
+import os, struct, sys, zmq, zmq.auth
+where, host_key, own_key = sys.argv[1:]
+socket = zmq.Context.instance().socket(zmq.DEALER)
+socket.linger = 0
+socket.curve_serverkey = zmq.auth.load_certificate(host_key)[0]
+socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(own_key)
+socket.connect("tcp://" + where)
+socket.send(struct.pack("<BBBBQ", 1, 1, 0, 0, 0) + os.urandom(32) + b"{}")
+assert socket.recv()[1] == 2                                          # WELCOME
+print("started", flush=True)
+sys.stdin.readline()
+parts = [b"{}"] * 4 + [bytes(65000)]
+body = struct.pack("<6I", 5, *map(len, parts)) + b"".join(parts)
+for number in range(1, 8192):                                         # 512 MiB, whatever is acknowledged
+    socket.send(struct.pack("<BBBBQ", 1, 3, 0, 1, number) + body)
+    if socket.poll(0) and (answer := socket.recv())[1] == 5:
+        break
+else:
+    answer = b""
+    while socket.poll(20000) and (answer := socket.recv())[1] != 5:
+        pass
+print(answer[12:].decode())
+"""
+
+
+def test_more_than_the_window(hosts, far):
+    """A client whose kernel takes nothing and that sends on without an acknowledgement: its connection ends in words."""
+    keys = [str(far.keys / name) for name in ("host.key", "client.key_secret")]
+    children = pathlib.Path(f"/proc/{far.process.pid}/task/{far.process.pid}/children")
+    before = set(children.read_text().split())
+    command = [*hosts.enter(far=False), sys.executable, "-c", FLOOD, WHERE, *keys]
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert client.stdout.readline() == "started\n"
+    (kernel,) = set(children.read_text().split()) - before
+    os.kill(int(kernel), signal.SIGSTOP)
+    try:
+        assert client.communicate("\n", timeout=60 * PATIENCE)[0] == "more than is acknowledged was sent\n"
+        assert far.process.poll() is None
+    finally:
+        client.kill()
+        os.kill(int(kernel), signal.SIGKILL)
+        far.stop()
+        far.start()
+
+
 def test_killed_ends_leave_nothing(site, far, nothing_left):
     """SIGKILL of the near end: its kernel goes after the stated time. SIGKILL of the host: the near end ends itself.
 
