@@ -5,6 +5,7 @@ The packages come from an index that the test serves on 127.0.0.1, so that each 
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import http.server
 import io
@@ -192,7 +193,14 @@ def test_generations(site, store):
     other = Store(site, Index(), store.data.name + "-import")
     other.env("import", "h", str(file), check=True)
     assert other.record("h")["record"]["tree"] == first and other.env("verify", "h").returncode == 0
-    file.write_bytes(file.read_bytes()[:-100])
+    # what else a bundle says of itself is believed no more than its tree: a lock is a lock and nothing else
+    whole = file.read_bytes()
+    head = whole.index(b"plain==1.0")
+    for hostile in (b"\x1b]52;;x\x07", b"--index-u", b"x @ http:/"):
+        file.write_bytes(whole[:head] + hostile[:10].ljust(10, b"x") + whole[head + 10 :])
+        refused = other.env("import", "lock", str(file))
+        assert refused.returncode == 1 and "a lock that is not taken" in refused.stderr, refused
+    file.write_bytes(whole[:-100])
     assert other.env("import", "cut", str(file)).returncode == 1
     store.env("remove", "g", check=True)
     assert list((store.place / "trees").iterdir()) == [] and "g  " not in store.env("list").stdout
@@ -217,6 +225,24 @@ def test_every_changed_byte_is_found(site, store, launch):
     module.unlink()
     found = store.env("verify", "t").stdout
     assert "more.pth was not built" in found and "plain.py is missing" in found
+    # building it anew mends it, although the same packages are the same tree
+    assert store.env("update", "t").returncode == 0
+    store.env("verify", "t", check=True)
+
+
+def test_nobody_else_locks_or_reads(site, store):
+    """What every account can open of a shared store stops nobody; what everybody can read holds no password."""
+    store.create("l", "plain").check_returncode()
+    directory = os.open(store.tree("l"), os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    try:
+        store.env("show", "l", check=True)
+    finally:
+        os.close(directory)
+    listed = site.root / "secret-requirements.txt"
+    listed.write_text("--extra-index-url https://me:secret@index.example/simple\nplain\n")
+    refused = store.create("s", "-r", str(listed))
+    assert refused.returncode == 1 and "password" in refused.stderr and not (store.place / "names" / "s").exists()
 
 
 SETUP = """
