@@ -22,6 +22,7 @@
 #include "proxy/connection.h"
 #include "proxy/launch.h"
 #include "proxy/policy.h"
+#include "sandbox/process.h"
 #include "sandbox/staging.h"
 #include "sandbox/status.h"
 
@@ -381,20 +382,6 @@ static void on_signal(struct run *run)
 	(void)status_send(run->launch.status, NULL, "kill", NULL);
 }
 
-static int watch_signals(struct run *run)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return err_errno(run->err, "cannot block signals");
-	run->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return run->signals < 0 ? err_errno(run->err, "cannot watch signals") : 0;
-}
-
 /* Until the supervisor and all that it held are gone. */
 static void attend(struct run *run)
 {
@@ -539,7 +526,8 @@ int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct e
 	run->reached = json_array();
 	run->attempts = json_array();
 	/* First: whoever interrupts is heard, however early. */
-	r = watch_signals(run);
+	run->signals = process_signals(err);
+	r = run->signals < 0 ? run->signals : 0;
 	if (r == 0)
 		r = prepare(run);
 	if (r == 0) {

@@ -7,6 +7,8 @@
 #include "proxy/header.h"
 #include "proxy/wire.h"
 
+#define BURST 64 /* subscriptions at a time: others wait too */
+
 #define TOPIC "cellwall"
 
 static struct iovec text_part(const char *text)
@@ -146,7 +148,7 @@ static bool is_utf8(const char *text, size_t size)
 	return memmem(text, size, "\xEF\xBF\xBD", 3) == NULL;
 }
 
-int notice_welcome(const struct notice *notice, const void *topic, size_t size)
+static int welcome(const struct notice *notice, const void *topic, size_t size)
 {
 	cleanup(free_ptr) char *literal = json_literal(topic, size);
 	cleanup(free_ptr) char *content = NULL;
@@ -157,4 +159,21 @@ int notice_welcome(const struct notice *notice, const void *topic, size_t size)
 	if (!content)
 		return -ENOMEM;
 	return notice_send(notice, WALL_IOPUB, topic, size, "iopub_welcome", NULL, content);
+}
+
+void notice_subscriptions(const struct notice *notice)
+{
+	for (int i = 0; i < BURST; i++) {
+		struct message *message = NULL;
+
+		if (channels_receive(notice->channels, WALL_IOPUB, &message) != 1)
+			return;
+		if (message->count == 1 && message->parts[0].iov_len >= 1) {
+			const char *bytes = message->parts[0].iov_base;
+
+			if (bytes[0] == 1)
+				(void)welcome(notice, bytes + 1, message->parts[0].iov_len - 1);
+		}
+		message_free(message);
+	}
 }

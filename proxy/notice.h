@@ -29,7 +29,8 @@ int notice_say(const struct notice *notice, const char *parent, const char *text
  * owns one reference. NULL: out of memory.
  */
 struct wall_frame *notice_frame(const struct notice *notice, const char *parent, const char *text);
-/* iopub_welcome for one subscription (JEP 65); none for a topic that is not UTF-8. */
-int notice_welcome(const struct notice *notice, const void *topic, size_t size);
+/* Subscriptions of clients that have come (1 topic) and their ends (0 topic): each subscriber gets
+ * its iopub_welcome (JEP 65), but for a topic that is not UTF-8. A burst of them at a time. */
+void notice_subscriptions(const struct notice *notice);
 
 #endif

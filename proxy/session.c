@@ -32,6 +32,7 @@
 #include "proxy/stderr.h"
 #include "proxy/traffic.h"
 #include "sandbox/log.h"
+#include "sandbox/process.h"
 #include "sandbox/staging.h"
 #include "sandbox/status.h"
 
@@ -344,7 +345,7 @@ static void serve(struct session *session, const zmq_pollitem_t items[ITEMS])
 		if (items[WALL_CHANNELS + i].revents)
 			channels_watch(session->channels, (enum wall_channel)i);
 	if (items[WALL_IOPUB].revents)
-		traffic_subscriptions(session);
+		notice_subscriptions(&session->notice);
 	if (session->phase == FAILED)
 		answer_requests(session->channels, &session->corridor, &session->notice,
 				session->failure);
@@ -390,24 +391,6 @@ static void advance(struct session *session)
 		session->phase = OVER;
 }
 
-/* Signals come as data; libzmq's threads, started later, inherit the mask. */
-static int open_signals(struct err *err)
-{
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	(void)signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_errno(err, "signalfd") : fd;
-}
-
 /*
  * A Jupyter server names itself in JPY_PARENT_PID; a kernel that outlives it is an orphan.
  * ipykernel would poll for that, but inside its pid namespace it cannot see the server, so the
@@ -449,7 +432,7 @@ static int open_session(struct session *session, struct err *err)
 	const struct session_plan *plan = session->plan;
 	int code;
 
-	session->signals = open_signals(err);
+	session->signals = process_signals(err);
 	if (session->signals < 0)
 		return session->signals;
 	session->server = watch_server();

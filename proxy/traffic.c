@@ -115,25 +115,6 @@ void traffic_from_clients(struct session *session, enum wall_channel channel)
 	}
 }
 
-/* Subscriptions (1 topic) and their ends (0 topic): each subscriber is welcomed. */
-void traffic_subscriptions(struct session *session)
-{
-	for (int i = 0; i < BURST; i++) {
-		struct message *message = NULL;
-
-		if (channels_receive(session->channels, WALL_IOPUB, &message) != 1)
-			return;
-		if (message->count == 1 && message->parts[0].iov_len >= 1) {
-			const char *bytes = message->parts[0].iov_base;
-
-			if (bytes[0] == 1)
-				notice_welcome(&session->notice, bytes + 1,
-					       message->parts[0].iov_len - 1);
-		}
-		message_free(message);
-	}
-}
-
 /* ---- from the kernel ---- */
 
 /* Whether all that the kernel wrote is in staging/out already, and no reply waits that came before:

@@ -9,7 +9,6 @@
 
 /* Take what is there, a burst at a time, so that every socket gets its turn. */
 void traffic_from_clients(struct session *session, enum wall_channel channel);
-void traffic_subscriptions(struct session *session);
 void traffic_from_wall(struct session *session);
 /* Sends the pieces of a stream that wait for more of it. */
 void traffic_send_joined(struct session *session);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #define KEEP_MAX 16
@@ -28,6 +29,24 @@ int process_protect(int lifeline, int signal, struct err *err)
 	if (process_orphaned(lifeline))
 		_exit(EXIT_ORPHAN);
 	return 0;
+}
+
+int process_signals(struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return err_errno(err, "cannot block signals");
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_errno(err, "cannot watch signals") : fd;
 }
 
 bool process_orphaned(int lifeline)

@@ -23,6 +23,11 @@ void process_reset_signals(void);
 #define EXIT_ORPHAN 113
 int process_protect(int lifeline, int signal, struct err *err);
 
+/* Blocks the signals that ask for an end (INT, TERM, HUP, QUIT), ignores SIGPIPE and
+ * SIGXFSZ, and returns a non-blocking signalfd(2) of the first, or a negative errno. Before any
+ * thread is started. */
+int process_signals(struct err *err);
+
 /* True when the parent that holds the other end is gone. Never blocks. */
 bool process_orphaned(int lifeline);
 

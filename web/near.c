@@ -16,6 +16,7 @@
 #include "proxy/limits.h"
 #include "proxy/requests.h"
 #include "sandbox/log.h"
+#include "sandbox/process.h"
 
 #define START_MS       20000 /* a host that does not answer at all fails the start */
 #define REFUSALS       4     /* one that answers, but never as it should, too */
@@ -136,7 +137,7 @@ static void serve_clients(struct near *near, const zmq_pollitem_t items[ITEMS])
 		if (items[ITEM_MONITORS + i].revents)
 			channels_watch(near->channels, (enum wall_channel)i);
 	if (items[WALL_IOPUB].revents)
-		near_local_subscriptions(near);
+		notice_subscriptions(&near->notice);
 	if (near->phase == NEAR_FAILED) {
 		answer_requests(near->channels, &near->corridor, &near->notice, near->failure);
 		return;
@@ -189,22 +190,6 @@ static void advance(struct near *near)
 	}
 }
 
-static int open_signals(struct err *err)
-{
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_errno(err, "signalfd") : fd;
-}
-
 /* As session.c: a Jupyter server names itself, and a kernel does not outlive it. */
 static int watch_server(void)
 {
@@ -241,7 +226,7 @@ static int open_near(struct near *near, struct err *err)
 	const struct connection *connection = near->plan->connection;
 	int code;
 
-	near->signals = open_signals(err);
+	near->signals = process_signals(err);
 	if (near->signals < 0)
 		return near->signals;
 	near->server = watch_server();

@@ -107,7 +107,6 @@ void near_host_tell(struct near *near);
 /* True when messages of this channel may be taken now. */
 bool near_local_takes(const struct near *near, enum wall_channel channel);
 void near_local_receive(struct near *near, enum wall_channel channel);
-void near_local_subscriptions(struct near *near);
 /* A message of the kernel. Takes `data` of it. */
 void near_local_deliver(struct near *near, struct link_message *message);
 /* Answers the shutdown_request, if one was asked. */

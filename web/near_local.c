@@ -123,24 +123,6 @@ void near_local_receive(struct near *near, enum wall_channel channel)
 	}
 }
 
-void near_local_subscriptions(struct near *near)
-{
-	for (int i = 0; i < BURST; i++) {
-		struct message *message = NULL;
-
-		if (channels_receive(near->channels, WALL_IOPUB, &message) != 1)
-			return;
-		if (message->count == 1 && message->parts[0].iov_len >= 1) {
-			const char *bytes = message->parts[0].iov_base;
-
-			if (bytes[0] == 1)
-				notice_welcome(&near->notice, bytes + 1,
-					       message->parts[0].iov_len - 1);
-		}
-		message_free(message);
-	}
-}
-
 /* ---- to clients ---- */
 
 /*
