@@ -116,6 +116,22 @@ def rest(client):
     return b"".join(parts)
 
 
+def answer_of(client):
+    """The next answer of a connection that stays open; only those with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = client.recv(1)
+        assert part, data
+        data += part
+    left = int(re.search(rb"\r\nContent-Length: (\d+)\r\n", data).group(1))
+    while left:
+        part = client.recv(left)
+        assert part, data
+        data += part
+        left -= len(part)
+    return data
+
+
 def status(answer):
     """The status of a raw answer; 0 when there is none."""
     return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0

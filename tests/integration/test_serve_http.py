@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from serving import TOKENS, USERS, Server, bearer, rest, status
+from serving import TOKENS, USERS, Server, answer_of, bearer, rest, status
 
 pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning", "ignore::DeprecationWarning")]
 
@@ -101,7 +101,7 @@ def test_a_request_in_single_bytes_and_several_at_once(server):
     with server.connect() as client:
         for byte in head(first="GET /api HTTP/1.1"):
             client.sendall(bytes([byte]))
-        assert status(client.recv(4096)) == 200
+        assert status(answer_of(client)) == 200
         client.sendall(head() * 3 + head("Connection: close"))
         assert rest(client).count(b'{"version"') == 4
 
@@ -626,7 +626,7 @@ def test_an_area_never_holds_more_than_its_limit(site):
         answers = []
         for client in both:
             client.sendall(bytes(39_999))
-            answers.append(status(client.recv(4096)))
+            answers.append(status(answer_of(client)))
             client.close()
         assert answers == [201, 507]
         # Names take room too.

@@ -267,7 +267,7 @@ def test_limits(begin):
 
 
 def test_environment_is_filtered(begin):
-    serve = begin()
+    serve = begin("--kernelspec", DIRECT, "--kernelspec", ISOLATED)  # the environment of ours nobody can read
     hostile = {
         "KERNEL_USERNAME": "anna",
         "KERNEL_WORKING_DIR": "/etc",
@@ -275,7 +275,7 @@ def test_environment_is_filtered(begin):
         "PATH": "/tmp/evil",
         "SECRET": "x",
     }
-    serve.start(env=hostile)
+    serve.start(DIRECT, env=hostile)
     pid = serve.kernel_pid()
     processes.wait_until(lambda: "KERNEL_GATEWAY" in gateway.environment_of(pid), 10)
     environment = gateway.environment_of(pid)
