@@ -14,7 +14,7 @@ import sys
 
 TREE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
 HERE = pathlib.Path(__file__).resolve().parent
-SOURCES = sorted(str(path.relative_to(TREE)) for room in ("sandbox", "proxy", "kernelspec") for path in (TREE / room).glob("*.c"))
+SOURCES = sorted(str(path.relative_to(TREE)) for room in ("sandbox", "proxy", "kernelspec", "web") for path in (TREE / room).glob("*.c"))
 FLAGS = ["-I.", f"-I{BUILD}/made", "-D_GNU_SOURCE", '-DCELLWALL_VERSION="0"']
 FINDING = re.compile(r"^(\S+?):(\d+):(?:\d+:)? (?:warning|error|style|portability|performance): (.*) \[(?:-W)?([^][]+)\]$")
 
