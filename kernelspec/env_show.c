@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "kernelspec/env.h"
+#include "kernelspec/script.h"
 #include "kernelspec/sealed.h"
 #include "kernelspec/stage.h"
 
-#define LOCK_MAX     (1u << 20)
-#define METADATA_MAX (1u << 20)
+#define LOCK_MAX (1u << 20)
 
 int env_packages(const char *directory, env_package_fn *found, void *arg, struct err *err)
 {
@@ -106,93 +106,6 @@ int env_list(const struct env *env)
 
 /* ---- show ---- */
 
-struct package {
-	const struct sealed *sealed;
-	json_t *rows;
-};
-
-/* "License-Expression" or "License" of METADATA (Core Metadata specification), or the classifier.
- */
-static char *license_of(const char *metadata)
-{
-	static const char *const keys[] = {
-		"\nLicense-Expression: ", "\nLicense: ",
-		"\nClassifier: License :: OSI Approved :: ", "\nClassifier: License :: "};
-	const char *end = strstr(metadata, "\n\n");
-
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		const char *at = strstr(metadata, keys[i]);
-		size_t length;
-
-		if (!at || (end && at > end))
-			continue;
-		at += strlen(keys[i]);
-		length = strcspn(at, "\r\n");
-		if (length > 0 && length < 80)
-			return strndup(at, length);
-	}
-	return NULL;
-}
-
-static bool same_package(const char *left, const char *right, size_t size)
-{
-	for (size_t i = 0; i < size; i++) {
-		char a = left[i], b = right[i];
-
-		if (a == '\0')
-			return false;
-		a = strchr("-_.", a) ? '-' : (char)(a | 0x20);
-		b = strchr("-_.", b) ? '-' : (char)(b | 0x20);
-		if (a != b)
-			return false;
-	}
-	return left[size] == '\0';
-}
-
-/* What the tree's dist-info directory of a package says of it. */
-static char *read_license(const struct sealed *sealed, const char *name)
-{
-	cleanup(free_ptr) char *manifest = path_join(sealed->directory, "manifest");
-	FILE *lines = manifest ? fopen(manifest, "re") : NULL;
-	cleanup(free_ptr) char *line = NULL, *text = NULL;
-	size_t room = 0;
-	char *found = NULL;
-
-	while (lines && !found && getline(&line, &room, lines) > 0) {
-		char *end = strstr(line, ".dist-info/METADATA\n"), *start, *dash;
-
-		if (!end || line[0] != 'f')
-			continue;
-		start = memrchr(line, '/', (size_t)(end - line));
-		dash = start ? memchr(start, '-', (size_t)(end - start)) : NULL;
-		if (!dash || !same_package(name, start + 1, (size_t)(dash - start - 1)))
-			continue;
-		end[strcspn(end, "\n")] = '\0';
-		start = strchr(line + 2, ' ');
-		start = start ? strchr(start + 1, ' ') : NULL;
-		if (start &&
-		    read_file(sealed->held, start + 1, METADATA_MAX, &text, NULL, NULL) == 0)
-			found = license_of(text);
-		break;
-	}
-	if (lines)
-		(void)fclose(lines);
-	return found;
-}
-
-static int add_package(void *arg, const char *name, const char *version, const char *hash)
-{
-	struct package *package = arg;
-	cleanup(free_ptr) char *license = read_license(package->sealed, name);
-	char shown[256];
-
-	return json_array_append_new(
-		package->rows,
-		json_pack("{s:s, s:s, s:s, s:s}", "name", name, "version", version, "sha256", hash,
-			  "licence",
-			  license ? escape_string(shown, sizeof(shown), license) : "unknown"));
-}
-
 static int print_lock(const struct sealed *sealed)
 {
 	cleanup(free_ptr) char *path = path_join(sealed->directory, "lock"), *text = NULL;
@@ -222,6 +135,9 @@ static int print_sbom(const struct sealed *sealed, const json_t *rows)
 				  "SHA-256", "content", json_object_get(row, "sha256"), "licenses",
 				  "license", "name", json_object_get(row, "licence"));
 
+		/* one that no lock names, with nothing that was compared */
+		if (!json_is_string(json_object_get(row, "sha256")))
+			(void)json_object_del(part, "hashes");
 		(void)json_array_append_new(parts, part);
 	}
 	return stage_json_print(json_pack(
@@ -251,17 +167,24 @@ static int print_generation(void *arg, const char *name, uint64_t number, bool c
 
 static void print_all(const struct sealed *sealed, const json_t *rows)
 {
-	struct shown shown = {false};
+	struct shown any = {false};
 	const json_t *row;
 	size_t i;
 
 	printf("%s, built with %s\n", sealed->name, sealed->python);
-	(void)sealed_each(sealed->store, sealed->name, print_generation, &shown);
+	(void)sealed_each(sealed->store, sealed->name, print_generation, &any);
 	printf("%zu packages:\n", json_array_size(rows));
 	json_array_foreach(rows, i, row)
-		printf("  %-28s %-14s %s\n", json_string_value(json_object_get(row, "name")),
-		       json_string_value(json_object_get(row, "version")),
-		       json_string_value(json_object_get(row, "licence")));
+	{
+		char size[32], shown[256];
+
+		stage_format_size(size, sizeof(size),
+				  (uint64_t)json_integer_value(json_object_get(row, "size")));
+		printf("  %-28s %-14s %9s  ", json_string_value(json_object_get(row, "name")),
+		       json_string_value(json_object_get(row, "version")), size);
+		printf("%s\n", escape_string(shown, sizeof(shown),
+					     json_string_value(json_object_get(row, "licence"))));
+	}
 	json_array_foreach(json_object_get(sealed->record, "reached"), i, row)
 		printf("the build %s %s port %" JSON_INTEGER_FORMAT "\n",
 		       strcmp(json_string_value(json_object_get(row, "verdict")), "ok") == 0
@@ -278,7 +201,7 @@ static int generation_of(const char *word, uint64_t *ret_number)
 	return !word ? 0 : parse_u64(word, INT64_MAX, ret_number);
 }
 
-static int find(const struct env *env, size_t word, struct sealed *ret_sealed)
+int env_find(const struct env *env, size_t word, struct sealed *ret_sealed)
 {
 	struct err err = {0};
 	uint64_t number;
@@ -294,31 +217,43 @@ static int find(const struct env *env, size_t word, struct sealed *ret_sealed)
 	return 0;
 }
 
+int env_inspect(const struct sealed *sealed, const char *verb, const char *word, const char *input,
+		json_t **ret_found, struct err *err)
+{
+	const char *const words[] = {verb, sealed->directory, word, NULL};
+
+	return script_run("env/packages.py", words, input, ret_found, err);
+}
+
+static int show(const struct env *env, const struct sealed *sealed)
+{
+	struct err err = {0};
+	json_t *found, *rows;
+	int code = 0;
+
+	if (env_inspect(sealed, "show", NULL, NULL, &found, &err) < 0)
+		return env_fail("%s", err.text);
+	rows = json_object_get(found, "packages");
+	if (env->options & ENV_SBOM)
+		code = print_sbom(sealed, rows);
+	else if (env->options & ENV_JSON)
+		code = stage_json_print(json_pack("{s:s, s:I, s:O, s:O}", "name", sealed->name,
+						  "generation", (json_int_t)sealed->number,
+						  "record", sealed->record, "packages", rows));
+	else
+		print_all(sealed, rows);
+	json_decref(found);
+	return code;
+}
+
 int env_show(const struct env *env)
 {
 	struct sealed sealed;
-	struct package package = {.sealed = &sealed, .rows = json_array()};
-	struct err err = {0};
-	int code = 0;
+	int code;
 
-	if (find(env, 0, &sealed) < 0) {
-		json_decref(package.rows);
+	if (env_find(env, 0, &sealed) < 0)
 		return 1;
-	}
-	if (env->options & ENV_LOCK) {
-		code = print_lock(&sealed);
-	} else if (env_packages(sealed.directory, add_package, &package, &err) < 0) {
-		code = env_fail("%s", err.text);
-	} else if (env->options & ENV_SBOM) {
-		code = print_sbom(&sealed, package.rows);
-	} else if (env->options & ENV_JSON) {
-		code = stage_json_print(json_pack("{s:s, s:I, s:O, s:O}", "name", sealed.name,
-						  "generation", (json_int_t)sealed.number, "record",
-						  sealed.record, "packages", package.rows));
-	} else {
-		print_all(&sealed, package.rows);
-	}
-	json_decref(package.rows);
+	code = env->options & ENV_LOCK ? print_lock(&sealed) : show(env, &sealed);
 	sealed_done(&sealed);
 	return code;
 }
@@ -339,7 +274,7 @@ int env_verify(const struct env *env)
 	struct err err = {0};
 	int64_t found;
 
-	if (find(env, 0, &sealed) < 0)
+	if (env_find(env, 0, &sealed) < 0)
 		return 1;
 	found = sealed_verify(sealed.directory, sealed.hash, print_difference, NULL, &err);
 	if (found == 0)
@@ -400,10 +335,10 @@ int env_diff(const struct env *env)
 	struct err err = {0};
 	int code;
 
-	if (find(env, 1, &after) < 0)
+	if (env_find(env, 1, &after) < 0)
 		return 1;
 	if (env->count > 0) {
-		code = find(env, 0, &before);
+		code = env_find(env, 0, &before);
 	} else {
 		code = after.number < 2
 			       ? -ENOENT

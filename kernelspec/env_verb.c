@@ -23,6 +23,7 @@ static const struct action {
 	{"update", env_update, true, 0, 10000, MAKING | ENV_PYTHON},
 	{"verify", env_verify, true, 0, 1, 0},
 	{"diff", env_diff, true, 0, 2, 0},
+	{"audit", env_audit, true, 0, 1, ENV_JSON | ENV_ADVISORIES},
 	{"rollback", env_rollback, true, 0, 1, 0},
 	{"export", env_export, true, 1, 1, 0},
 	{"import", env_import, true, 1, 1, 0},
@@ -37,6 +38,7 @@ static const char words[] = "create NAME [PACKAGE...]\n"
 			    "update NAME [PACKAGE...]\n"
 			    "verify NAME [GENERATION]\n"
 			    "diff NAME [GENERATION [GENERATION]]\n"
+			    "audit NAME [GENERATION] --advisories FILE\n"
 			    "rollback NAME [GENERATION]\n"
 			    "export NAME FILE\n"
 			    "import NAME FILE\n"
@@ -54,6 +56,7 @@ static const char doc[] =
 	"update    build it anew with newer or more packages; the last generations are kept\n"
 	"verify    compare every byte with what was sealed\n"
 	"diff      show which packages differ between two generations (default: the last two)\n"
+	"audit     look its packages up in a database of advisories (OSV format)\n"
 	"rollback  take an earlier generation again\n"
 	"export    write one to a file; import reads it, on this host or another\n"
 	"remove    take it away; kernels that run keep it until they end\n"
@@ -61,10 +64,10 @@ static const char doc[] =
 	"What to install from is what pip's configuration says (pip.conf, PIP_INDEX_URL, ...). "
 	"Make "
 	"a kernel of it with cellwall install --env NAME.\n\n"
-	"Exit codes: 0 done (verify: as sealed; diff: the same), 1 it could not be done, or verify "
-	"or diff found a difference, 2 wrong usage.";
+	"Exit codes: 0 done (verify: as sealed; diff: the same; audit: nothing found), 1 it could "
+	"not be done, verify or diff found a difference or audit an advisory, 2 wrong usage.";
 
-enum { KEY_HOST = 256, KEY_BARE, KEY_LOCK, KEY_SBOM };
+enum { KEY_HOST = 256, KEY_BARE, KEY_LOCK, KEY_SBOM, KEY_ADVISORIES };
 
 static const struct argp_option options[] = {
 	{"python", 'p', "PATH", 0, "create, update: the Python to build with (default: python3)",
@@ -76,8 +79,10 @@ static const struct argp_option options[] = {
 	{"lock", KEY_LOCK, NULL, 0,
 	 "show: print the requirements with hashes; create: -r FILE is such a file", 0},
 	{"sbom", KEY_SBOM, NULL, 0, "show: print a CycloneDX bill of materials", 0},
+	{"advisories", KEY_ADVISORIES, "FILE", 0,
+	 "audit: a file, a zip file or a directory of advisories", 0},
 	{"quiet", 'q', NULL, 0, "create, update: show the build's output only when it fails", 0},
-	{"json", 'j', NULL, 0, "list, show: as JSON", 0},
+	{"json", 'j', NULL, 0, "list, show, audit: as JSON", 0},
 	{0},
 };
 
@@ -101,8 +106,8 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 	const struct action *action = parsed->action;
 
 	if (!action)
-		argp_error(state, "one of create, list, show, update, verify, diff, rollback, "
-				  "export, import, remove, gc is expected");
+		argp_error(state, "one of create, list, show, update, verify, diff, audit, "
+				  "rollback, export, import, remove, gc is expected");
 	else if (env->options & ~action->options)
 		argp_error(state, "%s does not take one of the options given", action->name);
 	else if (action->named && !env->name)
@@ -115,6 +120,8 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 		argp_error(state, "packages as words, or -r FILE, not both");
 	else if ((env->options & ENV_LOCK) && action->run == env_create && !env->file)
 		argp_error(state, "--lock needs -r FILE");
+	else if (action->run == env_audit && !env->advisories)
+		argp_error(state, "audit needs --advisories FILE");
 }
 
 static void take_word(struct parsed *parsed, char *word, struct argp_state *state)
@@ -160,6 +167,10 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		return 0;
 	case KEY_LOCK:
 		env->options |= ENV_LOCK;
+		return 0;
+	case KEY_ADVISORIES:
+		env->options |= ENV_ADVISORIES;
+		env->advisories = argument;
 		return 0;
 	case KEY_SBOM:
 		env->options |= ENV_SBOM;

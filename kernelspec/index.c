@@ -1,23 +1,18 @@
 #include "kernelspec/index.h"
 
 #include <errno.h>
-#include <spawn.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <openssl/crypto.h>
 
-#include "kernelspec/files.h"
 #include "kernelspec/prefix.h"
+#include "kernelspec/script.h"
 #include "kernelspec/variables.h"
 
 #define DEFAULT_INDEX "https://pypi.org/simple"
-#define OUTPUT_MAX    (1u << 20)
-#define PYTHON	      "/usr/bin/python3"
 
 static int no_memory(struct err *err)
 {
@@ -44,45 +39,6 @@ static int allow(struct index *index, const char *url, struct err *err)
 }
 
 /* ---- reading ---- */
-
-static int run_reader(char **ret_text, struct err *err)
-{
-	cleanup(free_ptr) char *script = NULL;
-	char name[] = PYTHON, isolated[] = "-I", bare[] = "-S";
-	char *argv[] = {name, isolated, bare, NULL, NULL};
-	posix_spawn_file_actions_t actions;
-	cleanup(close_fd) int in = -1, out = -1;
-	int fds[2], status = 0, r;
-	char path[32];
-	pid_t pid;
-
-	r = files_share("env/index.py", &script, err);
-	if (r < 0)
-		return r;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return err_errno(err, "cannot make a pipe");
-	in = fds[0];
-	out = fds[1];
-	argv[3] = script;
-	if (posix_spawn_file_actions_init(&actions) != 0 ||
-	    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO) != 0)
-		return no_memory(err);
-	r = posix_spawn(&pid, PYTHON, &actions, NULL, argv, environ);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	if (r != 0)
-		return err_set(err, -r,
-			       "cannot run " PYTHON ", which reads pip's configuration: %s",
-			       strerrordesc_np(r));
-	close_fd(&out);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", in);
-	r = read_file(AT_FDCWD, path, OUTPUT_MAX, ret_text, NULL, err);
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		free(*ret_text);
-		*ret_text = NULL;
-		return err_set(err, -EINVAL, "pip's configuration cannot be read");
-	}
-	return r;
-}
 
 static int set(struct index *index, const char *name, const char *value)
 {
@@ -205,17 +161,14 @@ static int take(struct index *index, const json_t *found, struct err *err)
 
 int index_read(const struct paths_list *more, struct index *ret_index, struct err *err)
 {
-	cleanup(free_ptr) char *text = NULL;
 	json_t *found;
 	int r;
 
 	memset(ret_index, 0, sizeof(*ret_index));
-	r = run_reader(&text, err);
+	r = script_run("env/index.py", NULL, NULL, &found, err);
 	if (r < 0)
-		return r;
-	found = json_loads(text, 0, NULL);
-	r = json_is_object(found) ? take(ret_index, found, err)
-				  : err_set(err, -EINVAL, "pip's configuration cannot be read");
+		return err_wrap(err, "pip's configuration");
+	r = take(ret_index, found, err);
 	json_decref(found);
 	for (size_t i = 0; r == 0 && more && i < more->count; i++)
 		r = allow(ret_index, more->items[i], err);

@@ -19,6 +19,7 @@ import subprocess
 import tarfile
 import threading
 import time
+import urllib.parse
 import zipfile
 
 import harness
@@ -68,7 +69,7 @@ class Index:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 index.asked.append(self.path)
-                parts = self.path.strip("/").split("/")
+                parts = urllib.parse.unquote(self.path).strip("/").split("/")
                 if parts[0] == "simple" and len(parts) == 2:
                     links = "".join(
                         f'<a href="/files/{name}#sha256={hashlib.sha256(data).hexdigest()}">{name}</a><br>\n'
@@ -175,6 +176,69 @@ def test_from_a_private_index_to_a_kernel(site, store, index, launch):
     again = other.create("again", "--lock", "-r", str(lock))
     assert again.returncode == 0, again.stdout + again.stderr
     assert other.record("again")["record"]["tree"] == shown["record"]["tree"]
+
+
+def advisory(name, package, events, **more):
+    affected = {"package": {"ecosystem": "PyPI", "name": package}, "ranges": [{"type": "ECOSYSTEM", "events": events}]}
+    return {"id": name, "modified": "2026-01-01T00:00:00Z", "summary": name + " summary", "affected": [affected], **more}
+
+
+def test_what_it_consists_of(site, store, index):
+    """Sizes, and advisories: the ranges of PEP 440, of a file, a directory and an archive; nothing is imported."""
+    trap = f"open({str(site.root / 'imported')!r}, 'w')\n"
+    index.files["Dotted_Name-2.0rc1+local.1-py3-none-any.whl"] = wheel("Dotted_Name", "2.0rc1+local.1", {"dotted.py": trap + "#" * 5000})
+    made = store.create("a", "plain==1.0", "dotted-name==2.0rc1+local.1")
+    assert made.returncode == 0, made.stdout + made.stderr
+    shown = {package["name"]: package for package in store.record("a")["packages"]}
+    assert shown["dotted-name"]["version"] == "2.0rc1+local.1" and 5000 < shown["dotted-name"]["size"] < 50000
+    assert shown["plain"]["size"] < 5000 and shown["plain"]["modules"] == ["plain", "plain_data"]
+    assert re.search(r"dotted-name +2\.0rc1\+local\.1 +[0-9.]+ kB +MIT", store.env("show", "a").stdout)
+    hits = [
+        advisory("H-1", "plain", [{"introduced": "0"}, {"fixed": "1.0.1"}], aliases=["CVE-1"]),
+        advisory("H-2", "Plain", [{"introduced": "1"}, {"last_affected": "1.0.0"}]),
+        advisory("H-3", "dotted.name", [{"fixed": "2.0"}, {"introduced": "1.9"}]),  # a pre-release is before its release
+        advisory("H-4", "dotted_name", [{"introduced": "2.0rc1"}, {"last_affected": "2.0rc1"}]),  # a local version is none to it
+        advisory("H-5", "plain", [], affected=[{"package": {"ecosystem": "PyPI", "name": "plain"}, "versions": ["1"]}]),
+        advisory("H-6", "plain", [{"introduced": "0"}, {"fixed": "no version"}]),
+        advisory("H-7", "plain", [{"introduced": "0"}, {"fixed": "0.5"}, {"introduced": "0.9"}]),
+    ]
+    misses = [
+        advisory("M-1", "plain", [{"introduced": "0"}, {"fixed": "1.0"}]),
+        advisory("M-2", "plain", [{"introduced": "1.0.post1"}]),
+        advisory("M-3", "plain", [{"introduced": "0"}], withdrawn="2026-01-02T00:00:00Z"),
+        advisory("M-4", "plain-other", [{"introduced": "0"}]),
+        advisory("M-5", "plain", [], affected=[{"package": {"ecosystem": "npm", "name": "plain"}, "versions": ["1.0"]}]),
+        advisory("M-6", "plain", [{"introduced": "0"}, {"limit": "1.0"}]),
+        advisory("M-7", "dotted-name", [{"introduced": "2.0"}]),
+        advisory("M-8", "dotted-name", [{"introduced": "0"}, {"fixed": "2.0b9"}, {"introduced": "1!0"}]),
+        advisory("M-9", "plain", [{"introduced": "0"}, {"fixed": "0.5"}, {"introduced": "1.10"}]),
+    ]
+    place = site.root / (store.data.name + "-advisories")
+    (place / "deep").mkdir(parents=True, exist_ok=True)
+    for one in hits:
+        (place / "deep" / (one["id"] + ".json")).write_text(json.dumps(one))
+    (place / "list.json").write_text(json.dumps(misses))
+    archive = site.root / (store.data.name + ".zip")
+    with zipfile.ZipFile(archive, "w") as out:
+        for one in hits + misses:
+            out.writestr(one["id"] + ".json", json.dumps(one))
+    for database in (place, archive):
+        audit = store.env("audit", "a", "--advisories", str(database), "--json")
+        assert audit.returncode == 1, audit
+        found = json.loads(audit.stdout)
+        assert sorted(one["id"] for one in found["found"]) == [one["id"] for one in hits], found
+        assert {one["id"] for one in found["found"] if not one["certain"]} == {"H-6"} and found["advisories"] == 15
+    text = store.env("audit", "a", "--advisories", str(place)).stdout
+    assert "plain 1.0: H-1 (CVE-1): H-1 summary; fixed in 1.0.1\n" in text and "7 advisories for 2 packages" in text
+    none = store.env("audit", "a", "--advisories", str(place / "list.json"))
+    assert none.returncode == 0 and "0 advisories for 2 packages, of 8 looked at" in none.stdout, none
+    # what cannot be looked up is no good news
+    for name, content in (("empty.json", "[]"), ("broken.json", "{"), ("npm.json", json.dumps(misses[4]))):
+        (site.root / name).write_text(content)
+        failed = store.env("audit", "a", "--advisories", str(site.root / name))
+        assert failed.returncode == 1 and failed.stderr and not failed.stdout, failed
+    assert store.env("audit", "a").returncode == 2
+    assert not (site.root / "imported").exists()
 
 
 def test_generations(site, store):
@@ -389,19 +453,21 @@ def test_the_guide(site, store, index):
     """Every command of the page, in its order, with packages of the same names."""
     for name in ("pandas", "ipykernel", "plotly"):
         index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", {f"{name}.py": ""})
+    with zipfile.ZipFile(site.root / "advisories.zip", "w") as out:
+        out.writestr("E-1.json", json.dumps(advisory("E-1", "pandas", [{"introduced": "0"}, {"fixed": "1.1"}])))
     page = (pathlib.Path(site.prefix) / "share" / "cellwall" / "doc" / "env.md").read_text()
     ran = 0
     for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
         for line in block.splitlines():
             words = line.split()
             assert words[:2] == ["$", "cellwall"], line
-            words[2:] = [str(site.root / word) if word.endswith(".bundle") else word for word in words[2:]]
+            words[2:] = [str(site.root / word) if word.endswith((".bundle", ".zip")) else word for word in words[2:]]
             if words[2] == "install":
                 words += ["--prefix", str(site.root / "guide"), "--shared-environment"]
             if words[2:4] == ["env", "create"]:
                 words += ["--python", PYTHON]
             result = site.run(*words[2:], env=store.environment, timeout=120 * harness.PATIENCE)
-            expected = 1 if words[2:4] == ["env", "diff"] else 0
+            expected = 1 if words[2:4] in (["env", "diff"], ["env", "audit"]) else 0
             assert result.returncode == expected, (line, result.stdout, result.stderr)
             ran += 1
     assert ran >= 14

@@ -34,7 +34,8 @@ def main():
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError, configparser.Error) as error:
-            sys.exit(f"{name}: {error}")
+            json.dump({"error": f"{name}: {error}"}, sys.stdout)
+            sys.exit()
         for section in ("global", "download", "install"):
             if parser.has_section(section):
                 for key, value in parser.items(section):
