@@ -500,6 +500,7 @@ int verb_kernel(int argc, char **argv)
 				     .inner_key = parts.inner_key,
 				     .folder = parts.folder,
 				     .audit = parts.audit,
+				     .tally = tally_take(),
 				     .idle_timeout = parts.policy.idle_timeout,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
 				     .outputs = &parts.policy.outputs,

@@ -5,19 +5,22 @@
 #include "sandbox/log.h"
 
 static const struct {
-	const char *what, *words;
+	enum tally_kind kind;
+	const char *words;
 } tried[] = {
-	{"connect", "connect to"},	 {"send", "send to"},
-	{"bind", "listen on"},		 {"socket", "open a socket"},
-	{"call", "use the system call"}, {"exec", "run the setuid program"},
-	{"lookup", "look up the name"},	 {"read", "read"},
+	{TALLY_CONNECT, "connect to"},	     {TALLY_SEND, "send to"},
+	{TALLY_BIND, "listen on"},	     {TALLY_SOCKET, "open a socket"},
+	{TALLY_CALL, "use the system call"}, {TALLY_EXEC, "run the setuid program"},
+	{TALLY_LOOKUP, "look up the name"},  {TALLY_READ, "read"},
 };
 
-static const char *words_for(const char *what)
+static const char *words_for(const char *what, enum tally_kind *ret_kind)
 {
 	for (size_t i = 0; i < sizeof(tried) / sizeof(tried[0]); i++) {
-		if (strcmp(what, tried[i].what) == 0)
+		if (strcmp(what, tally_kinds[tried[i].kind]) == 0) {
+			*ret_kind = tried[i].kind;
 			return tried[i].words;
+		}
 	}
 	return NULL;
 }
@@ -50,13 +53,15 @@ static char *note_attempt(struct attempts *attempts, struct audit *audit,
 			  const struct status *status)
 {
 	const char *const who = *status->field[4] ? status->field[4] : status->field[0];
-	const char *const words = words_for(status->field[2]);
+	enum tally_kind kind;
+	const char *const words = words_for(status->field[2], &kind);
 	char module[128], program[64], target[768], where[768];
 	cleanup(free_ptr) char *text = NULL;
 	cleanup(free_ptr) char *whole = NULL;
 
 	if (!words)
 		return NULL;
+	tally_blocked(attempts->tally, kind, 1);
 	escape_string(module, sizeof(module), *who ? who : "a program");
 	escape_string(program, sizeof(program), status->field[0]);
 	escape_string(target, sizeof(target), status->field[3]);
@@ -84,7 +89,10 @@ char *attempts_note(struct attempts *attempts, struct audit *audit, const struct
 	if (strcmp(status->word, "untold") == 0 && status->fields == 1) {
 		cleanup(free_ptr) char *text = format_string(
 			"blocked: %s more attempts, too many to list", status->field[0]);
+		uint64_t count;
 
+		if (parse_u64(status->field[0], UINT32_MAX, &count) == 0)
+			tally_blocked(attempts->tally, TALLY_UNLISTED, count);
 		if (text)
 			log_warning("%s", text);
 		if (text)

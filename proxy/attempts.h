@@ -10,11 +10,13 @@
 
 #include "proxy/audit.h"
 #include "proxy/limits.h"
+#include "proxy/tally.h"
 #include "sandbox/status.h"
 
 struct attempts {
 	uint64_t seen[ATTEMPTS_MAX]; /* hashes of what was said */
 	size_t count;
+	struct tally *tally; /* borrowed; NULL: nobody counts */
 };
 
 /*

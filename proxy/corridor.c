@@ -43,6 +43,8 @@ static void count_refusal(const struct corridor *corridor, const struct passage 
 	audit_refused(corridor->audit, passage->direction == GUARD_INWARD,
 		      corridor_channel(passage), passage->header.msg_type, bytes_of(passage),
 		      "dropped", why);
+	tally_message(corridor->tally, passage->direction == GUARD_INWARD, passage->channel,
+		      TALLY_DROPPED, bytes_of(passage));
 	if (++*counter <= 10 || *counter % 1000 == 0)
 		log_warning("refused a message from %s on %s: %s (%u so far)",
 			    passage->direction == GUARD_INWARD ? "a client" : "the kernel",
@@ -214,6 +216,8 @@ bool relay_one(struct corridor *corridor, struct passage *passage)
 	if (passage->direction == GUARD_INWARD ? !relay_inward(corridor, passage)
 					       : !relay_outward(corridor, passage))
 		return false;
+	tally_message(corridor->tally, passage->direction == GUARD_INWARD, passage->channel,
+		      passage->changed ? TALLY_CHANGED : TALLY_PASSED, bytes_of(passage));
 	if (passage->joins)
 		return true;
 	audit_message(corridor->audit, passage->direction == GUARD_INWARD,

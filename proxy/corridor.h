@@ -21,6 +21,7 @@
 #include "proxy/recent.h"
 #include "proxy/requests.h"
 #include "proxy/sign.h"
+#include "proxy/tally.h"
 #include "proxy/wire.h"
 #include "sandbox/wall.h"
 
@@ -44,6 +45,7 @@ struct joining;
 struct corridor {
 	struct sign *outer, *inner;	   /* owned; the clients' key and the kernel's */
 	struct audit *audit;		   /* borrowed; NULL: no log */
+	struct tally *tally;		   /* borrowed; NULL: nobody counts */
 	struct requests *requests;	   /* owned; may be NULL: nothing is remembered */
 	const struct outputs_rules *rules; /* borrowed; NULL: a trusted kernel */
 	struct examine *examine;	   /* borrowed; needed with rules, as the next */
@@ -80,6 +82,7 @@ struct passage {
 	const char *topic;	   /* in place of what is before the delimiter, or NULL */
 	size_t fresh_count;	   /* of parts */
 	struct iovec stream, text; /* of a clean piece of a stream: its name and text */
+	bool changed;		   /* something was taken out of it */
 	bool joins;		   /* not signed: it becomes part of another message (joining.h) */
 	char header_text[HEADER_REBUILT];
 	char *content, *metadata; /* owned: what fresh points to */

@@ -105,6 +105,7 @@ static void say_refused(struct session *session, const struct status *status)
 		return;
 	log_warning("%s", text);
 	audit_note(session->plan->audit, "result", NULL, NULL, 0, "kept inside", text);
+	tally_blocked(session->plan->tally, TALLY_RESULT, 1);
 	session->refused_names++;
 	if (session->refused_names <= NOTICE_NAMES_MAX)
 		events_say(session, text);

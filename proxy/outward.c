@@ -352,6 +352,7 @@ enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 		take_answer(passage, &examination);
 	if (what)
 		report(corridor, passage, goes, what);
+	passage->changed = what != NULL;
 	if (!goes)
 		say(corridor, passage, passage->guard.rule,
 		    format_string("blocked: %s, %llu bytes: %s", passage->guard.msg_type,

@@ -523,6 +523,8 @@ int session_run(const struct session_plan *plan)
 {
 	struct session session = {.plan = plan,
 				  .corridor.audit = plan->audit,
+				  .corridor.tally = plan->tally,
+				  .attempts.tally = plan->tally,
 				  .wall = -1,
 				  .changes = -1,
 				  .signals = -1,

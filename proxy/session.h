@@ -32,6 +32,7 @@ struct session_plan {
 	const char *folder;		     /* the notebook's, absolute; NULL: not known */
 	uint64_t idle_timeout; /* seconds without a message after which the kernel ends; 0: never */
 	struct audit *audit;   /* borrowed; NULL: no log */
+	struct tally *tally;   /* borrowed; NULL: nobody counts */
 	bool closed;	       /* the policy lets nobody add inputs: nobody is told how */
 	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
 	struct examine *examine;	     /* borrowed; needed with outputs, as the next */

@@ -25,7 +25,8 @@ struct kernels {
 	struct kernel *first, **last; /* in the order of their start */
 	struct kernel *leaving;
 	unsigned count;
-	unsigned made; /* names of private directories */
+	struct kernels_totals past; /* of those that are gone */
+	unsigned made;		    /* names of private directories */
 	struct timer *look;
 	void (*done)(void *arg);
 	void *done_arg;
@@ -59,10 +60,40 @@ static void put_leaving(struct kernels *kernels, struct kernel *kernel)
 	kernels->leaving = kernel;
 }
 
+static void add_figures(uint64_t sum[WALL_CHANNELS], const uint64_t figures[WALL_CHANNELS])
+{
+	for (unsigned i = 0; i < WALL_CHANNELS; i++)
+		sum[i] += figures[i];
+}
+
+static void add_kernel(struct kernels_totals *totals, const struct kernel *kernel)
+{
+	const struct bridge_figures *figures = bridge_figures(kernel->bridge);
+	struct bridge_figures *traffic = &totals->traffic;
+
+	add_figures(traffic->in, figures->in);
+	add_figures(traffic->in_bytes, figures->in_bytes);
+	add_figures(traffic->out, figures->out);
+	add_figures(traffic->out_bytes, figures->out_bytes);
+	traffic->refused += figures->refused;
+	tally_add(&totals->walls, kernel->tally);
+}
+
+void kernels_sum(const struct kernels *kernels, struct kernels_totals *ret_totals)
+{
+	const struct kernel *const lists[2] = {kernels->first, kernels->leaving};
+
+	*ret_totals = kernels->past;
+	for (size_t i = 0; i < 2; i++)
+		for (const struct kernel *kernel = lists[i]; kernel; kernel = kernel->next)
+			add_kernel(ret_totals, kernel);
+}
+
 static void kernel_gone(struct kernel *kernel)
 {
 	struct kernels *kernels = kernel->kernels;
 
+	add_kernel(&kernels->past, kernel);
 	take_out(kernels, kernel);
 	kernels->count--;
 	(void)life_free(kernel);
@@ -90,6 +121,14 @@ void kernels_each(const struct kernels *kernels, const char *owner,
 		if (!owner || strcmp(kernel->owner, owner) == 0)
 			each(arg, kernel);
 	}
+}
+
+void kernels_each_place(const struct kernels *kernels,
+			void (*each)(void *arg, struct kernel *kernel), void *arg)
+{
+	kernels_each(kernels, NULL, each, arg);
+	for (struct kernel *kernel = kernels->leaving; kernel; kernel = kernel->next)
+		each(arg, kernel);
 }
 
 unsigned kernels_count(const struct kernels *kernels)
@@ -190,6 +229,7 @@ static int fill(struct kernels *kernels, const struct kernels_order *order,
 	kernel->process = (struct start_process){.pidfd = -1, .output = -1};
 	kernel->start_timeout_ms = kernels->options.start_timeout_ms;
 	kernel->walled = entry->walled;
+	kernel->tally_fd = -1;
 	kernel->interrupt_by_message = mode && strcmp(mode, "message") == 0;
 	kernel->spec = json_incref(entry->json);
 	kernel->spec_name = strdup(entry->name);

@@ -21,9 +21,10 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "proxy/tally.h"
 #include "sandbox/base.h"
+#include "web/bridge.h"
 
-struct bridge;
 struct json_t;
 struct kernel;
 struct kernels;
@@ -84,6 +85,15 @@ struct kernel *kernels_find(const struct kernels *kernels, const char *owner, co
 /* Calls `each` for all of them (those of `owner` alone unless NULL) in the order of their start. */
 void kernels_each(const struct kernels *kernels, const char *owner,
 		  void (*each)(void *arg, struct kernel *kernel), void *arg);
+/* What went through all of them, those that are gone included. */
+struct kernels_totals {
+	struct bridge_figures traffic; /* between this server and its kernels */
+	struct tally walls;	       /* what `cellwall kernel` decided */
+};
+void kernels_sum(const struct kernels *kernels, struct kernels_totals *ret_totals);
+/* Calls `each` for those too that are ending ("terminating" in their view). */
+void kernels_each_place(const struct kernels *kernels,
+			void (*each)(void *arg, struct kernel *kernel), void *arg);
 unsigned kernels_count(const struct kernels *kernels); /* places taken, terminating ones too */
 
 /* Returns 0, or a negative errno with a text for the user. */
@@ -99,7 +109,7 @@ struct bridge *kernel_bridge(struct kernel *kernel);
 struct kernel_view {
 	const char *id, *spec, *owner, *area;
 	const char *folder; /* absolute; staging/in and staging/out are in it */
-	const char *state;  /* starting, idle, busy, restarting, dead */
+	const char *state;  /* starting, idle, busy, restarting, dead, terminating */
 	const char *reason; /* why it is dead; "" otherwise */
 	size_t connections;
 	pid_t pid; /* 0 while there is none */

@@ -22,6 +22,7 @@
 
 #include "sandbox/log.h"
 #include "web/loop.h"
+#include "web/metrics.h"
 
 #define STABLE_MS                                                                                  \
 	10000 /* who lived so long did not fail at its start (jupyter_client's number)             \
@@ -237,7 +238,8 @@ static int launch(struct kernel *kernel, struct err *err)
 					.connection_file = kernel->connection_file,
 					.folder = kernel->folder,
 					.variables = kernel->variables,
-					.walled = kernel->walled};
+					.walled = kernel->walled,
+					.tally = kernel->tally_fd};
 	int r;
 
 	kernel->tail_size = 0;
@@ -283,6 +285,7 @@ static void note_state(void *arg, const char *state)
 	if (!kernel->answered) {
 		kernel->answered = true;
 		kernel->starting = loop_cancel(kernel->starting);
+		metrics_started((unsigned)(now_ms() - kernel->launched));
 		if (kernel->start_ms == 0)
 			kernel->start_ms = (unsigned)(now_ms() - kernel->launched) + 1;
 		/* It has read it; the key is in this process and in its own alone now. */
@@ -303,6 +306,8 @@ int life_begin(struct kernel *kernel, void *zmq, struct err *err)
 	kernel->state = "starting";
 	(void)clock_gettime(CLOCK_REALTIME, &kernel->started);
 	kernel->last_activity = kernel->started;
+	if (r == 0 && kernel->walled)
+		r = tally_make(&kernel->tally, &kernel->tally_fd, err);
 	if (r == 0)
 		r = launch(kernel, err);
 	if (r == 0)
@@ -410,7 +415,7 @@ void kernel_look(const struct kernel *kernel, struct kernel_view *ret_view)
 		.owner = kernel->owner,
 		.area = kernel->area,
 		.folder = kernel->folder,
-		.state = kernel->state,
+		.state = kernel->terminating ? "terminating" : kernel->state,
 		.reason = kernel->reason,
 		.connections = bridge_listeners(kernel->bridge),
 		.pid = kernel->process.pid,
@@ -434,6 +439,8 @@ struct kernel *life_free(struct kernel *kernel)
 	kernel->bridge = bridge_free(kernel->bridge, kernel->reason);
 	if (kernel->directory)
 		life_remove_files(AT_FDCWD, kernel->directory);
+	kernel->tally = tally_done(kernel->tally);
+	close_fd(&kernel->tally_fd);
 	json_decref(kernel->spec);
 	json_decref(kernel->variables);
 	free(kernel->resources);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "proxy/tally.h"
 #include "web/bridge.h"
 #include "web/kernels.h"
 #include "web/start.h"
@@ -33,6 +34,8 @@ struct kernel {
 
 	struct bridge *bridge;
 	struct start_process process; /* pid 0: none */
+	const struct tally *tally;    /* NULL: nothing counts for it */
+	int tally_fd;
 	struct watch *end, *output;
 	struct timer *starting, *ending, *returning;
 	const char *state;

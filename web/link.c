@@ -336,6 +336,19 @@ int link_new(struct server *server, const char *address, struct link **ret_link,
 	return 0;
 }
 
+void link_look(const struct link *link, struct link_depths *ret_depths)
+{
+	*ret_depths = (struct link_depths){0};
+	if (!link)
+		return;
+	for (const struct session *session = link->sessions; session; session = session->next) {
+		ret_depths->sessions++;
+		ret_depths->away += session->routing_size == 0;
+		ret_depths->to_clients += link_stream_queued(session->stream);
+		ret_depths->to_kernels += session->held;
+	}
+}
+
 struct link *link_free(struct link *link)
 {
 	if (!link)

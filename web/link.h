@@ -33,6 +33,12 @@ struct server;
  * or a negative errno.
  */
 int link_new(struct server *server, const char *address, struct link **ret_link, struct err *err);
+/* What its sessions hold. */
+struct link_depths {
+	size_t sessions, away;
+	size_t to_clients, to_kernels; /* bytes */
+};
+void link_look(const struct link *link, struct link_depths *ret_depths); /* accepts NULL */
 /* Says goodbye, when kernels were stopped before. Accepts NULL; returns NULL. */
 struct link *link_free(struct link *link);
 

@@ -1,6 +1,7 @@
 #include "web/metrics.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,9 @@
 #include "web/conn.h"
 #include "web/http.h"
 #include "web/kernels.h"
+#include "web/link.h"
 #include "web/server.h"
+#include "web/socket.h"
 #include "web/tls.h"
 
 static uint64_t counts[METRICS];
@@ -56,53 +59,170 @@ static double resident(void)
 	return (double)pages * 4096.0;
 }
 
-/* One family of series, a line for each kernel and channel. */
-static void put_traffic(void *arg, struct kernel *kernel)
+static void begin(FILE *to, const char *name, const char *type, const char *help)
 {
-	static const char *const channels[WALL_CHANNELS] = {[WALL_SHELL] = "shell",
-							    [WALL_CONTROL] = "control",
-							    [WALL_STDIN] = "stdin",
-							    [WALL_IOPUB] = "iopub"};
-	const struct bridge_figures *figures = bridge_figures(kernel_bridge(kernel));
-	struct kernel_view view;
-	FILE *to = arg;
+	fprintf(to, "# HELP cellwall_%s %s\n# TYPE cellwall_%s %s\n", name, help, name, type);
+}
 
-	kernel_look(kernel, &view);
-	for (unsigned i = 0; i < WALL_CHANNELS; i++) {
-		if (!channels[i])
-			continue;
-		fprintf(to,
-			"cellwall_kernel_messages_total{kernel=\"%s\",owner=\"%s\",channel=\"%s\","
-			"direction=\"in\"} %" PRIu64 "\n",
-			view.id, view.owner, channels[i], figures->in[i]);
-		fprintf(to,
-			"cellwall_kernel_messages_total{kernel=\"%s\",owner=\"%s\",channel=\"%s\","
-			"direction=\"out\"} %" PRIu64 "\n",
-			view.id, view.owner, channels[i], figures->out[i]);
+/* ---- what went through ---- */
+
+static const char *const channels[WALL_CHANNELS] = {[WALL_SHELL] = "shell",
+						    [WALL_CONTROL] = "control",
+						    [WALL_STDIN] = "stdin",
+						    [WALL_IOPUB] = "iopub"};
+
+static void put_channels(FILE *to, const char *name, const char *direction,
+			 const uint64_t figures[WALL_CHANNELS])
+{
+	for (unsigned i = 0; i < WALL_CHANNELS; i++)
+		if (channels[i])
+			fprintf(to, "cellwall_%s{channel=\"%s\",direction=\"%s\"} %" PRIu64 "\n",
+				name, channels[i], direction, figures[i]);
+}
+
+static void put_traffic(FILE *to, const struct bridge_figures *figures)
+{
+	begin(to, "messages_total", "counter",
+	      "Messages from clients to kernels (in) and from kernels (out).");
+	put_channels(to, "messages_total", "in", figures->in);
+	put_channels(to, "messages_total", "out", figures->out);
+	begin(to, "message_bytes_total", "counter", "Bytes of these messages.");
+	put_channels(to, "message_bytes_total", "in", figures->in_bytes);
+	put_channels(to, "message_bytes_total", "out", figures->out_bytes);
+	put(to, "messages_refused_total", "counter",
+	    "Messages of kernels with a wrong signature, or too large.", (double)figures->refused);
+}
+
+static void put_verdicts(FILE *to, const char *name,
+			 const uint64_t figures[2][WALL_CHANNELS][TALLY_VERDICTS])
+{
+	for (unsigned inward = 0; inward < 2; inward++)
+		for (unsigned i = 0; i < WALL_CHANNELS; i++)
+			for (unsigned v = 0; channels[i] && v < TALLY_VERDICTS; v++)
+				fprintf(to,
+					"cellwall_%s{channel=\"%s\",direction=\"%s\","
+					"verdict=\"%s\"} %" PRIu64 "\n",
+					name, channels[i], inward ? "in" : "out", tally_verdicts[v],
+					figures[inward][i][v]);
+}
+
+static void put_walls(FILE *to, const struct tally *walls)
+{
+	begin(to, "wall_messages_total", "counter",
+	      "Messages that came to the walls, by what became of them.");
+	put_verdicts(to, "wall_messages_total", walls->messages);
+	begin(to, "wall_message_bytes_total", "counter", "Bytes of these messages, as they came.");
+	put_verdicts(to, "wall_message_bytes_total", walls->bytes);
+	begin(to, "wall_blocked_total", "counter", "What kernels tried in vain.");
+	for (unsigned i = 0; i < TALLY_KINDS; i++)
+		fprintf(to, "cellwall_wall_blocked_total{kind=\"%s\"} %" PRIu64 "\n",
+			tally_kinds[i], walls->blocked[i]);
+}
+
+/* ---- kernels ---- */
+
+static const double start_bounds[] = {0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60};
+#define START_BOUNDS (sizeof(start_bounds) / sizeof(start_bounds[0]))
+static uint64_t starts[START_BOUNDS + 1], starts_ms; /* each bucket alone; the last: longer */
+
+void metrics_started(unsigned ms)
+{
+	unsigned i = 0;
+
+	while (i < START_BOUNDS && (double)ms / 1000 > start_bounds[i])
+		i++;
+	starts[i]++;
+	starts_ms += ms;
+}
+
+static void put_starts(FILE *to)
+{
+	uint64_t sum = 0;
+
+	begin(to, "kernel_start_seconds", "histogram",
+	      "From the start of a kernel's process to its first answer.");
+	for (unsigned i = 0; i < START_BOUNDS; i++) {
+		sum += starts[i];
+		fprintf(to, "cellwall_kernel_start_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
+			start_bounds[i], sum);
 	}
+	sum += starts[START_BOUNDS];
+	fprintf(to,
+		"cellwall_kernel_start_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n"
+		"cellwall_kernel_start_seconds_sum %.3f\n"
+		"cellwall_kernel_start_seconds_count %" PRIu64 "\n",
+		sum, (double)starts_ms / 1000, sum);
 }
 
-static void put_start(void *arg, struct kernel *kernel)
+/* How many there are of each user and state; both are of characters that need no escape. */
+static void count_kernel(void *arg, struct kernel *kernel)
 {
+	json_t *series = arg;
 	struct kernel_view view;
+	cleanup(free_ptr) char *labels = NULL;
 
 	kernel_look(kernel, &view);
-	fprintf(arg, "cellwall_kernel_start_seconds{kernel=\"%s\",owner=\"%s\"} %.3f\n", view.id,
-		view.owner, (double)view.start_ms / 1000);
+	labels = format_string("user=\"%s\",state=\"%s\"", view.owner, view.state);
+	if (labels)
+		(void)json_object_set_new(
+			series, labels,
+			json_integer(json_integer_value(json_object_get(series, labels)) + 1));
 }
 
-static void put_kernels(FILE *to, const struct server *server)
+static void put_kernels(FILE *to, const struct kernels *kernels)
 {
-	put(to, "kernels", "gauge", "Kernels, also those that are starting or ending.",
-	    kernels_count(server->kernels));
-	fputs("# HELP cellwall_kernel_messages_total Messages of a kernel, since it was started.\n"
-	      "# TYPE cellwall_kernel_messages_total counter\n",
-	      to);
-	kernels_each(server->kernels, NULL, put_traffic, to);
-	fputs("# HELP cellwall_kernel_start_seconds From a kernel's start to its first answer.\n"
-	      "# TYPE cellwall_kernel_start_seconds gauge\n",
-	      to);
-	kernels_each(server->kernels, NULL, put_start, to);
+	json_t *series = json_object();
+	struct kernels_totals totals;
+	const char *labels;
+	json_t *value;
+
+	begin(to, "kernels", "gauge", "Kernels now, those that are ending too.");
+	kernels_each_place(kernels, count_kernel, series);
+	json_object_foreach(series, labels, value) fprintf(
+		to, "cellwall_kernels{%s} %lld\n", labels, (long long)json_integer_value(value));
+	json_decref(series);
+	put_starts(to);
+	kernels_sum(kernels, &totals);
+	put_traffic(to, &totals.traffic);
+	put_walls(to, &totals.walls);
+}
+
+/* ---- what waits ---- */
+
+static void put_queues(FILE *to, const struct server *server)
+{
+	struct socket_depths sockets;
+	struct link_depths link;
+	const struct conn *conn;
+	size_t unsent = 0;
+
+	socket_look(&sockets);
+	link_look(server->link, &link);
+	LIST_FOREACH(conn, &server->conns->all, in_all)
+	{
+		unsent += conn->out_size;
+	}
+	put(to, "websockets", "gauge", "WebSockets now.", (double)sockets.connections);
+	put(to, "sessions_away", "gauge", "Sessions whose WebSocket is gone and may come back.",
+	    (double)sockets.away);
+	put(to, "link_sessions", "gauge", "Kernels of clients on other hosts.",
+	    (double)link.sessions);
+	put(to, "link_sessions_away", "gauge", "Those whose client is away.", (double)link.away);
+	begin(to, "queue_messages", "gauge", "Messages that wait.");
+	fprintf(to,
+		"cellwall_queue_messages{queue=\"to_clients\"} %zu\n"
+		"cellwall_queue_messages{queue=\"to_kernels\"} %zu\n",
+		sockets.to_clients, sockets.to_kernels);
+	begin(to, "queue_bytes", "gauge",
+	      "Bytes that wait, for WebSockets, in connections, and on the link.");
+	fprintf(to,
+		"cellwall_queue_bytes{queue=\"to_clients\"} %zu\n"
+		"cellwall_queue_bytes{queue=\"to_kernels\"} %zu\n"
+		"cellwall_queue_bytes{queue=\"connections\"} %zu\n"
+		"cellwall_queue_bytes{queue=\"link_to_clients\"} %zu\n"
+		"cellwall_queue_bytes{queue=\"link_to_kernels\"} %zu\n",
+		sockets.to_clients_bytes, sockets.to_kernels_bytes, unsent, link.to_clients,
+		link.to_kernels);
 }
 
 void metrics_answer(struct request *request)
@@ -122,7 +242,8 @@ void metrics_answer(struct request *request)
 	put(to, "uptime_seconds", "gauge", "Seconds since the start.",
 	    (double)(now_ms() - server->started) / 1000);
 	put(to, "resident_bytes", "gauge", "Resident memory of this process.", resident());
-	put_kernels(to, server);
+	put_kernels(to, server->kernels);
+	put_queues(to, server);
 	if (server->tls)
 		put(to, "certificate_days", "gauge", "Days until the certificate ends.",
 		    tls_days_left(server->tls));

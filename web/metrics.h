@@ -1,7 +1,9 @@
 /*
  * metrics: what this server counted, as Prometheus text (exposition format 0.0.4).
  *
- * Counters are plain numbers of one thread; gauges are asked for when somebody looks. Never logs.
+ * Counters are plain numbers of one thread; gauges are asked for when somebody looks. No label has
+ * a value that a client or a kernel chooses: channels, verdicts, kinds and states are ours, users
+ * the operator's. Never logs.
  */
 #ifndef WEB_METRICS_H
 #define WEB_METRICS_H
@@ -33,6 +35,8 @@ static inline void metrics_count(enum metric metric)
 {
 	metrics_add(metric, 1);
 }
+/* A kernel answered for the first time, so many milliseconds after it was started. */
+void metrics_started(unsigned ms);
 /* GET /metrics. */
 void metrics_answer(struct request *request);
 

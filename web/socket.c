@@ -80,9 +80,17 @@ struct session {
 static struct session *sessions;
 static size_t connections;
 
-size_t socket_count(void)
+void socket_look(struct socket_depths *ret_depths)
 {
-	return connections;
+	*ret_depths = (struct socket_depths){.connections = connections};
+	for (const struct session *session = sessions; session; session = session->next) {
+		ret_depths->away += !session->client;
+		ret_depths->to_clients += session->count;
+		ret_depths->to_clients_bytes += session->bytes;
+		for (const struct pending *p = session->pending; p; p = p->next)
+			ret_depths->to_kernels++;
+		ret_depths->to_kernels_bytes += session->pending_bytes;
+	}
 }
 
 /* ---- the queue ---- */

@@ -29,7 +29,13 @@ struct request;
 /* Answers GET /api/kernels/ID/channels; takes the request. */
 void socket_open(struct loop *loop, struct request *request, struct kernel *kernel);
 
-/* Connections open now, of all kernels. */
-size_t socket_count(void);
+/* What the sessions of all kernels hold. */
+struct socket_depths {
+	size_t connections;		     /* open now */
+	size_t away;			     /* sessions that wait for their client */
+	size_t to_clients, to_clients_bytes; /* messages that were not sent */
+	size_t to_kernels, to_kernels_bytes; /* and those that a kernel does not take */
+};
+void socket_look(struct socket_depths *ret_depths);
 
 #endif

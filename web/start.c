@@ -120,6 +120,8 @@ static int fill_environment(struct strings *strings, const struct start_plan *pl
 		code = set_object(strings, json_object_get(plan->spec, "env"));
 	if (code == 0)
 		code = set_variable(strings, "KERNEL_GATEWAY", "1");
+	if (code == 0 && plan->tally >= 0)
+		code = set_variable(strings, "CELLWALL_TALLY", "3");
 	return code;
 }
 
@@ -207,10 +209,24 @@ static int fill_arguments(struct strings *strings, const struct start_plan *plan
 struct child {
 	char **argv, **environment;
 	const char *folder;
-	int input, output;
+	int input, output, tally;
 	int death_signal;
 	pid_t parent;
 };
+
+/* Descriptor 3, and nothing of ours after it. */
+static int keep_tally(int fd)
+{
+	unsigned first = 3;
+
+	if (fd == 3 && fcntl(fd, F_SETFD, 0) < 0)
+		return -1;
+	if (fd >= 0 && fd != 3 && dup2(fd, 3) < 0)
+		return -1;
+	if (fd >= 0)
+		first++;
+	return (int)syscall(SYS_close_range, first, ~0u, 0);
+}
 
 /* After fork: async-signal-safe calls alone. */
 static void run_child(const struct child *child)
@@ -223,7 +239,7 @@ static void run_child(const struct child *child)
 		(void)signal(i, SIG_DFL);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (dup2(child->input, 0) < 0 || dup2(child->output, 1) < 0 || dup2(child->output, 2) < 0 ||
-	    syscall(SYS_close_range, 3, ~0u, 0) < 0)
+	    keep_tally(child->tally) < 0)
 		_exit(1);
 	/* Gone before the signal was asked for: then nothing would end this process. */
 	if (prctl(PR_SET_PDEATHSIG, child->death_signal) < 0 || getppid() != child->parent)
@@ -275,6 +291,7 @@ int start_run(const struct start_plan *plan, struct start_process *ret_process, 
 	struct child child = {.argv = arguments.item,
 			      .environment = environment.item,
 			      .folder = plan->folder,
+			      .tally = plan->tally,
 			      .death_signal = plan->walled ? SIGTERM : SIGKILL};
 	int code = fill_arguments(&arguments, plan, err);
 

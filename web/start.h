@@ -24,6 +24,7 @@ struct start_plan {
 	const char *folder;	 /* the working directory */
 	const json_t *variables; /* of the request, filtered; may be NULL */
 	bool walled;
+	int tally; /* a descriptor it gets (proxy/tally.h), or -1 */
 };
 
 struct start_process {
