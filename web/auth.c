@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "web/hub.h"
 #include "web/metrics.h"
@@ -28,11 +29,22 @@ struct cookie {
 	unsigned char hash[HASH_SIZE];
 	const struct user *user; /* NULL: free */
 	unsigned epoch;		 /* the user's then */
+	char *token;		 /* of a Hub, which is asked again; NULL: none */
 	int64_t ends;
+};
+
+struct question {
+	struct auth *auth;
+	LIST_ENTRY(question) next;
+	char address[64];
+	bool limited; /* no guess was left */
+	auth_done *done;
+	void *arg;
 };
 
 struct auth {
 	struct server *server;
+	LIST_HEAD(, question) questions;
 	struct place place[PLACES];
 	struct cookie cookie[COOKIES];
 	unsigned next_cookie;
@@ -42,13 +54,25 @@ struct auth *auth_new(struct server *server)
 {
 	struct auth *auth = calloc(1, sizeof(*auth));
 
-	if (auth)
+	if (auth) {
 		auth->server = server;
+		LIST_INIT(&auth->questions);
+	}
 	return auth;
+}
+
+static void clear_cookie(struct cookie *cookie)
+{
+	if (cookie->token)
+		OPENSSL_cleanse(cookie->token, strlen(cookie->token));
+	free(cookie->token);
+	*cookie = (struct cookie){0};
 }
 
 struct auth *auth_free(struct auth *auth)
 {
+	for (unsigned i = 0; auth && i < COOKIES; i++)
+		clear_cookie(&auth->cookie[i]);
 	free(auth);
 	return NULL;
 }
@@ -108,38 +132,50 @@ static enum auth_result weigh(struct auth *auth, const char *address, const stru
 
 /* ---- tokens ---- */
 
-struct question {
-	struct auth *auth;
-	char address[64];
-	void (*done)(void *arg, enum auth_result result, const struct user *user);
-	void *arg;
-};
-
 static void hub_answered(void *arg, bool reached, const struct user *user)
 {
 	struct question *question = arg;
 	enum auth_result result = AUTH_UNAVAILABLE;
 
-	if (reached)
+	if (reached && user)
+		result = AUTH_GOOD;
+	else if (reached)
 		result = weigh(question->auth, question->address, &user);
+	LIST_REMOVE(question, next);
 	question->done(question->arg, result, user);
 	free(question);
 }
 
+/* How many new tokens from there the Hub is asked about although no guess was left. */
+static unsigned count_limited(const struct auth *auth, const char *address)
+{
+	const struct question *question;
+	unsigned count = 0;
+
+	LIST_FOREACH(question, &auth->questions, next)
+	{
+		if (question->limited && strcmp(question->address, address) == 0)
+			count++;
+	}
+	return count;
+}
+
 void auth_token(struct auth *auth, const char *address, const char *token, size_t size,
-		void (*done)(void *arg, enum auth_result result, const struct user *user),
-		void *arg)
+		auth_done *done, void *arg)
 {
 	const struct user *user = users_by_token(auth->server->users, token, size);
 	struct question *question;
 	enum auth_result result;
+	bool limited;
 
 	if (user || !auth->server->hub) {
 		result = weigh(auth, address, &user);
 		done(arg, result, user);
 		return;
 	}
-	if (find_place(auth, address)->left < 1000 && !hub_knows(auth->server->hub, token, size)) {
+	limited =
+		find_place(auth, address)->left < 1000 && !hub_knew(auth->server->hub, token, size);
+	if (limited && count_limited(auth, address) >= AUTH_ASKED) {
 		done(arg, weigh(auth, address, &user), NULL);
 		return;
 	}
@@ -148,8 +184,9 @@ void auth_token(struct auth *auth, const char *address, const char *token, size_
 		done(arg, AUTH_UNAVAILABLE, NULL);
 		return;
 	}
-	*question = (struct question){.auth = auth, .done = done, .arg = arg};
+	*question = (struct question){.auth = auth, .limited = limited, .done = done, .arg = arg};
 	(void)snprintf(question->address, sizeof(question->address), "%s", address);
+	LIST_INSERT_HEAD(&auth->questions, question, next);
 	hub_ask(auth->server->hub, token, size, hub_answered, question);
 }
 
@@ -160,13 +197,19 @@ static bool hash(const char *value, size_t size, unsigned char out[HASH_SIZE])
 	return EVP_Digest(value, size, out, NULL, EVP_sha256(), NULL) == 1;
 }
 
-int auth_cookie_new(struct auth *auth, const struct user *user, char out[AUTH_COOKIE_HEX + 1])
+int auth_cookie_new(struct auth *auth, const struct user *user, const char *token,
+		    char out[AUTH_COOKIE_HEX + 1])
 {
 	struct cookie *cookie = &auth->cookie[auth->next_cookie++ % COOKIES];
+	bool of_hub = auth->server->hub &&
+		      users_by_token(auth->server->users, token, strlen(token)) != user;
 	int code = random_hex(out, AUTH_COOKIE_HEX / 2);
 
 	if (code < 0)
 		return code;
+	clear_cookie(cookie);
+	if (of_hub && !(cookie->token = strdup(token)))
+		return -ENOMEM;
 	if (!hash(out, AUTH_COOKIE_HEX, cookie->hash))
 		return -ENOMEM;
 	cookie->user = user;
@@ -189,14 +232,46 @@ static struct cookie *find_cookie(struct auth *auth, const char *value, size_t s
 	return found;
 }
 
-const struct user *auth_cookie(struct auth *auth, const char *value, size_t size)
+struct check {
+	auth_done *done;
+	void *arg;
+	const struct user *user; /* the cookie's */
+};
+
+static void hub_asked_again(void *arg, bool reached, const struct user *user)
+{
+	struct check *check = arg;
+
+	if (!reached)
+		check->done(check->arg, AUTH_UNAVAILABLE, NULL);
+	else if (user != check->user)
+		check->done(check->arg, AUTH_WRONG, NULL);
+	else
+		check->done(check->arg, AUTH_GOOD, user);
+	free(check);
+}
+
+void auth_cookie(struct auth *auth, const char *value, size_t size, auth_done *done, void *arg)
 {
 	struct cookie *cookie = find_cookie(auth, value, size);
+	struct check *check;
 
 	if (!cookie || cookie->ends < now_ms() || cookie->user->disabled ||
-	    cookie->epoch != cookie->user->epoch)
-		return NULL;
-	return cookie->user;
+	    cookie->epoch != cookie->user->epoch) {
+		done(arg, AUTH_WRONG, NULL);
+		return;
+	}
+	if (!cookie->token) {
+		done(arg, AUTH_GOOD, cookie->user);
+		return;
+	}
+	check = calloc(1, sizeof(*check));
+	if (!check) {
+		done(arg, AUTH_UNAVAILABLE, NULL);
+		return;
+	}
+	*check = (struct check){.done = done, .arg = arg, .user = cookie->user};
+	hub_ask(auth->server->hub, cookie->token, strlen(cookie->token), hub_asked_again, check);
 }
 
 void auth_cookie_end(struct auth *auth, const char *value, size_t size)
@@ -204,7 +279,7 @@ void auth_cookie_end(struct auth *auth, const char *value, size_t size)
 	struct cookie *cookie = find_cookie(auth, value, size);
 
 	if (cookie)
-		*cookie = (struct cookie){0};
+		clear_cookie(cookie);
 }
 
 const char *auth_find_cookie(const char *header, const char *name, size_t *ret_size)

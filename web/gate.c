@@ -297,25 +297,25 @@ static const struct user *known_by_connection(const struct request *request)
 	return user;
 }
 
-static const struct user *known_by_cookie(const struct request *request)
+/* The value of the request's cookie; NULL: it has none that counts. */
+static const char *find_cookie(const struct request *request, size_t *ret_size)
 {
-	const char *header = http_header(request, "cookie"), *value;
-	size_t size;
+	const char *header = http_header(request, "cookie");
 
-	value = auth_find_cookie(header, AUTH_COOKIE, &size);
 	/* A page of another site can make the browser send it: what changes something has to say
 	 * where it comes from, and origin_good has looked at that. */
-	if (!value || ((request->own->route->flags & ROUTE_UPGRADE ||
-			!(request->method & (HTTP_GET | HTTP_HEAD))) &&
-		       !http_header(request, "origin")))
+	if ((request->own->route->flags & ROUTE_UPGRADE ||
+	     !(request->method & (HTTP_GET | HTTP_HEAD))) &&
+	    !http_header(request, "origin"))
 		return NULL;
-	return auth_cookie(request->server->auth, value, size);
+	return auth_find_cookie(header, AUTH_COOKIE, ret_size);
 }
 
 static void find_user(struct request *request)
 {
-	const char *token = find_token(request);
+	const char *token = find_token(request), *cookie;
 	const struct user *user;
+	size_t size = 0;
 
 	if (request->own->route->who == ROUTE_ANYBODY) {
 		check_user(request, NULL);
@@ -328,8 +328,12 @@ static void find_user(struct request *request)
 		return;
 	}
 	user = known_by_connection(request);
-	if (!user)
-		user = known_by_cookie(request);
+	cookie = user ? NULL : find_cookie(request, &size);
+	if (cookie) {
+		request->own->held = true;
+		auth_cookie(request->server->auth, cookie, size, token_answered, request);
+		return;
+	}
 	check_user(request, user);
 }
 

@@ -16,14 +16,14 @@
 #include "web/users.h"
 
 #define ANSWER_MAX (256u * 1024)
-#define ASKED_MAX  64u /* questions on their way; more are not reached */
-#define KEPT	   1024u
+#define ASKED_MAX  64u	 /* questions on their way; more are not reached */
+#define KEPT	   1024u /* good answers, and as many refusals: neither pushes out the other */
 #define HASH_SIZE  32u
 
 struct kept {
 	unsigned char hash[HASH_SIZE];
-	const struct user *user; /* NULL: refused */
-	int64_t ends;
+	const struct user *user; /* NULL: refused, or free */
+	int64_t ends;		 /* 0: free */
 };
 
 struct question {
@@ -47,8 +47,8 @@ struct hub {
 	socklen_t address_size;
 	char host[256], path[256];
 	char *scopes;
-	struct kept kept[KEPT];
-	unsigned next_kept, asked;
+	struct kept good[KEPT], refused[KEPT];
+	unsigned next_good, next_refused, asked;
 	LIST_HEAD(, question) questions;
 };
 
@@ -109,10 +109,29 @@ int hub_new(struct server *server, const char *url, const char *scopes, struct h
 
 /* ---- questions ---- */
 
+static struct kept *find_kept(struct kept table[KEPT], const unsigned char hash[HASH_SIZE])
+{
+	struct kept *found = NULL;
+
+	for (unsigned i = 0; i < KEPT; i++)
+		if (table[i].ends && CRYPTO_memcmp(table[i].hash, hash, HASH_SIZE) == 0)
+			found = &table[i];
+	return found;
+}
+
 static void keep(struct hub *hub, const unsigned char hash[HASH_SIZE], const struct user *user)
 {
-	struct kept *kept = &hub->kept[hub->next_kept++ % KEPT];
+	struct kept *good = find_kept(hub->good, hash), *kept = good;
 
+	if (!user) {
+		if (good)
+			*good = (struct kept){0};
+		kept = find_kept(hub->refused, hash);
+		if (!kept)
+			kept = &hub->refused[hub->next_refused++ % KEPT];
+	} else if (!kept) {
+		kept = &hub->good[hub->next_good++ % KEPT];
+	}
 	memcpy(kept->hash, hash, HASH_SIZE);
 	kept->user = user;
 	kept->ends = now_ms() + (user ? HUB_KEEP_MS : HUB_REFUSED_MS);
@@ -284,26 +303,24 @@ static bool begin(struct question *question, const char *token, size_t size)
 			  &question->watch, NULL) == 0;
 }
 
-static const struct kept *find_kept(const struct hub *hub, const unsigned char hash[HASH_SIZE])
+/* What the Hub said a short while ago; NULL: it has to be asked. */
+static const struct kept *find_recent(struct hub *hub, const unsigned char hash[HASH_SIZE])
 {
-	const struct kept *found = NULL;
-	int64_t now = now_ms();
+	const struct kept *kept = find_kept(hub->good, hash);
 
-	for (unsigned i = 0; i < KEPT; i++)
-		if (hub->kept[i].ends > now &&
-		    CRYPTO_memcmp(hub->kept[i].hash, hash, HASH_SIZE) == 0)
-			found = &hub->kept[i];
-	return found && found->user && found->user->disabled ? NULL : found;
+	if (!kept)
+		kept = find_kept(hub->refused, hash);
+	if (!kept || kept->ends <= now_ms() || (kept->user && kept->user->disabled))
+		return NULL;
+	return kept;
 }
 
-bool hub_knows(struct hub *hub, const char *token, size_t size)
+bool hub_knew(struct hub *hub, const char *token, size_t size)
 {
 	unsigned char hash[HASH_SIZE];
-	const struct kept *kept = NULL;
 
-	if (EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1)
-		kept = find_kept(hub, hash);
-	return kept && kept->user;
+	return EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1 &&
+	       find_kept(hub->good, hash);
 }
 
 void hub_ask(struct hub *hub, const char *token, size_t size,
@@ -314,7 +331,7 @@ void hub_ask(struct hub *hub, const char *token, size_t size,
 	const struct kept *kept = NULL;
 
 	if (size <= 1024 && EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1)
-		kept = find_kept(hub, hash);
+		kept = find_recent(hub, hash);
 	if (kept || size > 1024) {
 		done(arg, true, kept ? kept->user : NULL);
 		return;

@@ -30,8 +30,8 @@ struct hub *hub_free(struct hub *hub); /* questions are answered with "not reach
 /* Calls `done` once, at once when the answer is kept. `user` NULL and `reached`: a wrong token. */
 void hub_ask(struct hub *hub, const char *token, size_t size,
 	     void (*done)(void *arg, bool reached, const struct user *user), void *arg);
-/* True when a good answer about this token is kept. */
-bool hub_knows(struct hub *hub, const char *token, size_t size);
+/* True when the last answer about this token was a good one, however long ago (of 1024 tokens). */
+bool hub_knew(struct hub *hub, const char *token, size_t size);
 
 /* Reads the Hub's answer (the whole of it, with its head). 1 with name and admin, 0: a refusal, or
  * -EPROTO. Pure; `scopes` may be NULL. */

@@ -15,6 +15,7 @@
 #include "web/loop.h"
 #include "web/server.h"
 #include "web/tls.h"
+#include "web/users.h"
 
 #define BACKLOG	     1024
 #define ACCEPT_ROUND 64 /* in one round of the loop */
@@ -219,13 +220,33 @@ static int bind_unix(struct listener *listener, struct err *err)
 	code = clear_path(&address, err);
 	if (code < 0)
 		return code;
-	mask = umask(0077);
+	mask = umask(0177);
 	code = bind(listener->fd, (struct sockaddr *)&address, sizeof(address));
 	if (code < 0)
 		code = err_errno(err, "listen unix:%s", listener->path);
 	umask(mask);
 	(void)snprintf(listener->url, sizeof(listener->url), "unix:%s", listener->path);
+	if (code < 0)
+		return code;
+	code = listen_share(listener, err);
+	if (code < 0)
+		(void)unlink(listener->path);
 	return code;
+}
+
+int listen_share(const struct listener *listener, struct err *err)
+{
+	mode_t mode = users_have_uids(listener->server->users) ? 0666 : 0600;
+	struct stat status;
+
+	if (lstat(listener->path, &status) < 0)
+		return err_errno(err, "listen unix:%s", listener->path);
+	if (!S_ISSOCK(status.st_mode) || status.st_uid != geteuid())
+		return err_set(err, -EEXIST, "listen unix:%s: something else is there",
+			       listener->path);
+	if (chmod(listener->path, mode) < 0)
+		return err_errno(err, "listen unix:%s", listener->path);
+	return 0;
 }
 
 static int bind_inet(struct listener *listener, const struct listen_address *address,

@@ -3,7 +3,8 @@
  *
  *   https://ADDRESS:PORT  TLS
  *   http://ADDRESS:PORT   loopback only
- *   unix:PATH             clients are known by their uid (SO_PEERCRED, unix(7)); made 0600
+ *   unix:PATH             clients are known by their uid (SO_PEERCRED, unix(7)); made 0600, or 0666
+ *                         when the token file has users with other uids than ours
  *   curve://ADDRESS:PORT  the link's: checked here, opened by web/link.h
  *
  * ADDRESS is a number ("[::1]"), "localhost", or "*" for all. Not loopback means: TLS, and clients
@@ -38,6 +39,8 @@ int listen_parse(const char *text, struct listen_address *ret_address, struct er
 int listen_open(struct server *server, const struct listen_address *address, struct tls *tls,
 		struct listener **ret_listener, struct err *err);
 struct listener *listen_close(struct listener *listener); /* accepts NULL; returns NULL */
+/* Opens or closes the Unix socket to others as the users are now. Returns 0 or a negative errno. */
+int listen_share(const struct listener *listener, struct err *err);
 bool listen_is_unix(const struct listener *listener);
 bool listen_is_tls(const struct listener *listener);
 /* The URL that it has, with the real port. Valid as long as the listener. */

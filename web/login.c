@@ -23,6 +23,32 @@ static void set_cookie(struct request *request, const char *value, int seconds)
 	http_add_header(request, "Set-Cookie", text);
 }
 
+/* The token in the body, which the caller gives back; NULL: there is none. */
+static json_t *read_token(struct request *request)
+{
+	json_t *body = NULL, *token = NULL;
+	struct err err;
+
+	if (http_body_json(request, &body, &err) == 0)
+		token = json_incref(json_object_get(body, "token"));
+	json_decref(body);
+	if (json_string_length(token) > 0)
+		return token;
+	json_decref(token);
+	return NULL;
+}
+
+static bool begin_session(struct request *request, const struct user *user,
+			  char value[AUTH_COOKIE_HEX + 1])
+{
+	json_t *token = request->conn ? read_token(request) : NULL;
+	bool good = token && auth_cookie_new(request->server->auth, user, json_string_value(token),
+					     value) == 0;
+
+	json_decref(token);
+	return good;
+}
+
 static void answered(void *arg, enum auth_result result, const struct user *user)
 {
 	struct request *request = arg;
@@ -36,7 +62,7 @@ static void answered(void *arg, enum auth_result result, const struct user *user
 		http_error(request, 503, NULL, "the Hub that knows this token does not answer");
 	} else if (!user) {
 		http_error(request, 401, NULL, "this is no token that is known here");
-	} else if (!request->conn || auth_cookie_new(request->server->auth, user, value) < 0) {
+	} else if (!begin_session(request, user, value)) {
 		http_error(request, 503, NULL, "no memory");
 	} else {
 		set_cookie(request, value, AUTH_COOKIE_S);
@@ -47,23 +73,20 @@ static void answered(void *arg, enum auth_result result, const struct user *user
 void login_enter(struct request *request)
 {
 	const char *type = http_header(request, "content-type");
-	json_t *body = NULL;
-	const char *token = NULL;
-	struct err err;
+	json_t *token;
 
 	/* A form of another site cannot send this type without asking first. */
 	if (!type || strncmp(type, "application/json", 16) != 0) {
 		http_error(request, 400, NULL, "Content-Type: application/json is needed");
 		return;
 	}
-	if (http_body_json(request, &body, &err) == 0)
-		token = json_string_value(json_object_get(body, "token"));
-	if (!token || !*token)
+	token = read_token(request);
+	if (!token)
 		http_error(request, 400, NULL, "{\"token\": \"…\"} is needed");
 	else
-		auth_token(request->server->auth, request->address, token, strlen(token), answered,
-			   request);
-	json_decref(body);
+		auth_token(request->server->auth, request->address, json_string_value(token),
+			   json_string_length(token), answered, request);
+	json_decref(token);
 }
 
 void login_leave(struct request *request)

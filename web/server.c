@@ -105,6 +105,10 @@ static void reload(struct server *server)
 		else
 			log_info("event=reload what=tokens");
 	}
+	for (size_t i = 0; i < LISTEN_MAX; i++)
+		if (server->listener[i] && listen_is_unix(server->listener[i]) &&
+		    listen_share(server->listener[i], &err) < 0)
+			log_error("event=reload what=socket reason=\"%s\"", err.text);
 	notify_ready("READY=1");
 }
 

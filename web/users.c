@@ -414,6 +414,14 @@ bool users_have_certificates(const struct users *users)
 	return false;
 }
 
+bool users_have_uids(const struct users *users)
+{
+	for (size_t i = 0; i < users->count; i++)
+		if (users->entry[i]->uid > 0 && users->entry[i]->uid != (int64_t)geteuid())
+			return true;
+	return false;
+}
+
 static const struct user *enabled(const struct entry *entry)
 {
 	return entry && !entry->user.disabled ? &entry->user : NULL;

@@ -46,6 +46,8 @@ int users_add_token(struct users *users, const char *token, struct err *err);
 bool users_have_tokens(const struct users *users);
 /* True when a user of the file may come with a certificate. */
 bool users_have_certificates(const struct users *users);
+/* True when a user of the file is known by a uid that is neither ours nor root's. */
+bool users_have_uids(const struct users *users);
 
 /* Each returns NULL when there is no such user, or one that is disabled. */
 const struct user *users_by_token(const struct users *users, const char *token, size_t size);

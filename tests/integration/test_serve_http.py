@@ -10,6 +10,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -160,6 +161,40 @@ def test_the_unix_socket_knows_its_own(server):
         client.sendall(head("Connection: close", first="GET /api/me HTTP/1.1"))
         assert b'"username":"local"' in rest(client)
     assert pathlib.Path(server.urls[2].removeprefix("unix:")).stat().st_mode & 0o077 == 0
+
+
+def test_the_unix_socket_knows_others(site):
+    """It is open to others when the token file names one of them, and then it tells them apart."""
+    with Server(site, listen=("unix:DIR/s",)) as server, tempfile.TemporaryDirectory(dir=site.root.parent) as place:
+        path = pathlib.Path(server.urls[0].removeprefix("unix:"))
+
+        def mode():
+            return path.stat().st_mode & 0o777
+
+        def reload(users, wanted):
+            server.write_users(users)
+            server.process.send_signal(signal.SIGHUP)
+            while mode() != wanted:
+                time.sleep(0.01)
+
+        def ask(uid):
+            os.chmod(place, 0o755)
+            pathlib.Path(place, "s").unlink(missing_ok=True)
+            os.link(path, f"{place}/s")  # the server's own directory is closed to others
+            asked = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('s')\n"
+            asked += f"s.sendall({head('Connection: close', first='GET /api/me HTTP/1.1')!r})\n"
+            asked += "while b := s.recv(9999): print(b.decode())"
+            return subprocess.run(["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "/usr/bin/python3", "-c", asked],
+                                  cwd=place, capture_output=True, text=True, check=False).stdout  # fmt: skip
+
+        assert mode() == 0o600
+        reload({**USERS, "other": {"uid": 65534}}, 0o666)
+        if os.getuid() == 0:
+            assert '"username":"other"' in ask(65534)
+            assert " 401 " in ask(65533)
+        reload(USERS, 0o600)
+        if os.getuid() == 0:
+            assert ask(65534) == ""
 
 
 def test_a_cookie_for_the_page_alone(server):
@@ -378,6 +413,7 @@ class Hub(BaseHTTPRequestHandler):
              "hub-admin": {"name": "admin", "kind": "user", "scopes": ["access:services!service=wall"]},
              "hub-boss": {"name": "boss", "kind": "user", "admin": True, "scopes": ["access:services!service=wall"]},
              "hub-boss-later": {"name": "boss", "kind": "user", "admin": False, "scopes": ["access:services!service=wall"]},
+             "hub-new": {"name": "new", "kind": "user", "scopes": ["access:services!service=wall"]},
              "hub-bad": {"name": "../../etc", "kind": "user", "scopes": ["access:services!service=wall"]}}  # fmt: skip
 
     def do_GET(self):
@@ -409,6 +445,13 @@ def test_a_hub_knows_whose_a_token_is(site):
             assert (refused, ask(refused).status_code) == (refused, 401)
         assert ask(TOKENS["admin"]).json()["admin"] is True
         assert [ask(token).json()["admin"] for token in ("hub-boss", "hub-boss-later", "hub-boss")] == [True, False, False]
+        # Too many wrong ones from this address: what the Hub knows is let in all the same, also for the first time.
+        assert {ask(f"wrong-{n}").status_code for n in range(12)} == {401, 429}
+        assert ask("wrong-again").status_code == 429
+        assert ask("hub-new").json()["identity"]["username"] == "new"
+        page = requests.Session()
+        assert page.post(f"{server.url}/login", json={"token": "hub-anna"}, timeout=30).status_code == 204
+        assert page.get(f"{server.url}/api/me", timeout=30).json()["identity"]["username"] == "anna-of-hub"
         hub.shutdown()
         hub.server_close()
         assert ask("hub-late").status_code == 503
