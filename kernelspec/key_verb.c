@@ -215,6 +215,7 @@ static int run_allow(const char *directory, const struct options *options, struc
 		code = keys_allowed_new(clients, &allowed, err);
 	if (code < 0)
 		return code;
+	keys_allowed_look(allowed);
 	known = keys_allowed_name(allowed, key.public_key);
 	target = format_string("%s/%s.key", clients, name);
 	if (known)

@@ -194,14 +194,16 @@ int keys_read(const char *path, bool secret, struct key *ret_key, struct err *er
 
 struct entry {
 	char name[KEYS_NAME];
-	char public_key[KEYS_TEXT];
+	char public_key[KEYS_TEXT]; /* "": none that can be read */
+	struct stat seen;
 };
 
 struct keys_allowed {
 	char *directory;
+	time_t newest; /* change of what was seen; 0: to be read again */
 	struct stat seen;
 	size_t count, room;
-	struct entry *entries;
+	struct entry *entries; /* in the directory's order */
 };
 
 int keys_allowed_new(const char *directory, struct keys_allowed **ret_allowed, struct err *err)
@@ -239,70 +241,97 @@ static bool has_suffix(const char *name, char stem[KEYS_NAME])
 	return keys_name(stem);
 }
 
-static void add_entry(struct keys_allowed *allowed, const char *file, const char *stem)
+static bool same(const struct stat *a, const struct stat *b)
 {
-	cleanup(free_ptr) char *path = path_join(allowed->directory, file);
-	struct key key;
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
 
-	if (allowed->count == KEYS_ALLOWED_MAX || !path || keys_read(path, false, &key, NULL) < 0)
-		return;
+/* The next certificate of the directory. Returns false at its end. */
+static bool next_file(DIR *directory, struct entry *ret_entry)
+{
+	struct dirent *found;
+
+	while ((found = readdir(directory))) {
+		if (!has_suffix(found->d_name, ret_entry->name))
+			continue;
+		if (fstatat(dirfd(directory), found->d_name, &ret_entry->seen, 0) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool unchanged(const struct keys_allowed *allowed, DIR *directory, const struct stat *now)
+{
+	struct entry entry;
+	size_t i = 0;
+
+	if (!allowed->newest || !same(now, &allowed->seen))
+		return false;
+	for (; next_file(directory, &entry) && i < KEYS_ALLOWED_MAX; i++)
+		if (i >= allowed->count || !same(&entry.seen, &allowed->entries[i].seen) ||
+		    strcmp(entry.name, allowed->entries[i].name) != 0)
+			return false;
+	return i == allowed->count;
+}
+
+static int add_entry(struct keys_allowed *allowed, struct entry *entry)
+{
+	cleanup(free_ptr) char *file =
+		format_string("%s/%s" SUFFIX, allowed->directory, entry->name);
+	struct key key = {0};
+
+	if (!file)
+		return -ENOMEM;
 	if (allowed->count == allowed->room) {
 		const size_t room = allowed->room ? 2 * allowed->room : 16;
 		struct entry *larger = reallocarray(allowed->entries, room, sizeof(*larger));
 
 		if (!larger)
-			return;
+			return -ENOMEM;
 		allowed->entries = larger;
 		allowed->room = room;
 	}
-	memcpy(allowed->entries[allowed->count].name, stem, KEYS_NAME);
-	memcpy(allowed->entries[allowed->count].public_key, key.public_key, KEYS_TEXT);
-	allowed->count++;
+	(void)keys_read(file, false, &key, NULL);
+	memcpy(entry->public_key, key.public_key, KEYS_TEXT);
+	allowed->entries[allowed->count++] = *entry;
+	if (entry->seen.st_ctim.tv_sec > allowed->newest)
+		allowed->newest = entry->seen.st_ctim.tv_sec;
+	return 0;
 }
 
-static bool same_time(const struct stat *a, const struct stat *b)
+void keys_allowed_look(struct keys_allowed *allowed)
 {
-	return a->st_ino == b->st_ino && a->st_dev == b->st_dev &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-/* A directory that was changed just now can be changed once more within the same tick of its clock:
- * it is read again next time. */
-static void read_again(struct keys_allowed *allowed)
-{
-	struct stat now;
+	DIR *directory = opendir(allowed->directory);
 	struct timespec clock;
-	struct dirent *entry;
-	DIR *directory;
+	struct entry entry;
+	struct stat now;
+	int code = 0;
 
-	if (stat(allowed->directory, &now) < 0) {
+	if (!directory || fstat(dirfd(directory), &now) < 0) {
 		allowed->count = 0;
-		memset(&allowed->seen, 0, sizeof(allowed->seen));
-		return;
-	}
-	if (same_time(&now, &allowed->seen))
-		return;
-	allowed->count = 0;
-	directory = opendir(allowed->directory);
-	if (!directory)
-		return;
-	while ((entry = readdir(directory))) {
-		char stem[KEYS_NAME] = "";
-
-		if (has_suffix(entry->d_name, stem))
-			add_entry(allowed, entry->d_name, stem);
-	}
-	closedir(directory);
-	(void)clock_gettime(CLOCK_REALTIME, &clock);
-	memset(&allowed->seen, 0, sizeof(allowed->seen));
-	if (clock.tv_sec > now.st_mtim.tv_sec + 1)
+		allowed->newest = 0;
+	} else if (!unchanged(allowed, directory, &now)) {
+		rewinddir(directory);
+		allowed->count = 0;
+		allowed->newest = now.st_ctim.tv_sec;
 		allowed->seen = now;
+		while (code == 0 && allowed->count < KEYS_ALLOWED_MAX &&
+		       next_file(directory, &entry))
+			code = add_entry(allowed, &entry);
+		/* What was changed just now can be once more within the same tick of the clock. */
+		(void)clock_gettime(CLOCK_REALTIME, &clock);
+		if (code < 0 || clock.tv_sec <= allowed->newest + 1)
+			allowed->newest = 0;
+	}
+	if (directory)
+		closedir(directory);
 }
 
-const char *keys_allowed_name(struct keys_allowed *allowed, const char *public_key)
+const char *keys_allowed_name(const struct keys_allowed *allowed, const char *public_key)
 {
-	read_again(allowed);
-	for (size_t i = 0; i < allowed->count; i++)
+	for (size_t i = 0; public_key[0] && i < allowed->count; i++)
 		if (strcmp(allowed->entries[i].public_key, public_key) == 0)
 			return allowed->entries[i].name;
 	return NULL;

@@ -53,10 +53,11 @@ struct keys_allowed;
 /* A directory that is not there allows nobody. Returns 0 or -ENOMEM. */
 int keys_allowed_new(const char *directory, struct keys_allowed **ret_allowed, struct err *err);
 struct keys_allowed *keys_allowed_free(struct keys_allowed *allowed); /* accepts NULL; NULL */
-/*
- * The name under which a key is allowed, or NULL. Reads the directory again when a file has come or
- * gone since; valid until the next call. A file that cannot be read allows nobody.
- */
-const char *keys_allowed_name(struct keys_allowed *allowed, const char *public_key);
+/* Reads the directory again when a file has come, gone, or become another since: by inode, size
+ * and times. A file that cannot be read allows nobody. */
+void keys_allowed_look(struct keys_allowed *allowed);
+/* The name under which a key is allowed, as of the last look (the first is before that), or NULL.
+ * Valid until the next look. */
+const char *keys_allowed_name(const struct keys_allowed *allowed, const char *public_key);
 
 #endif

@@ -30,30 +30,47 @@
 #define RETRY_MS	   5 /* until a full connection is tried again, when nothing says so before */
 #define HOST_KEY	   "host.key" KEYS_SECRET
 
-int link_send_to(struct link *link, const void *routing, size_t routing_size, const void *bytes,
+int link_send_to(struct link *link, const unsigned char routing[LINK_ROUTING], const void *bytes,
 		 size_t size)
 {
-	if (zmq_send(link->router, routing, routing_size, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
+	if (zmq_send(link->router, routing, LINK_ROUTING, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
 		return errno == EAGAIN ? -EAGAIN : -EHOSTUNREACH;
 	return zmq_send(link->router, bytes, size, ZMQ_DONTWAIT) < 0 ? -EHOSTUNREACH : 0;
 }
 
-void link_refuse(struct link *link, const void *routing, size_t routing_size, enum link_refusal why,
-		 const char *text)
+void link_refuse(struct link *link, const unsigned char routing[LINK_ROUTING], int fd,
+		 enum link_refusal why, const char *text)
 {
 	unsigned char frame[LINK_HEADER + LINK_TEXT];
 	const size_t size = strnlen(text, LINK_TEXT);
 
 	link_frame_header(frame, LINK_REFUSE, why, 0, 0);
 	memcpy(frame + LINK_HEADER, text, size);
-	(void)link_send_to(link, routing, routing_size, frame, LINK_HEADER + size);
+	(void)link_send_to(link, routing, frame, LINK_HEADER + size);
+	link_peers_drop(link->peers, fd, now_ms() + LINK_PARTING_MS);
+}
+
+/* A client that chose its routing id could wait for what is another's (zmq_setsockopt(3),
+ * ZMQ_ROUTING_ID): only those that the ROUTER made are taken. They begin with 0; who guesses one is
+ * no further, see srandom below. */
+static void take_frame(struct link *link, zmq_msg_t *routing, zmq_msg_t *frame)
+{
+	struct link_origin origin = {.key = zmq_msg_gets(frame, "User-Id"),
+				     .fd = zmq_msg_get(frame, ZMQ_SRCFD)};
+	const unsigned char *made = zmq_msg_data(routing);
+
+	if (!origin.key || zmq_msg_size(routing) != LINK_ROUTING || made[0] != 0) {
+		link_peers_drop(link->peers, origin.fd, now_ms());
+		return;
+	}
+	memcpy(origin.routing, made, LINK_ROUTING);
+	link_take_frame(link, &origin, zmq_msg_data(frame), zmq_msg_size(frame));
 }
 
 /* Reads one message to its end. Returns false when there is none. */
 static bool receive_one(struct link *link)
 {
 	zmq_msg_t routing, frame, rest;
-	const char *key;
 	bool more;
 
 	zmq_msg_init(&routing);
@@ -62,10 +79,8 @@ static bool receive_one(struct link *link)
 		return false;
 	more = zmq_msg_more(&routing) && zmq_msg_recv(&frame, link->router, ZMQ_DONTWAIT) >= 0 &&
 	       zmq_msg_more(&frame);
-	key = zmq_msg_gets(&frame, "User-Id");
-	if (!more && key && zmq_msg_size(&routing) <= LINK_ROUTING_MAX)
-		link_take_frame(link, key, zmq_msg_data(&routing), zmq_msg_size(&routing),
-				zmq_msg_data(&frame), zmq_msg_size(&frame));
+	if (!more)
+		take_frame(link, &routing, &frame);
 	while (more) {
 		zmq_msg_init(&rest);
 		more = zmq_msg_recv(&rest, link->router, ZMQ_DONTWAIT) >= 0 && zmq_msg_more(&rest);
@@ -78,6 +93,7 @@ static bool receive_one(struct link *link)
 
 static void receive(struct link *link)
 {
+	link_peers_serve(link->peers, now_ms());
 	for (int i = 0; i < BURST; i++)
 		if (!receive_one(link))
 			return;
@@ -111,6 +127,24 @@ void link_retry(struct session *session)
 	if (!link->retry)
 		(void)loop_after(link->server->loop, RETRY_MS, retry_is_now, link, &link->retry,
 				 NULL);
+}
+
+static void peers_ready(void *arg, unsigned events)
+{
+	struct link *link = arg;
+
+	(void)events;
+	link_peers_serve(link->peers, now_ms());
+}
+
+/* A connection has ended. */
+static void peer_lost(void *arg, int fd)
+{
+	struct link *link = arg;
+
+	for (struct session *session = link->sessions; session; session = session->next)
+		if (session->there && session->fd == fd)
+			link_set_away(session, 0);
 }
 
 static void router_ready(void *arg, unsigned events)
@@ -177,6 +211,7 @@ static bool answer_one(struct link *link)
 		more = zmq_msg_more(&part);
 		zmq_msg_close(&part);
 	}
+	keys_allowed_look(link->allowed);
 	if (key[0])
 		name = keys_allowed_name(link->allowed, key);
 	if (!name)
@@ -232,6 +267,7 @@ static void tick(void *arg)
 		for (struct session *session = link->sessions; session; session = session->next)
 			session->heard = now;
 	link->ticked = now;
+	keys_allowed_look(link->allowed);
 	link_look_after(link);
 	send_again(link);
 	receive(link);
@@ -283,6 +319,7 @@ static int open_link(struct link *link, const char *address, const char *directo
 	cleanup(free_ptr) char *clients = path_join(directory, "clients");
 	cleanup(free_ptr) char *own = path_join(directory, HOST_KEY);
 	cleanup(free_ptr) char *endpoint = format_string("tcp://%s", address);
+	unsigned seed = 0;
 	struct key key;
 	int code;
 
@@ -291,6 +328,13 @@ static int open_link(struct link *link, const char *address, const char *directo
 	code = keys_read(own, true, &key, err);
 	if (code < 0)
 		return err_wrap(err, "link: no key of this host (`cellwall key new host`)");
+	/* The ROUTER numbers its connections from rand(3), without a seed of its own: who knows the
+	 * next number could choose it, at which libzmq 4.3 aborts, or a cut connection's. */
+	if (random_bytes(&seed, sizeof(seed)) < 0) {
+		keys_done(&key);
+		return err_set(err, -EIO, "no random numbers");
+	}
+	srandom(seed);
 	link->context = zmq_ctx_new();
 	link->zap = link->context ? zmq_socket(link->context, ZMQ_REP) : NULL;
 	link->router = link->context ? zmq_socket(link->context, ZMQ_ROUTER) : NULL;
@@ -300,6 +344,12 @@ static int open_link(struct link *link, const char *address, const char *directo
 	keys_done(&key);
 	if (code == 0)
 		code = keys_allowed_new(clients, &link->allowed, err);
+	if (code == 0)
+		code = link_peers_new(link->context, link->router, LINK_SESSIONS_MAX, peer_lost,
+				      link, &link->peers, err);
+	if (code == 0)
+		code = watch_socket(link, link_peers_monitor(link->peers), peers_ready,
+				    &link->peers_watch, err);
 	/* Nobody may connect before somebody decides who may. */
 	if (code == 0 && zmq_bind(link->zap, ZAP) < 0)
 		code = err_set(err, -errno, "link: %s: %s", ZAP, zmq_strerror(errno));
@@ -358,12 +408,14 @@ struct link *link_free(struct link *link)
 	loop_cancel(link->retry);
 	loop_unwatch(link->router_watch);
 	loop_unwatch(link->zap_watch);
+	loop_unwatch(link->peers_watch);
 	while (link->sessions) {
 		struct session *session = link->sessions;
 
 		link->sessions = session->next;
 		link_session_free(session);
 	}
+	link_peers_free(link->peers, link->router);
 	if (link->router)
 		zmq_close(link->router);
 	if (link->zap)

@@ -12,8 +12,7 @@
 #include "web/specs.h"
 #include "web/users.h"
 
-#define ROUTING_MADE 5 /* bytes: 0 and a number */
-#define HELD_MAX     (2 * (size_t)LINK_MESSAGE_MAX)
+#define HELD_MAX (2 * (size_t)LINK_MESSAGE_MAX)
 
 static struct session *find_session(struct link *link, const char *key, const unsigned char *id)
 {
@@ -31,10 +30,13 @@ static void stop_same_place(struct link *link, const char *key, const unsigned c
 			link_stop_kernel(session, "its client started another in its place");
 }
 
-static struct session *find_routing(struct link *link, const void *routing, size_t size)
+/* The session of this very connection. */
+static struct session *find_origin(struct link *link, const struct link_origin *origin)
 {
 	for (struct session *session = link->sessions; session; session = session->next)
-		if (session->routing_size == size && memcmp(session->routing, routing, size) == 0)
+		if (session->there && session->fd == origin->fd &&
+		    memcmp(session->routing, origin->routing, LINK_ROUTING) == 0 &&
+		    strcmp(session->key, origin->key) == 0)
 			return session;
 	return NULL;
 }
@@ -149,33 +151,49 @@ static struct session *make_session(struct link *link, const char *key, const ch
 	return session;
 }
 
-static void take_hello(struct link *link, const char *key, const void *routing, size_t size,
+static void refuse_origin(struct link *link, const struct link_origin *origin,
+			  enum link_refusal why, const char *text)
+{
+	link_refuse(link, origin->routing, origin->fd, why, text);
+}
+
+static void take_hello(struct link *link, const struct link_origin *origin,
 		       const struct link_frame *frame)
 {
-	struct session *session, *before = find_routing(link, routing, size);
-	const char *name = keys_allowed_name(link->allowed, key);
+	const char *key = origin->key, *name;
+	struct session *session;
 	struct err err = {0};
 
-	/* One session to a connection, and only to one whose routing id the ROUTER made: a client
-	 * that chose its own could wait for another's (zmq_setsockopt(3), ZMQ_ROUTING_ID). */
-	if (before || !name || size != ROUTING_MADE || *(const unsigned char *)routing != 0)
+	/* One session to a connection. */
+	link_peers_serve(link->peers, now_ms()); /* an earlier one of this descriptor has ended */
+	if (find_origin(link, origin))
 		return;
+	keys_allowed_look(link->allowed);
+	name = keys_allowed_name(link->allowed, key);
+	if (!name) {
+		refuse_origin(link, origin, LINK_NOT_ALLOWED, "this client's key was revoked");
+		return;
+	}
 	session = find_session(link, key, frame->body);
 	if (!session && frame->a == 0) {
 		stop_same_place(link, key, frame->body);
 		session = make_session(link, key, name, frame, &err);
 	}
 	if (!session) {
-		link_refuse(link, routing, size, frame->a ? LINK_NOT_KNOWN : LINK_NOT_STARTED,
-			    frame->a ? "no such kernel" : err.text);
+		refuse_origin(link, origin, frame->a ? LINK_NOT_KNOWN : LINK_NOT_STARTED,
+			      frame->a ? "no such kernel" : err.text);
 		return;
 	}
 	if (link_stream_resume(session->stream, frame->number, &err) < 0) {
-		link_refuse(link, routing, size, LINK_NOT_KNOWN, err.text);
+		refuse_origin(link, origin, LINK_NOT_KNOWN, err.text);
 		return;
 	}
-	memcpy(session->routing, routing, size);
-	session->routing_size = size;
+	if (session->there) /* over another connection, whose end was not seen yet */
+		link_set_away(session, 0);
+	memcpy(session->routing, origin->routing, LINK_ROUTING);
+	session->fd = origin->fd;
+	session->there = true;
+	link_peers_keep(link->peers, origin->fd);
 	session->heard = now_ms();
 	if (!session->first)
 		session->acknowledged = link_stream_received(session->stream);
@@ -242,29 +260,27 @@ static void end_connection(struct session *session, const char *why)
 	if (link_may_log(session, &count))
 		log_warning("event=link user=%s result=ended reason=\"%s\" count=%u",
 			    session->owner, why, count);
-	link_refuse(session->link, session->routing, session->routing_size, LINK_NOT_STARTED, why);
-	link_set_away(session);
+	link_refuse(session->link, session->routing, session->fd, LINK_NOT_STARTED, why);
+	link_set_away(session, LINK_PARTING_MS);
 }
 
-void link_take_frame(struct link *link, const char *key, const void *routing, size_t size,
-		     const void *bytes, size_t bytes_size)
+void link_take_frame(struct link *link, const struct link_origin *origin, const void *bytes,
+		     size_t size)
 {
-	struct session *session = find_routing(link, routing, size);
+	struct session *session = find_origin(link, origin);
 	struct link_message *message = NULL;
 	struct link_frame frame;
 	struct err err = {0};
 	int code;
 
-	code = link_frame_parse(bytes, bytes_size, &frame, &err);
+	code = link_frame_parse(bytes, size, &frame, &err);
 	if (code == 0 && frame.type == LINK_HELLO && frame.version != LINK_VERSION)
-		link_refuse(link, routing, size, LINK_NOT_SPOKEN,
-			    "the two ends speak different versions of the link: install the same "
-			    "cellwall on both");
+		refuse_origin(link, origin, LINK_NOT_SPOKEN,
+			      "the two ends speak different versions of the link: install the "
+			      "same cellwall on both");
 	else if (code == 0 && frame.version == LINK_VERSION && frame.type == LINK_HELLO)
-		take_hello(link, key, routing, size, &frame);
-	if (session && strcmp(session->key, key) != 0)
-		link_set_away(session); /* its connection has ended, another has its name */
-	if (!session || strcmp(session->key, key) != 0)
+		take_hello(link, origin, &frame);
+	if (!session)
 		return;
 	session->heard = now_ms();
 	if (code == 0 && frame.type == LINK_ACK)

@@ -15,7 +15,7 @@
 
 static size_t most_queued(const struct session *session)
 {
-	return session->routing_size ? LINK_AHEAD : LINK_KEPT;
+	return session->there ? LINK_AHEAD : LINK_KEPT;
 }
 
 /* Pauses the kernel, or lets it go on, by what waits. */
@@ -36,9 +36,11 @@ static void balance(struct session *session)
 	}
 }
 
-void link_set_away(struct session *session)
+void link_set_away(struct session *session, int64_t ms)
 {
-	session->routing_size = 0;
+	if (session->there)
+		link_peers_drop(session->link->peers, session->fd, now_ms() + ms);
+	session->there = false;
 	balance(session);
 }
 
@@ -47,7 +49,7 @@ static void not_sent(struct session *session, int code)
 	if (code == -EAGAIN)
 		link_retry(session);
 	else
-		link_set_away(session);
+		link_set_away(session, 0);
 }
 
 void link_send_number(struct session *session, enum link_type type, uint64_t number)
@@ -56,10 +58,9 @@ void link_send_number(struct session *session, enum link_type type, uint64_t num
 	int code;
 
 	link_frame_header(frame, type, 0, 0, number);
-	if (!session->routing_size)
+	if (!session->there)
 		return;
-	code = link_send_to(session->link, session->routing, session->routing_size, frame,
-			    sizeof(frame));
+	code = link_send_to(session->link, session->routing, frame, sizeof(frame));
 	if (code == 0)
 		session->said = now_ms();
 	else
@@ -71,9 +72,8 @@ void link_flush(struct session *session)
 	const void *bytes;
 	size_t size;
 
-	while (session->routing_size && link_stream_next(session->stream, &bytes, &size) == 1) {
-		const int code = link_send_to(session->link, session->routing,
-					      session->routing_size, bytes, size);
+	while (session->there && link_stream_next(session->stream, &bytes, &size) == 1) {
+		const int code = link_send_to(session->link, session->routing, bytes, size);
 
 		if (code < 0) {
 			not_sent(session, code);
@@ -231,6 +231,8 @@ void link_session_free(struct session *session)
 	}
 	if (session->kernel)
 		bridge_leave(&session->listener);
+	if (session->there) /* why it is over is on its way to it */
+		link_peers_drop(session->link->peers, session->fd, now_ms() + LINK_STRANGER_MS);
 	link_stream_free(session->stream);
 	session->link->count--;
 	free(session);
@@ -248,6 +250,20 @@ void link_stop_kernel(struct session *session, const char *why)
 	kernel_shutdown(kernel, why);
 }
 
+/* Nothing goes to its client any more and nothing comes from it. */
+static void revoke(struct session *session)
+{
+	static const char why[] = "this client's key was revoked";
+
+	log_warning("event=link user=%s result=stopped reason=\"its key was revoked\"",
+		    session->owner);
+	session->revoked = true;
+	if (session->there)
+		link_refuse(session->link, session->routing, session->fd, LINK_NOT_ALLOWED, why);
+	link_set_away(session, LINK_PARTING_MS);
+	link_stop_kernel(session, "its client's key was revoked");
+}
+
 /* What is left to do outside of any call. Returns true when the session is over. */
 static bool look_after(struct session *session, int64_t now)
 {
@@ -257,31 +273,25 @@ static bool look_after(struct session *session, int64_t now)
 
 	if (session->stop)
 		link_stop_kernel(session, session->why);
-	if (session->routing_size && quiet > LINK_AWAY_MS)
-		link_set_away(session);
-	if (session->kernel && !session->routing_size && keep && quiet > keep) {
+	if (session->there && quiet > LINK_AWAY_MS)
+		link_set_away(session, 0);
+	if (session->kernel && !session->there && keep && quiet > keep) {
 		log_info("event=link user=%s result=stopped reason=\"its client stayed away\"",
 			 session->owner);
 		link_stop_kernel(session, "its client stayed away");
 	}
-	if (session->kernel && !keys_allowed_name(link->allowed, session->key)) {
-		log_warning("event=link user=%s result=stopped reason=\"its key was revoked\"",
-			    session->owner);
-		if (session->routing_size)
-			link_refuse(link, session->routing, session->routing_size, LINK_NOT_ALLOWED,
-				    "this client's key was revoked");
-		link_stop_kernel(session, "its client's key was revoked");
-	}
+	if (!session->revoked && !keys_allowed_name(link->allowed, session->key))
+		revoke(session);
 	if (session->paused && now - session->paused_at > BRIDGE_STALL_MS) {
 		session->paused = false;
 		session->dropping = true;
 		if (session->kernel)
 			bridge_resume(&session->listener);
 	}
-	if (session->routing_size && now - session->said >= LINK_QUIET_MS)
+	if (session->there && now - session->said >= LINK_QUIET_MS)
 		link_send_number(session, LINK_ACK, session->acknowledged);
-	return !session->kernel &&
-	       (link_stream_queued(session->stream) == 0 || now - session->gone_at > GONE_KEPT_MS);
+	return !session->kernel && (session->revoked || link_stream_queued(session->stream) == 0 ||
+				    now - session->gone_at > GONE_KEPT_MS);
 }
 
 void link_look_after(struct link *link)

@@ -16,78 +16,10 @@ import pytest
 import two_hosts
 import zmq
 import zmq.auth
-from harness import ISOLATED, PATIENCE, Kernel, collect, notices, reply_to
+from harness import PATIENCE, Kernel, collect, notices, reply_to
+from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
 MARK = "plain-" + uuid.uuid4().hex
-WHERE = f"{two_hosts.FAR}:{two_hosts.PORT}"
-
-
-class Far:
-    """`cellwall serve` on the far host."""
-
-    def __init__(self, site, hosts, *options):
-        self.site, self.hosts, self.options = site, hosts, options
-        self.keys = site.root / "config" / "cellwall"
-        self.process = None
-
-    def start(self, *options):
-        self.log_path = self.site.root / f"far-{uuid.uuid4().hex[:6]}.log"
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [*self.hosts.enter(far=True), self.site.cellwall, "serve", "--listen", f"curve://{WHERE}"]
-                + ["--data", str(self.site.root / "far"), "--runtime", str(self.site.root / "run")]
-                + ["--default-kernel", ISOLATED, *self.options, *options],
-                cwd=self.site.root,
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-            )
-        assert processes.wait_until(lambda: "event=listen" in self.log, 20 * PATIENCE), self.log
-
-    @property
-    def log(self):
-        return self.log_path.read_text(errors="backslashreplace")
-
-    def spec(self, *options, key="client", enter=True):
-        """A kernelspec on the near host, for clients there or (enter) here; returns its name."""
-        command = [self.site.cellwall, "kernel", "-f", "{connection_file}", "--host", f"curve://{WHERE}"]
-        command += ["--host-key", str(self.keys / "host.key"), "--key", str(self.keys / f"{key}.key_secret")]
-        name = f"linked-{uuid.uuid4().hex[:8]}"
-        argv = [*(self.hosts.enter(far=False) if enter else []), *command, *map(str, options)]
-        self.site._write_spec(name, {"argv": argv, "display_name": name, "language": "python"})
-        return name
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20 * PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def hosts(site):
-    hosts = two_hosts.Hosts(site.root / "captured")
-    yield hosts
-    hosts.close()
-
-
-@pytest.fixture(scope="module")
-def keys(site):
-    for name in ("host", "client", "stranger"):
-        site.run("key", "new", name, check=True)
-    directory = site.root / "config" / "cellwall"
-    site.run("key", "allow", directory / "client.key", check=True)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def far(site, hosts, keys):
-    far = Far(site, hosts)
-    far.start()
-    yield far
-    far.stop()
-
-
-def linked(start, far, *options, **launch):
-    return start(far.spec(*options), transport="ipc", **launch)
 
 
 def test_keys(site, tmp_path):
@@ -248,80 +180,55 @@ def test_wrong_key_gets_nothing(site, start, far):
 
 
 HOSTILE = r"""
-import os, struct, sys, zmq, zmq.auth
-where, host_key, own_key = sys.argv[1:]
-def frame(kind, a=0, b=0, number=0, body=b"", version=1):
-    return struct.pack("<BBBBQ", version, kind, a, b, number) + body
-def talk(*messages, seconds=5):
-    socket = zmq.Context.instance().socket(zmq.DEALER)
-    socket.linger = 0
-    socket.curve_serverkey = zmq.auth.load_certificate(host_key)[0]
-    socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(own_key)
-    socket.connect("tcp://" + where)
-    for message in messages:
-        socket.send_multipart(message if isinstance(message, list) else [message])
-    answer = socket.recv() if socket.poll(int(1000 * seconds)) else b""
-    socket.close()
-    return (answer[1], answer[2]) if answer else None
+def talk(*frames, seconds=5):
+    connection = Connection()
+    answer = connection.ask(*frames, seconds=seconds)
+    connection.close()
+    return answer
 ident = os.urandom(32)
-hello = frame(1, body=ident + b'{"kernel": "none"}')
-assert talk(frame(1, body=ident, version=9)) == (5, 2)               # REFUSE, another version
-assert talk(frame(1, a=1, body=ident)) == (5, 1)                     # REFUSE, no such session
-assert talk(hello) == (5, 3)                                         # REFUSE, no such kernelspec
+hello = frame(HELLO, body=ident + b'{"kernel": "none"}')
+assert talk(frame(HELLO, body=ident, version=9)) == (REFUSE, NOT_SPOKEN)
+assert talk(frame(HELLO, a=1, body=ident)) == (REFUSE, NOT_KNOWN)
+assert talk(hello) == (REFUSE, NOT_STARTED)
 for order in (b"", b"[]", b"{" * 8000, b'{"kernel": 1}', b'{"area": "../x"}', b"\xff"):
-    assert talk(frame(1, body=ident + order)) == (5, 3), order
-for bad in (b"", b"\0", frame(3, number=1, body=b"x"), frame(4, number=2**64 - 1), frame(3, a=250), frame(77),
-            frame(1, body=b"short"), [b"", b"", b""], [hello, hello], frame(5, a=1), frame(2)):
+    assert talk(frame(HELLO, body=ident + order)) == (REFUSE, NOT_STARTED), order
+for bad in (b"", b"\0", frame(DATA, number=1, body=b"x"), frame(ACK, number=2**64 - 1), frame(DATA, a=250), frame(77),
+            frame(HELLO, body=b"short"), [b"", b"", b""], [hello, hello], frame(REFUSE, a=1), frame(WELCOME)):
     talk_nothing = talk(bad, seconds=0.5)
-    assert talk_nothing in (None, (5, 3)), (bad, talk_nothing)
+    assert talk_nothing in (None, (REFUSE, NOT_STARTED)), (bad, talk_nothing)
 print("survived")
 """
 
 
-def test_hostile_frames(site, hosts, far, start):
+def test_hostile_frames(far, start):
     """A client whose key is allowed and that breaks the protocol: refused in words, and others go on."""
     other = linked(start, far)
-    keys = [str(far.keys / name) for name in ("host.key", "client.key_secret")]
-    command = [*hosts.enter(far=False), sys.executable, "-c", HOSTILE, WHERE, *keys]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100 * PATIENCE)
-    assert result.stdout == "survived\n", result.stderr + far.log[-2000:]
+    assert talk(far, HOSTILE) == "survived\n", far.log[-2000:]
     assert other.run("1 + 1").result == "2"
     assert far.process.poll() is None
 
 
 FLOOD = r"""
-import os, struct, sys, zmq, zmq.auth
-where, host_key, own_key = sys.argv[1:]
-socket = zmq.Context.instance().socket(zmq.DEALER)
-socket.linger = 0
-socket.curve_serverkey = zmq.auth.load_certificate(host_key)[0]
-socket.curve_publickey, socket.curve_secretkey = zmq.auth.load_certificate(own_key)
-socket.connect("tcp://" + where)
-socket.send(struct.pack("<BBBBQ", 1, 1, 0, 0, 0) + os.urandom(32) + b"{}")
-assert socket.recv()[1] == 2                                          # WELCOME
+connection = Connection()
+assert connection.ask(frame(HELLO, body=os.urandom(32) + b"{}"))[0] == WELCOME
 print("started", flush=True)
 sys.stdin.readline()
-parts = [b"{}"] * 4 + [bytes(65000)]
-body = struct.pack("<6I", 5, *map(len, parts)) + b"".join(parts)
 for number in range(1, 8192):                                         # 512 MiB, whatever is acknowledged
-    socket.send(struct.pack("<BBBBQ", 1, 3, 0, 1, number) + body)
-    if socket.poll(0) and (answer := socket.recv())[1] == 5:
+    connection.send(message(number, 0, *[b"{}"] * 4, bytes(65000)))
+    if connection.socket.poll(0) and (answer := connection.hear())[1] == REFUSE:
         break
 else:
-    answer = b""
-    while socket.poll(20000) and (answer := socket.recv())[1] != 5:
+    while (answer := connection.hear(20)) and answer[1] != REFUSE:
         pass
 print(answer[12:].decode())
 """
 
 
-def test_more_than_the_window(hosts, far):
+def test_more_than_the_window(far):
     """A client whose kernel takes nothing and that sends on without an acknowledgement: its connection ends in words."""
-    keys = [str(far.keys / name) for name in ("host.key", "client.key_secret")]
     children = pathlib.Path(f"/proc/{far.process.pid}/task/{far.process.pid}/children")
     before = set(children.read_text().split())
-    command = [*hosts.enter(far=False), sys.executable, "-c", FLOOD, WHERE, *keys]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    client = by_hand(far, FLOOD)
     assert client.stdout.readline() == "started\n"
     (kernel,) = set(children.read_text().split()) - before
     os.kill(int(kernel), signal.SIGSTOP)

@@ -120,6 +120,12 @@ static void a_certificate_of_czmq_is_read(void **state)
 	assert_string_equal(read.public_key, key.public_key);
 }
 
+static const char *name_now(struct keys_allowed *allowed, const struct key *key)
+{
+	keys_allowed_look(allowed);
+	return keys_allowed_name(allowed, key->public_key);
+}
+
 static void who_comes_and_goes_is_seen(void **state)
 {
 	cleanup(free_ptr) char *path = at("b.key");
@@ -130,11 +136,56 @@ static void who_comes_and_goes_is_seen(void **state)
 	(void)state;
 	assert_int_equal(keys_make(&key, &err), 0);
 	assert_int_equal(keys_allowed_new(place, &allowed, &err), 0);
-	assert_null(keys_allowed_name(allowed, key.public_key));
+	assert_null(name_now(allowed, &key));
 	assert_int_equal(keys_write(path, &key, "b", false, &err), 0);
-	assert_string_equal(keys_allowed_name(allowed, key.public_key), "b");
+	assert_string_equal(name_now(allowed, &key), "b");
 	assert_int_equal(unlink(path), 0);
-	assert_null(keys_allowed_name(allowed, key.public_key));
+	assert_null(name_now(allowed, &key));
+	keys_allowed_free(allowed);
+}
+
+static void write_over(const char *path, const struct key *key)
+{
+	FILE *file = fopen(path, "r+");
+
+	assert_non_null(file);
+	assert_true(fprintf(file, "curve\n    public-key = \"%s\"\n", key->public_key) > 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+/* Once what was read is old enough to be believed: in the file itself, its size and time as before,
+ * and by a rename, the directory's time as before. */
+static void another_key_in_the_same_place_is_seen(void **state)
+{
+	cleanup(free_ptr) char *path = at("b.key"), *other = at("other");
+	const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	struct keys_allowed *allowed;
+	struct key keys[3];
+	struct err err;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(keys_make(&keys[i], &err), 0);
+	assert_int_equal(keys_allowed_new(place, &allowed, &err), 0);
+	assert_int_equal(write_new_file(AT_FDCWD, path, 0644, "", 0, &err), 0);
+	assert_int_equal(write_new_file(AT_FDCWD, other, 0644, "", 0, &err), 0);
+	write_over(path, &keys[0]);
+	write_over(other, &keys[2]);
+	assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+	assert_int_equal(utimensat(AT_FDCWD, other, old, 0), 0);
+	assert_int_equal(utimensat(AT_FDCWD, place, old, 0), 0);
+	sleep(3);
+	assert_string_equal(name_now(allowed, &keys[0]), "b");
+	assert_string_equal(name_now(allowed, &keys[0]), "b");
+
+	write_over(path, &keys[1]);
+	assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+	assert_null(name_now(allowed, &keys[0]));
+	assert_string_equal(name_now(allowed, &keys[1]), "b");
+	assert_int_equal(rename(other, path), 0);
+	assert_int_equal(utimensat(AT_FDCWD, place, old, 0), 0);
+	assert_null(name_now(allowed, &keys[1]));
+	assert_string_equal(name_now(allowed, &keys[2]), "b");
 	keys_allowed_free(allowed);
 }
 
@@ -157,6 +208,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_certificate_of_czmq_is_read, make_place,
 						remove_place),
 		cmocka_unit_test_setup_teardown(who_comes_and_goes_is_seen, make_place,
+						remove_place),
+		cmocka_unit_test_setup_teardown(another_key_in_the_same_place_is_seen, make_place,
 						remove_place),
 		cmocka_unit_test(names_are_plain),
 	};

@@ -1,0 +1,119 @@
+"""What others on the link's port try: to be somebody else, to stay when they may not, to use it up."""
+
+import processes
+from harness import PATIENCE, reply_to
+from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
+
+# A ROUTER's numbers begin with one of rand(3): without a seed of the host's own it is among these.
+CHOSEN = r"""
+import ctypes
+libc = ctypes.CDLL(None)
+libc.srandom(1)
+first = [(libc.rand() | libc.rand() << 31) & 0xFFFFFFFF for i in range(4)]
+known = frame(HELLO, a=1, body=os.urandom(32))
+chosen = [Connection(struct.pack(">BI", 0, number + i)) for number in first for i in range(24)]
+for connection in chosen:
+    connection.send(known)
+for connection in [*chosen, *[Connection() for i in range(8)]]:
+    assert connection.ask(known, seconds=20) == (REFUSE, NOT_KNOWN)
+named = Connection(b"another")
+named.send(known)
+assert named.ended() and not named.hear(0)
+print("refused")
+"""
+
+
+def test_a_number_of_its_own(far, start):
+    """A client chooses the routing id that the next connection would get: neither that one nor the host is harmed."""
+    kernel = linked(start, far)
+    assert talk(far, CHOSEN) == "refused\n", far.log[-2000:]
+    assert kernel.run("1 + 1").result == "2"
+    assert far.process.poll() is None
+
+
+OWNER = r"""
+ident = os.urandom(32)
+connection = Connection()
+assert connection.ask(frame(HELLO, body=ident + b"{}"))[0] == WELCOME
+print(ident.hex(), flush=True)
+sys.stdin.readline()
+connection.send(frame(ACK))
+again = Connection()
+print(again.ask(frame(HELLO, a=1, body=ident)) == (WELCOME, 0), connection.ended())
+"""
+
+IMPOSTOR = r"""
+ident = bytes.fromhex("%s")
+connection = Connection()
+assert connection.ask(frame(HELLO, a=1, body=ident)) == (REFUSE, NOT_KNOWN)
+connection.send(message(1, 4, b"shutdown"))
+other = Connection()
+assert other.ask(frame(HELLO, body=ident + b"{}"))[0] == WELCOME      # a kernel of its own
+print("refused")
+"""
+
+
+def test_the_session_of_another_key(far):
+    """Who is allowed, and knows even the id of another's session, has nothing of it: neither its kernel nor its end."""
+    with by_hand(far, OWNER) as owner:
+        ident = owner.stdout.readline().strip()
+        assert talk(far, IMPOSTOR % ident, key="second") == "refused\n", far.log[-2000:]
+        assert owner.communicate("\n", timeout=100 * PATIENCE)[0] == "True True\n"
+    assert "another in its place" not in far.log and "ended it" not in far.log
+    assert "user=second result=started" in far.log
+
+
+REVOKED = r"""
+connection = Connection()
+assert connection.ask(frame(HELLO, body=os.urandom(32) + b"{}"))[0] == WELCOME
+print("started", flush=True)
+while (answer := connection.hear())[1] != REFUSE:
+    pass
+print(answer[2] == NOT_ALLOWED, answer[12:].decode(), connection.ended(), flush=True)
+late = Connection()
+late.send(frame(HELLO, body=os.urandom(32) + b"{}"))
+print(late.hear(3))
+"""
+
+
+def test_revoked_while_it_runs(site, far, start):
+    """The connection is cut whatever the client does, its kernels are stopped, others go on."""
+    other, own = linked(start, far), start(far.spec(key="second"), transport="ipc")
+    own.run("1")
+    with by_hand(far, REVOKED, key="second") as client:
+        assert client.stdout.readline() == "started\n"
+        stopped = far.log.count('reason="its key was revoked"')
+        site.run("key", "revoke", "second", check=True)
+        try:
+            assert client.communicate(timeout=100 * PATIENCE)[0] == "True this client's key was revoked True\nb''\n"
+        finally:
+            site.run("key", "allow", far.keys / "second.key", check=True)
+    assert far.log.count('reason="its key was revoked"') >= stopped + 2
+    assert own.wait_gone(30) is not None
+    assert "this client's key was revoked" in own.log
+    assert other.run("6 * 7").result == "42"
+
+
+STRANGERS = r"""
+import socket
+host, port = WHERE.rsplit(":", 1)
+greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(15) + b"\0" + bytes(31)
+says = (b"", greeting, greeting + b"\x04\xc8\x05HELLO" + os.urandom(194), os.urandom(4096), b"GET / HTTP/1.1\r\n\r\n")
+held = []
+for i in range(400):
+    held.append(socket.create_connection((host, int(port))))
+    try:
+        held[-1].send(says[i % len(says)])
+    except ConnectionError:                                           # it has been ended already
+        pass
+connection = Connection()
+print(connection.ask(frame(HELLO, a=1, body=os.urandom(32))) == (REFUSE, NOT_KNOWN))
+"""
+
+
+def test_strangers_in_numbers(far, start):
+    """Connections that say nothing, stall in the handshake or send garbage: who may come in does, others go on."""
+    kernel = linked(start, far)
+    assert talk(far, STRANGERS) == "True\n", far.log[-2000:]
+    assert kernel.run("1 + 1").result == "2"
+    assert far.process.poll() is None
