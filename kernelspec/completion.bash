@@ -58,7 +58,7 @@ _cellwall() {
 			;;
 		env)
 			if [ "$COMP_CWORD" = 2 ]; then
-				words="create list show update verify diff audit rollback export import remove gc --help"
+				words="create list show update verify diff audit usage rollback export import remove gc --help"
 			else
 				words="--python --requirement --allow-host --no-kernel --lock --sbom --advisories --quiet --json --help"
 			fi

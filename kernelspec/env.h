@@ -43,6 +43,7 @@ int env_show(const struct env *env);
 int env_verify(const struct env *env);
 int env_diff(const struct env *env);
 int env_audit(const struct env *env);
+int env_usage(const struct env *env);
 int env_rollback(const struct env *env);
 int env_remove(const struct env *env);
 int env_gc(const struct env *env);

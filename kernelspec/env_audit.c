@@ -1,11 +1,13 @@
 /*
- * env_audit: `cellwall env audit`. What packages say of themselves, and advisories, are shown
- * escaped.
+ * env_audit: `cellwall env audit` and `usage`. What packages say of themselves, and advisories, are
+ * shown escaped.
  */
+#include <errno.h>
 #include <inttypes.h>
 
 #include "kernelspec/env.h"
 #include "kernelspec/stage.h"
+#include "proxy/imported.h"
 
 static const char *escaped(const json_t *from, const char *key, char *out, size_t size)
 {
@@ -79,4 +81,57 @@ int env_audit(const struct env *env)
 	       escaped(result, "newest", newest, sizeof(newest)));
 	json_decref(result);
 	return count > 0;
+}
+
+/* ---- usage ---- */
+
+/* Written so that it can be given to `env create -r`. */
+static void print_usage(const char *name, const json_t *said, const json_t *found)
+{
+	const json_t *one;
+	char shown[256];
+	size_t i;
+
+	printf("# %s: what %" JSON_INTEGER_FORMAT " kernels said at their end that they imported, "
+	       "with what it needs\n",
+	       name, json_integer_value(json_object_get(said, "runs")));
+	print_list("# not needed by it: ", json_object_get(found, "unused"), "\n");
+	print_list("# not of this environment: ", json_object_get(found, "unknown"), "\n");
+	json_array_foreach(json_object_get(found, "requirements"), i, one)
+		printf("%s\n", escape_string(shown, sizeof(shown), json_string_value(one)));
+}
+
+int env_usage(const struct env *env)
+{
+	cleanup(free_ptr) char *path = sealed_usage(env->name), *modules = NULL;
+	json_t *said = NULL, *found = NULL;
+	struct sealed sealed;
+	struct err err = {0};
+	int r;
+
+	if (env_find(env, 0, &sealed) < 0)
+		return 1;
+	r = path ? imported_read(path, &said) : -ENOMEM;
+	if (r < 0)
+		r = err_set(&err, r,
+			    "no kernel of yours that ran from \"%s\" has said yet what it imported",
+			    env->name);
+	if (r == 0) {
+		modules = json_dumps(json_object_get(said, "modules"), JSON_COMPACT);
+		r = modules ? 0 : err_set(&err, -ENOMEM, "out of memory");
+	}
+	if (r == 0)
+		r = env_inspect(&sealed, "cover", NULL, modules, &found, &err);
+	sealed_done(&sealed);
+	if (r < 0)
+		env_fail("%s", err.text);
+	else if (env->options & ENV_JSON)
+		r = stage_json_print(json_pack("{s:s, s:O, s:O, s:O}", "name", env->name, "runs",
+					       json_object_get(said, "runs"), "modules",
+					       json_object_get(said, "modules"), "found", found));
+	else
+		print_usage(env->name, said, found);
+	json_decref(said);
+	json_decref(found);
+	return r == 0 ? 0 : 1;
 }

@@ -329,7 +329,8 @@ static void note_attempt(struct run *run, const struct status *said)
 	char shown[512];
 
 	/* What a resolver asks on lo is refused by nobody's intent. */
-	if (said->fields < 4 || json_array_size(run->attempts) == ATTEMPTS_MAX)
+	if (said->fields < 4 || strcmp(said->field[2], "imported") == 0 ||
+	    json_array_size(run->attempts) == ATTEMPTS_MAX)
 		return;
 	(void)escape_string(shown, sizeof(shown), said->field[3]);
 	(void)json_array_append_new(

@@ -2,6 +2,7 @@
  * env_keep: `cellwall env rollback`, `remove` and `gc`.
  */
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "kernelspec/env.h"
 #include "kernelspec/sealed.h"
@@ -67,7 +68,11 @@ int env_remove(const struct env *env)
 	/* Under the lock of a build: nobody adds a generation meanwhile. */
 	r = sealed_begin(env->name, &build, &err);
 	if (r == 0) {
+		cleanup(free_ptr) char *usage = sealed_usage(env->name);
+
 		r = sealed_forget(build.store, env->name, &err);
+		if (usage)
+			(void)unlink(usage);
 		sealed_abandon(&build);
 	}
 	if (r < 0)

@@ -24,6 +24,7 @@ static const struct action {
 	{"verify", env_verify, true, 0, 1, 0},
 	{"diff", env_diff, true, 0, 2, 0},
 	{"audit", env_audit, true, 0, 1, ENV_JSON | ENV_ADVISORIES},
+	{"usage", env_usage, true, 0, 0, ENV_JSON},
 	{"rollback", env_rollback, true, 0, 1, 0},
 	{"export", env_export, true, 1, 1, 0},
 	{"import", env_import, true, 1, 1, 0},
@@ -39,6 +40,7 @@ static const char words[] = "create NAME [PACKAGE...]\n"
 			    "verify NAME [GENERATION]\n"
 			    "diff NAME [GENERATION [GENERATION]]\n"
 			    "audit NAME [GENERATION] --advisories FILE\n"
+			    "usage NAME\n"
 			    "rollback NAME [GENERATION]\n"
 			    "export NAME FILE\n"
 			    "import NAME FILE\n"
@@ -57,6 +59,8 @@ static const char doc[] =
 	"verify    compare every byte with what was sealed\n"
 	"diff      show which packages differ between two generations (default: the last two)\n"
 	"audit     look its packages up in a database of advisories (OSV format)\n"
+	"usage     show what its kernels said that they imported, as the smallest requirements "
+	"that bring it\n"
 	"rollback  take an earlier generation again\n"
 	"export    write one to a file; import reads it, on this host or another\n"
 	"remove    take it away; kernels that run keep it until they end\n"
@@ -82,7 +86,7 @@ static const struct argp_option options[] = {
 	{"advisories", KEY_ADVISORIES, "FILE", 0,
 	 "audit: a file, a zip file or a directory of advisories", 0},
 	{"quiet", 'q', NULL, 0, "create, update: show the build's output only when it fails", 0},
-	{"json", 'j', NULL, 0, "list, show, audit: as JSON", 0},
+	{"json", 'j', NULL, 0, "list, show, audit, usage: as JSON", 0},
 	{0},
 };
 
@@ -106,7 +110,7 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 	const struct action *action = parsed->action;
 
 	if (!action)
-		argp_error(state, "one of create, list, show, update, verify, diff, audit, "
+		argp_error(state, "one of create, list, show, update, verify, diff, audit, usage, "
 				  "rollback, export, import, remove, gc is expected");
 	else if (env->options & ~action->options)
 		argp_error(state, "%s does not take one of the options given", action->name);

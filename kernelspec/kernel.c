@@ -21,6 +21,7 @@
 #include "proxy/connection.h"
 #include "proxy/examine.h"
 #include "proxy/figures.h"
+#include "proxy/imported.h"
 #include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -52,6 +53,7 @@ struct parts {
 	struct policy policy;
 	struct prefix prefix;
 	struct sealed sealed; /* of --env */
+	struct imported imported;
 	struct spec spec;
 	struct staged_places places;
 	struct audit *audit;
@@ -246,6 +248,7 @@ static int show(struct spec *spec, const char *path, struct err *err)
 /* The sealed environment, held for as long as this process lives. */
 static int find_sealed(struct parts *parts, const struct options *options, struct err *err)
 {
+	cleanup(free_ptr) char *usage = NULL;
 	int code = sealed_find(options->environment, 0, true, &parts->sealed, err);
 	int64_t changed = 0;
 
@@ -264,6 +267,9 @@ static int find_sealed(struct parts *parts, const struct options *options, struc
 			"the environment \"%s\" is not as it was sealed: cellwall env verify "
 			"%s says what changed",
 			options->environment, options->environment);
+	usage = sealed_usage(options->environment);
+	if (usage)
+		imported_open(&parts->imported, usage);
 	return sealed_prefix(&parts->sealed, options->argv[0], &parts->prefix, err);
 }
 
@@ -397,6 +403,7 @@ static void parts_done(struct parts *parts)
 	connection_done(&parts->connection);
 	policy_done(&parts->policy);
 	prefix_done(&parts->prefix);
+	imported_close(&parts->imported);
 	sealed_done(&parts->sealed);
 	spec_done(&parts->spec);
 	staged_places_done(&parts->places);
@@ -466,7 +473,7 @@ static int run_elsewhere(char **argv)
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
-	struct parts parts = {.sealed = {.held = -1, .guard = -1}};
+	struct parts parts = {.sealed = {.held = -1, .guard = -1}, .imported = IMPORTED_NONE};
 	struct session_plan plan;
 	struct err err = {0};
 	int code;
@@ -506,6 +513,7 @@ int verb_kernel(int argc, char **argv)
 				     .outputs = &parts.policy.outputs,
 				     .examine = parts.examine,
 				     .known = parts.known,
+				     .imported = &parts.imported,
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);

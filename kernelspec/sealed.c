@@ -194,6 +194,14 @@ int sealed_find(const char *name, uint64_t number, bool shared, struct sealed *r
 	return r;
 }
 
+char *sealed_usage(const char *name)
+{
+	cleanup(free_ptr) char *store = NULL;
+
+	return sealed_store(&store, NULL) < 0 ? NULL
+					      : format_string("%s/usage/%s.json", store, name);
+}
+
 int sealed_prefix(const struct sealed *sealed, const char *program, struct prefix *ret_prefix,
 		  struct err *err)
 {

@@ -9,6 +9,7 @@
  *   STORE/trees/<hash>/lock       requirements with hashes, as pip takes them
  *   STORE/names/<name>/<n>.json   generation n: tree, python, requirements, created, hosts, ...
  *   STORE/names/<name>/current    the number of the one that kernels get
+ *   STORE/usage/<name>.json       what this user's kernels said that they imported of it
  *   STORE/wheels/<sha256>/<file>  what was downloaded, for the next build
  *   STORE/builds/<id>/            a build under way: flock(2)ed, else left over and to be removed
  *
@@ -53,6 +54,9 @@ int sealed_check_name(const char *name, struct err *err);
 int sealed_find(const char *name, uint64_t number, bool shared, struct sealed *ret_sealed,
 		struct err *err);
 void sealed_done(struct sealed *sealed);
+/* Where this user's kernels keep what they imported of the environment (proxy/imported.h). Caller
+ * frees; NULL: no memory. */
+char *sealed_usage(const char *name);
 /* The prefix of `program`, a path below /env: that of the Python it was built with. Returns 0 or a
  * negative errno. */
 int sealed_prefix(const struct sealed *sealed, const char *program, struct prefix *ret_prefix,

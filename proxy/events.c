@@ -10,6 +10,7 @@
 
 #include "proxy/channel.h"
 #include "proxy/enclose.h"
+#include "proxy/imported.h"
 #include "proxy/limits.h"
 #include "proxy/stderr.h"
 #include "sandbox/log.h"
@@ -162,9 +163,11 @@ static void say_notice(struct session *session, const char *text)
 
 static void say_attempt(struct session *session, const struct status *status)
 {
-	cleanup(free_ptr) char *text =
-		attempts_note(&session->attempts, session->plan->audit, status);
+	cleanup(free_ptr) char *text = NULL;
 
+	if (imported_note(session->plan->imported, status))
+		return;
+	text = attempts_note(&session->attempts, session->plan->audit, status);
 	if (text)
 		events_say(session, text);
 }

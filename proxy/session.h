@@ -37,8 +37,9 @@ struct session_plan {
 	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
 	struct examine *examine;	     /* borrowed; needed with outputs, as the next */
 	struct known *known;
-	char **notices;	     /* NULL-terminated, for the log */
-	const char *failure; /* not NULL: nothing is started, clients are told this */
+	struct imported *imported; /* borrowed; NULL: nobody asks for it */
+	char **notices;		   /* NULL-terminated, for the log */
+	const char *failure;	   /* not NULL: nothing is started, clients are told this */
 };
 
 /* Runs until the kernel is gone. Returns the exit code of `cellwall kernel`: the kernel's own,

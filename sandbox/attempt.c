@@ -99,7 +99,7 @@ bool attempt_setuid(const char *path)
 
 bool attempt_hook(char *text, struct attempt_hook *ret_hook)
 {
-	static const char *const reports[] = {"lookup", "read", "send"};
+	static const char *const reports[] = {"lookup", "read", "send", "imported"};
 	char *rest = text;
 	const char *word = strsep(&rest, "\t"), *what = strsep(&rest, "\t");
 

@@ -1,6 +1,7 @@
 #include "sandbox/startup.h"
 
 #include "sandbox/plots.h"
+#include "sandbox/spec.h"
 
 /*
  * Each line of it is compiled whenever a kernel starts, so it only sees that there is something to
@@ -59,6 +60,11 @@ const char startup_text[] =
 	"\n"
 	"    places = {\"/root/\", \"/etc/s\", \"/etc/g\"}\n"
 	"    sys.addaudithook(hook)\n"
+	"\n"
+	"    if sys.prefix == \"" INSIDE_ENVIRONMENT "\":\n"
+	"        import atexit\n"
+	"\n"
+	"        atexit.register(lambda: part(\"hook.py\")[\"imported\"]())\n"
 	"\n"
 	"    plotting = {\"plotly.io._renderers\", \"bokeh.io\", \"altair\", \"tqdm.notebook\"}\n"
 	"\n"

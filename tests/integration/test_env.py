@@ -28,12 +28,12 @@ import pytest
 PYTHON = "/usr/bin/python3"
 
 
-def wheel(name, version, files):
+def wheel(name, version, files, metadata=""):
     """The bytes of a wheel with these files, and no others but its metadata."""
     info = f"{name}-{version}.dist-info"
     files = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n{metadata}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = ""
@@ -239,6 +239,69 @@ def test_what_it_consists_of(site, store, index):
         assert failed.returncode == 1 and failed.stderr and not failed.stdout, failed
     assert store.env("audit", "a").returncode == 2
     assert not (site.root / "imported").exists()
+
+
+SAYING = """
+import os, sys
+for word in sys.argv[2:]:
+    try:
+        os.chroot("cellwall\\timported\\t" + word + "\\t\\t")
+    except OSError:
+        pass
+"""
+
+
+def test_what_was_imported(site, store, index, launch):
+    """The smallest requirements that bring what kernels said; their word is names and nothing else."""
+    needs = "Requires-Dist: {}\n"
+    for name, lines in {
+        "top": needs.format("middle[fast]>=1") + needs.format('never; python_version < "3"'),
+        "middle": needs.format('leaf; extra == "fast"') + needs.format("top"),  # and they need each other
+        "leaf": "", "lone": needs.format("leaf"), "idle": "",
+    }.items():
+        index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", {f"{name}_module/__init__.py": ""}, lines)
+    index.files["never-1-py3-none-any.whl"] = wheel("never", "1", {"never.py": ""})
+    store.create("u", "top", "lone", "idle", "never").check_returncode()
+    none = store.env("usage", "u")
+    assert none.returncode == 1 and "has said yet" in none.stderr
+    hostile = "../../x \x1b]0;x json os.path " + "y" * 100
+    for words in (["top_module leaf_module json", hostile], ["middle_module lone_module", "elsewhere"]):
+        started = launch("/env/bin/python", "-c", SAYING, "{inner_connection_file}", *words, options=("--env", "u"),
+                         cwd=site.project(), env={**site.environment, **store.environment})
+        started.wait(30)
+        assert "blocked" not in started.log, started.log
+    usage = json.loads(store.env("usage", "u", "--json", check=True).stdout)
+    assert usage["runs"] == 2 and sorted(usage["modules"]) == sorted(
+        ["elsewhere", "json", "leaf_module", "lone_module", "middle_module", "top_module"])
+    assert usage["found"] == {"used": ["leaf", "lone", "middle", "top"], "unused": ["idle", "never"], "unknown": ["elsewhere"],
+                              "requirements": ["lone==1", "top==1"]}, usage
+    listed = site.root / "used.txt"
+    listed.write_text(store.env("usage", "u", check=True).stdout)
+    made = store.create("smaller", "-r", str(listed))
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert {package["name"] for package in store.record("smaller")["packages"]} == {"top", "middle", "leaf", "lone"}
+    # who took it away starts anew
+    store.env("remove", "u", check=True)
+    assert not (store.place / "usage" / "u.json").exists()
+
+
+def test_a_kernel_says_what_it_imported(start):
+    """The part that IPython runs at the end of a kernel, here in one of an ordinary environment."""
+    said = start(harness.ISOLATED).run(
+        "said, names = [], {'__name__': 'cellwall', 'get_ipython': get_ipython}\n"
+        "exec(open('/etc/ipython/cellwall/hook.py').read(), names)\n"
+        "def chroot(line):\n"
+        "    said.append(line)\n"
+        "    raise PermissionError\n"
+        "names['chroot'] = chroot\n"
+        "names['imported']()\n"
+        "words = [line.split('\\t') for line in said]\n"
+        "print({word[1] for word in words}, len(said) > 1, max(len(line) for line in said) < 300, sep=';')\n"
+        "print(*(word[2] for word in words))\n"
+    )
+    first, names = said.stdout.splitlines()
+    assert first == "{'imported'};True;True", said
+    assert {"IPython", "ipykernel", "zmq"} <= set(names.split()) and not {"json", "os", "sys"} & set(names.split()), names
 
 
 def test_generations(site, store):
@@ -464,6 +527,9 @@ def test_the_guide(site, store, index):
             words[2:] = [str(site.root / word) if word.endswith((".bundle", ".zip")) else word for word in words[2:]]
             if words[2] == "install":
                 words += ["--prefix", str(site.root / "guide"), "--shared-environment"]
+            if words[2:4] == ["env", "usage"]:
+                (store.place / "usage").mkdir(exist_ok=True)
+                (store.place / "usage" / "course.json").write_text('{"runs": 1, "modules": {"pandas": "2026-01-01"}}')
             if words[2:4] == ["env", "create"]:
                 words += ["--python", PYTHON]
             result = site.run(*words[2:], env=store.environment, timeout=120 * harness.PATIENCE)
