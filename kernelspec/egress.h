@@ -3,6 +3,8 @@
  * GET and HEAD for an index without TLS) that leads to the hosts and ports of the package index and
  * nowhere else, from a listener that lies in the build's network namespace.
  *
+ * A tunnel must begin with TLS that names the host it was asked for (hello.h).
+ *
  * It resolves names itself, refuses addresses of the local network unless an index was there when
  * the build began, counts bytes and seconds, and says of each connection where it went. Every byte
  * of a request is hostile. One process, a child per connection; never logs.

@@ -1,6 +1,7 @@
 /*
  * egress_serve: the processes that lead the connections of a build.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <netdb.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "kernelspec/egress.h"
+#include "kernelspec/hello.h"
 #include "sandbox/confine.h"
 #include "sandbox/process.h"
 
@@ -211,7 +213,47 @@ static const char *pump(struct connection *connection, char *buffer, bool out)
 	return "ok";
 }
 
-static const char *lead(struct connection *connection, const struct egress_host *host,
+static bool is_address(const char *name)
+{
+	unsigned char out[sizeof(struct in6_addr)];
+
+	return inet_pton(AF_INET, name, out) == 1 || inet_pton(AF_INET6, name, out) == 1;
+}
+
+/*
+ * What a tunnel begins with is TLS with the host that was asked for: at the address of an index
+ * others may be served too, by what is said inside. An address is no name (RFC 6066). Returns NULL
+ * with the bytes in `head`, or the word of the log's line; `host` is the one that was meant then.
+ */
+static const char *check_hello(struct connection *connection, struct egress_host *host)
+{
+	const int64_t until = now_ms() + HEAD_MS;
+	char name[HELLO_NAME + 1] = "";
+	int r;
+
+	connection->size -= connection->used;
+	memmove(connection->head, connection->head + connection->used, connection->size);
+	connection->used = 0;
+	while ((r = hello_name((const unsigned char *)connection->head, connection->size, name)) ==
+	       -EAGAIN) {
+		ssize_t got =
+			connection->size < HEAD_MAX && wait_for(connection->client, POLLIN, until)
+				? recv(connection->client, connection->head + connection->size,
+				       HEAD_MAX - connection->size, 0)
+				: -1;
+
+		if (got <= 0)
+			return got == 0 && connection->size == 0 ? "ok" : "refused";
+		connection->size += (size_t)got;
+	}
+	if (r == 0 && (strcmp(name, host->name) == 0 || (!name[0] && is_address(host->name))))
+		return NULL;
+	if (r == 0 && name[0])
+		(void)snprintf(host->name, sizeof(host->name), "%s", name);
+	return "refused";
+}
+
+static const char *lead(struct connection *connection, struct egress_host *host,
 			const char *forwarded)
 {
 	const struct egress *egress = connection->egress;
@@ -243,6 +285,9 @@ static const char *lead(struct connection *connection, const struct egress_host 
 
 		if (send_all(connection->client, ready, sizeof(ready) - 1, connection->until) < 0)
 			return "failed";
+		verdict = check_hello(connection, host);
+		if (verdict)
+			return verdict;
 	} else {
 		const char *auth = upstream ? egress->authorization : "";
 		cleanup(free_ptr) char *head = format_string("%s%s%s%s\r\n", forwarded,
@@ -254,8 +299,7 @@ static const char *lead(struct connection *connection, const struct egress_host 
 			return "failed";
 		return pump(connection, buffer, false);
 	}
-	if (send_all(connection->server, connection->head + connection->used,
-		     connection->size - connection->used, connection->until) < 0)
+	if (send_all(connection->server, connection->head, connection->size, connection->until) < 0)
 		return "failed";
 	return pump(connection, buffer, true);
 }

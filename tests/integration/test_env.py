@@ -15,6 +15,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tarfile
 import threading
@@ -59,10 +60,35 @@ def source(name, version, files):
     return out.getvalue()
 
 
-class Index:
-    """The simple repository API (PEP 503) over plain HTTP, on this machine."""
+BACKEND = """
+import base64, hashlib, zipfile
+def build_wheel(directory, settings=None, metadata=None):
+    seen = []
+    exec({code!r}, {{"seen": seen, "directory": directory}})
+    name, version = {name!r}, {version!r}
+    info = f"{{name}}-{{version}}.dist-info/"
+    files = {{name + ".py": "seen = " + repr(seen), info + "METADATA": f"Metadata-Version: 2.1\\nName: {{name}}\\nVersion: {{version}}\\n",
+             info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"}}
+    files[info + "RECORD"] = "".join(f"{{path}},,\\n" for path in [*files, info + "RECORD"])
+    with zipfile.ZipFile(f"{{directory}}/{{name}}-{{version}}-py3-none-any.whl", "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return f"{{name}}-{{version}}-py3-none-any.whl"
+"""
 
-    def __init__(self):
+
+def building(name, version, code):
+    """A source distribution whose build runs `code` and needs no other package; its module has what the code put in `seen`."""
+    return source(name, version, {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": BACKEND.format(code=code, name=name, version=version),
+    })
+
+
+class Index:
+    """The simple repository API (PEP 503) on this machine, over plain HTTP or, with a certificate, as localhost over TLS."""
+
+    def __init__(self, certificate=None):
         self.files, self.asked = {}, []
         index = self
 
@@ -94,6 +120,11 @@ class Index:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/simple"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.url = f"https://localhost:{self.server.server_port}/simple"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
@@ -439,6 +470,53 @@ def test_a_build_script_sees_and_reaches_nothing(site, store, index):
         module = next(store.tree("hostile").glob("lib/python3*/site-packages/hostile_seen.py")).read_text()
         assert ".ssh" not in module and "reached" not in module
     assert "blocked: the build tried to reach 127.0.0.1 port" in made.stdout, made.stdout + made.stderr
+
+
+TUNNEL = """
+import socket, ssl
+for name in {names}:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    way = socket.create_connection(("127.0.0.1", 3128), 20)
+    way.sendall(b"CONNECT localhost:{port} HTTP/1.1\\r\\n\\r\\n")
+    answer = b""
+    while b"\\r\\n\\r\\n" not in answer:
+        answer += way.recv(1)
+    try:
+        if name == "plain":
+            way.sendall(b"GET /said-by-plain HTTP/1.0\\r\\n\\r\\n")
+            seen.append("reached" if way.recv(1) else "closed")
+            continue
+        inner = context.wrap_socket(way, server_hostname=name)
+        inner.sendall(b"GET /said-as-" + str(name).encode() + b" HTTP/1.0\\r\\n\\r\\n")
+        seen.append("reached" if inner.recv(1) else "closed")
+    except OSError as error:
+        seen.append("closed")
+"""
+
+
+def test_a_tunnel_leads_to_the_host_it_was_asked_for(site, store):
+    """At the index's address others may be served, by the name in TLS: a build that says another name goes nowhere."""
+    certificate = site.root / "index.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost", "-keyout", certificate, "-out", site.root / "index.crt"], check=True,
+                   capture_output=True, timeout=60)
+    with certificate.open("a") as out:
+        out.write((site.root / "index.crt").read_text())
+    index = Index(certificate)
+    try:
+        code = TUNNEL.format(names=repr(["localhost", "other.example", None, "plain"]), port=index.server.server_port)
+        index.files["tunnel-1.tar.gz"] = building("tunnel", "1", code)
+        store.environment |= {"PIP_INDEX_URL": index.url, "PIP_CERT": str(site.root / "index.crt")}
+        made = store.create("tunnel", "tunnel")
+        assert made.returncode == 0, made.stdout + made.stderr
+        module = next(store.tree("tunnel").glob("lib/python3*/site-packages/tunnel.py")).read_text()
+        assert module == "seen = ['reached', 'closed', 'closed', 'closed']", module
+        assert {path for path in index.asked if "said" in path} == {"/said-as-localhost"}
+        assert "blocked: the build tried to reach other.example port" in made.stdout, made.stdout
+        assert "blocked: the build tried to reach localhost port" in made.stdout, made.stdout
+    finally:
+        index.close()
 
 
 def test_hostile_names(site, store, index):
