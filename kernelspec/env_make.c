@@ -291,6 +291,8 @@ static int put_line(FILE *to, int tree, char *line)
 		path = strchr(path, ' ');
 		path = path ? strchr(path + 1, ' ') : NULL;
 		return path ? put_file(to, tree, line[0], path + 1) : -EINVAL;
+	case 'm': /* the lock is a note of the bundle */
+		return 0;
 	default:
 		return -EINVAL;
 	}

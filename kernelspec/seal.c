@@ -227,6 +227,34 @@ static bool good_lock(const char *text)
 	return true;
 }
 
+static int to_hex(const void *data, size_t size, char hex[SEALED_HASH + 1], struct err *err)
+{
+	unsigned char digest[32];
+
+	if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return no_memory(err);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
+
+/* The last line of the manifest: what the tree was made of cannot be changed any more either. */
+static int take_lock(struct sealed_build *build, struct err *err)
+{
+	char hex[SEALED_HASH + 1];
+	size_t size;
+	int r;
+
+	if (!build->lock_text || !good_lock(build->lock_text))
+		return err_set(err, -EPROTO, "what was built has a lock that is not taken");
+	size = strlen(build->lock_text);
+	r = to_hex(build->lock_text, size, hex, err);
+	if (r == 0 && fprintf(build->manifest, "m %s %zu lock\n", hex, size) < 0)
+		r = err_set(err, -EIO, "%s/new/manifest cannot be written", build->directory);
+	return r < 0 ? r
+		     : write_new_file(build->held, "new/lock", 0644, build->lock_text, size, err);
+}
+
 int sealed_take(struct sealed_build *build, int in, struct err *err)
 {
 	const struct bundle_sink sink = {write_entry, take_note, build};
@@ -242,32 +270,22 @@ int sealed_take(struct sealed_build *build, int in, struct err *err)
 		return err_errno(err, "%s/new", build->directory);
 	fd = -1; /* the stream's now */
 	r = bundle_read(in, build->tree, build->wheels, &sink, err);
+	if (r == 0)
+		r = take_lock(build, err);
 	if (fclose(steal_ptr(&build->manifest)) != 0 && r == 0)
 		r = err_errno(err, "%s/new/manifest", build->directory);
 	if (r == 0 && fchmod(build->tree, 0555) < 0)
 		r = err_errno(err, "%s/new/tree", build->directory);
-	if (r == 0 && build->lock_text && !good_lock(build->lock_text))
-		r = err_set(err, -EPROTO, "what was built has a lock that is not taken");
-	if (r == 0 && build->lock_text)
-		r = write_new_file(build->held, "new/lock", 0644, build->lock_text,
-				   strlen(build->lock_text), err);
 	return r;
 }
 
 static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], struct err *err)
 {
 	cleanup(free_ptr) char *text = NULL;
-	unsigned char digest[32];
 	size_t size = 0;
 	int r = read_file(directory, name, MANIFEST_BYTES, &text, &size, err);
 
-	if (r < 0)
-		return r;
-	if (EVP_Digest(text, size, digest, NULL, EVP_sha256(), NULL) != 1)
-		return no_memory(err);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	return 0;
+	return r < 0 ? r : to_hex(text, size, hex, err);
 }
 
 /* Another build may have made the same: then ours is not needed. */

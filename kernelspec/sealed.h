@@ -5,7 +5,7 @@
  *   STORE/trees/<hash>/tree/      what is mounted at /env, directories 0555, files 0444 and 0555
  *   STORE/trees/<hash>/manifest   a line for each entry, in the order of the tree; <hash> is its
  *                                 SHA-256:  "d PATH", "f SHA256 SIZE PATH", "x SHA256 SIZE PATH",
- *                                 "l PATH" TAB "TARGET"
+ *                                 "l PATH" TAB "TARGET", and last "m SHA256 SIZE lock"
  *   STORE/trees/<hash>/lock       requirements with hashes, as pip takes them
  *   STORE/names/<name>/<n>.json   generation n: tree, python, requirements, created, hosts, ...
  *   STORE/names/<name>/current    the number of the one that kernels get

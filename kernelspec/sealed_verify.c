@@ -22,6 +22,7 @@ struct entry {
 struct check {
 	struct entry *entries;
 	size_t count;
+	struct entry lock; /* beside the tree; without a digest: not sealed */
 	char *text;
 	sealed_differs_fn *differs;
 	void *arg;
@@ -76,7 +77,7 @@ static int parse_line(char *line, struct entry *entry)
 		entry->to = space + 1;
 		return 0;
 	}
-	if (line[0] != 'f' && line[0] != 'x')
+	if (line[0] != 'f' && line[0] != 'x' && line[0] != 'm')
 		return -EINVAL;
 	space = strchr(rest, ' ');
 	if (!space || space - rest != SEALED_HASH)
@@ -105,10 +106,15 @@ static int parse(struct check *check, size_t lines)
 	if (!check->entries)
 		return -ENOMEM;
 	for (char *line = check->text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		struct entry *entry = &check->entries[check->count];
+
 		*end = '\0';
-		if (check->count == lines || parse_line(line, &check->entries[check->count]) < 0)
+		if (check->count == lines || parse_line(line, entry) < 0)
 			return -EINVAL;
-		check->count++;
+		if (entry->kind == 'm')
+			check->lock = *entry;
+		else
+			check->count++;
 	}
 	qsort(check->entries, check->count, sizeof(*check->entries), compare);
 	return 0;
@@ -223,14 +229,31 @@ static int walk_tree(struct check *check, const char *directory, struct err *err
 	return r;
 }
 
+static void check_lock(struct check *check, const char *directory)
+{
+	cleanup(free_ptr) char *path = path_join(directory, "lock");
+	cleanup(close_fd) int fd =
+		path ? open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+	char hex[SEALED_HASH + 1];
+
+	if (!check->lock.digest)
+		tell(check, "lock", "was not sealed");
+	else if (fd < 0 || digest_file(fd, hex) < 0)
+		tell(check, "lock", "cannot be read");
+	else if (strcmp(hex, check->lock.digest) != 0)
+		tell(check, "lock", "has other bytes");
+}
+
 int64_t sealed_verify(const char *directory, const char *hash, sealed_differs_fn *differs,
 		      void *arg, struct err *err)
 {
 	struct check check = {.differs = differs, .arg = arg};
 	int r = read_manifest(&check, directory, hash, err);
 
-	if (r == 0)
+	if (r == 0) {
+		check_lock(&check, directory);
 		r = walk_tree(&check, directory, err);
+	}
 	for (size_t i = 0; r == 0 && i < check.count; i++) {
 		if (!check.entries[i].seen)
 			tell(&check, check.entries[i].path, "is missing");

@@ -383,6 +383,11 @@ def test_every_changed_byte_is_found(site, store, launch):
     module.unlink()
     found = store.env("verify", "t").stdout
     assert "more.pth was not built" in found and "plain.py is missing" in found
+    lock = tree.parent / "lock"
+    text = lock.read_text()
+    os.chmod(lock, 0o644)
+    lock.write_text(text.replace("2.0", "1.0"))
+    assert "lock has other bytes" in store.env("verify", "t").stdout
     # building it anew mends it, although the same packages are the same tree
     assert store.env("update", "t").returncode == 0
     store.env("verify", "t", check=True)
