@@ -29,7 +29,7 @@ _cellwall() {
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")
 			return
 			;;
-		--python | --policy | -f | -p)
+		--python | --policy | --token-file | --ca | -f | -p)
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
 			;;
@@ -83,9 +83,10 @@ _cellwall() {
 				case ${COMP_WORDS[2]} in
 				list) words="--all --json" ;;
 				drop) words="--all --gone" ;;
-				ls | diff) words="--all --json --kernel" ;;
-				get) words="--kernel --output" ;;
-				put) words="--kernel" ;;
+				ls) words="--all --json --kernel --server --area --token-file --ca" ;;
+				diff) words="--all --json --kernel" ;;
+				get) words="--kernel --output --server --area --token-file --ca" ;;
+				put) words="--kernel --server --area --token-file --ca" ;;
 				status) words="--json" ;;
 				recover) words="--all --dry-run" ;;
 				esac

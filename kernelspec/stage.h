@@ -20,7 +20,11 @@ enum stage_option {
 	STAGE_GONE = 8,
 	STAGE_KERNEL = 16,
 	STAGE_OUTPUT = 32,
+	STAGE_SERVER = 64, /* remote.h has the actions then */
+	STAGE_AREA = 128,
+	STAGE_ACCESS = 256, /* --token-file, --ca */
 };
+#define STAGE_REMOTE (STAGE_SERVER | STAGE_AREA | STAGE_ACCESS)
 
 struct stage {
 	unsigned options;   /* of enum stage_option */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernelspec/files.h"
 #include "kernelspec/stage.h"
 #include "kernelspec/verbs.h"
 #include "sandbox/staging.h"
@@ -20,10 +21,10 @@ static const struct action {
 	{"add", stage_add, 1, 10000, 0, 0},
 	{"list", stage_list, 0, 0, STAGE_ALL | STAGE_JSON, 0},
 	{"drop", stage_drop, 1, 10000, STAGE_ALL | STAGE_GONE, STAGE_ALL | STAGE_GONE},
-	{"ls", stage_ls, 0, 0, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
+	{"ls", stage_ls, 0, 0, STAGE_ALL | STAGE_JSON | STAGE_KERNEL | STAGE_REMOTE, 0},
 	{"diff", stage_diff, 0, 10000, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
-	{"get", stage_get, 1, 10000, STAGE_KERNEL | STAGE_OUTPUT, 0},
-	{"put", stage_put, 1, 2, STAGE_KERNEL, 0},
+	{"get", stage_get, 1, 10000, STAGE_KERNEL | STAGE_OUTPUT | STAGE_REMOTE, 0},
+	{"put", stage_put, 1, 2, STAGE_KERNEL | STAGE_REMOTE, 0},
 	{"status", stage_status, 0, 0, STAGE_JSON, 0},
 	{"recover", stage_recover, 0, 0, STAGE_ALL | STAGE_DRY_RUN, 0},
 };
@@ -52,6 +53,9 @@ static const char doc[] =
 	"diff     what running kernels have that is not in staging/out as it is\n"
 	"get      copy a file out of a running kernel's /work, to here or to --output\n"
 	"put      copy a file into a running kernel's /work; nothing is replaced\n"
+	"With --server ls, get and put are about the areas of a cellwall serve: put writes below "
+	"in, where kernels read it; get reads in/PATH and out/PATH, a file or a folder. What was "
+	"cut off goes on with the same command.\n"
 	"status   show results that are waiting, and for which folder\n"
 	"recover  bring in what belongs to staging/out of the present folder (the next kernel in "
 	"that folder does so too)\n\n"
@@ -59,6 +63,8 @@ static const char doc[] =
 	"directory, never in the folder, and bounded by the policy's stage.may_add.\n\n"
 	"Exit codes: 0 done (diff: whether something differs or not), 1 it could not be done, 2 "
 	"wrong usage.";
+
+enum { OPTION_SERVER = 256, OPTION_AREA, OPTION_TOKEN, OPTION_CA };
 
 static const struct argp_option options[] = {
 	{"all", 'a', NULL, 0, "of every folder, not only the present one; drop: all that was added",
@@ -68,6 +74,19 @@ static const struct argp_option options[] = {
 	{"json", 'j', NULL, 0, "list, ls, diff, status: as JSON", 0},
 	{"kernel", 'k', "ID", 0, "ls, diff, get, put: the kernel whose name (see ls) begins so", 0},
 	{"output", 'o', "DIR", 0, "get: copy to this directory", 0},
+	{"server", OPTION_SERVER, "URL", 0,
+	 "ls, get, put: in the areas of a cellwall serve (https://HOST:PORT, http:// for this "
+	 "host, "
+	 "unix:PATH)",
+	 1},
+	{"area", OPTION_AREA, "NAME", 0,
+	 "with --server: this area (default: \"default\"; ls: all; --kernel: that kernel's)", 1},
+	{"token-file", OPTION_TOKEN, "FILE", 0,
+	 "with --server: the token is in this file (0600), else in the variable CELLWALL_TOKEN", 1},
+	{"ca", OPTION_CA, "FILE", 0,
+	 "with --server: check its certificate with those of this file (PEM), not with the "
+	 "system's",
+	 1},
 	{0},
 };
 
@@ -105,6 +124,12 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 		argp_error(state, "too many words for %s", action->name);
 	else if (stage->count > 0 && spared)
 		argp_error(state, "drop: names, --all or --gone");
+	else if ((stage->options & STAGE_REMOTE) && !(stage->options & STAGE_SERVER))
+		argp_error(state, "--area, --token-file and --ca are for --server");
+	else if ((stage->options & STAGE_SERVER) && (stage->options & STAGE_ALL))
+		argp_error(state, "--server: without --area ls shows all areas");
+	else if ((stage->options & STAGE_AREA) && (stage->options & STAGE_KERNEL))
+		argp_error(state, "--area or --kernel");
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
@@ -132,6 +157,16 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case 'o':
 		stage->options |= STAGE_OUTPUT;
 		stage->output = argument;
+		return 0;
+	case OPTION_SERVER:
+		stage->options |= STAGE_SERVER;
+		return 0;
+	case OPTION_AREA:
+		stage->options |= STAGE_AREA;
+		return 0;
+	case OPTION_TOKEN:
+	case OPTION_CA:
+		stage->options |= STAGE_ACCESS;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!parsed->action) {
@@ -165,6 +200,18 @@ static int find_places(struct stage *stage)
 	return 0;
 }
 
+/* libcurl is in a part of its own. */
+static int run_remote(char **argv)
+{
+	cleanup(free_ptr) char *part = NULL;
+	struct err err;
+
+	if (files_part("cellwall-remote", &part, &err) < 0)
+		return stage_fail("%s", err.text);
+	execv(part, argv);
+	return stage_fail("cannot execute %s: %s", part, strerrordesc_np(errno));
+}
+
 int verb_stage(int argc, char **argv)
 {
 	struct parsed parsed = {0};
@@ -176,6 +223,8 @@ int verb_stage(int argc, char **argv)
 		return stage_fail("out of memory");
 	if (argp_parse(&parser, argc, argv, 0, NULL, &parsed) != 0 || !parsed.action)
 		code = EXIT_USAGE;
+	else if (parsed.stage.options & STAGE_SERVER)
+		code = run_remote(argv);
 	else
 		code = find_places(&parsed.stage);
 	if (code == 0)

@@ -6,7 +6,8 @@
  * In: names and bytes of strangers, and below staging/out what a kernel made. Out: regular files
  * alone, never through a link (openat2(2), RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). An upload goes to
  * a file beside the areas and takes its place when it is whole; one that was cut off goes on where
- * it ended (Content-Range), and is forgotten when another has begun since.
+ * it ended (Content-Range), and is forgotten when another has begun since. Of several to one path
+ * the newest counts; ?upload=ID keeps a client from going on with another file than it began with.
  */
 #ifndef WEB_AREAS_H
 #define WEB_AREAS_H
