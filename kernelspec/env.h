@@ -22,12 +22,13 @@ enum env_option {
 	ENV_LOCK = 64,
 	ENV_SBOM = 128,
 	ENV_ADVISORIES = 256,
+	ENV_POLICY = 512,
 };
 
 struct env {
 	unsigned options; /* of enum env_option */
 	const char *name;
-	const char *python, *file, *advisories;
+	const char *python, *file, *advisories, *policy;
 	struct paths_list hosts;
 	char **words; /* after the name */
 	size_t count;

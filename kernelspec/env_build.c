@@ -52,7 +52,8 @@ struct run {
 	struct sealed_build sealed;
 	struct index index;
 	struct prefix prefix;
-	struct policy policy;
+	struct policy policy; /* the default: nothing of another's reaches a build but its rules */
+	const struct policy *rules;
 	struct spec spec;
 	char *sandbox;
 	struct launch launch;
@@ -151,7 +152,7 @@ static int fill_places(struct run *run)
 	char key[65];
 	int r = random_hex(key, 32);
 
-	limits_fill(spec, &run->policy);
+	limits_fill(spec, run->rules);
 	spec->landlock = 0; /* the way to the index lies in a network namespace */
 	spec->out_bytes = BUILD_FILE_MAX;
 	spec->out_files = 1;
@@ -185,6 +186,10 @@ static int prepare(struct run *run)
 
 	if (r < 0)
 		return no_memory(run->err);
+	run->rules = run->wanted->policy ? run->wanted->policy : &run->policy;
+	if (!run->rules->build)
+		return err_set(run->err, -EACCES,
+			       "the policy lets nobody build environments (build.allow)");
 	if (has_credentials(run->wanted->requirements))
 		return err_set(run->err, -EINVAL,
 			       "the requirements hold a user name or password: such a URL belongs "
@@ -194,6 +199,8 @@ static int prepare(struct run *run)
 		r = err_set(run->err, -EINVAL, "%s is no Python", run->prefix.executable);
 	if (r == 0)
 		r = index_read(run->wanted->hosts, &run->index, run->err);
+	if (r == 0 && run->rules->build_hosts)
+		r = index_narrow(&run->index, run->rules->build_hosts, run->err);
 	if (r == 0)
 		r = sealed_begin(run->wanted->name, &run->sealed, run->err);
 	if (r == 0)

@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "kernelspec/paths.h"
+#include "proxy/policy.h"
 #include "sandbox/base.h"
 
 struct env_wanted {
@@ -22,6 +23,8 @@ struct env_wanted {
 	bool locked;			/* it is a lock: nothing without a hash is taken */
 	bool quiet;			/* the build's output is shown only when it fails */
 	const struct paths_list *hosts; /* URLs of more hosts that may be reached */
+	/* Whether anything is built, which hosts, and its limits; NULL: the default. */
+	const struct policy *policy;
 };
 
 /*

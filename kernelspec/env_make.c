@@ -141,6 +141,7 @@ static void say_reached(const json_t *record)
 
 static int build(const struct env *env, const char *python, const char *requirements, bool locked)
 {
+	cleanup(policy_done) struct policy policy = {0};
 	const struct env_wanted wanted = {
 		.name = env->name,
 		.python = python,
@@ -148,13 +149,17 @@ static int build(const struct env *env, const char *python, const char *requirem
 		.locked = locked,
 		.quiet = env->options & ENV_QUIET,
 		.hosts = &env->hosts,
+		.policy = env->policy ? &policy : NULL,
 	};
 	struct sealed sealed;
 	json_t *record;
 	struct err err = {0};
-	int64_t number = env_build(&wanted, &record, &err);
+	int64_t number;
 	char size[32];
 
+	if (env->policy && policy_read(env->policy, &policy, &err) < 0)
+		return env_fail("%s", err.text);
+	number = env_build(&wanted, &record, &err);
 	if (record)
 		say_reached(record);
 	json_decref(record);

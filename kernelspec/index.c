@@ -177,6 +177,58 @@ int index_read(const struct paths_list *more, struct index *ret_index, struct er
 	return r;
 }
 
+static bool is_listed(char *const hosts[], const struct egress_host *host)
+{
+	char port[8];
+
+	(void)snprintf(port, sizeof(port), "%u", (unsigned)host->port);
+	for (; *hosts; hosts++) {
+		size_t size = strcspn(*hosts, ":");
+
+		if (strlen(host->name) == size && strncmp(*hosts, host->name, size) == 0 &&
+		    ((*hosts)[size] == '\0' || strcmp(*hosts + size + 1, port) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* The index whose files it has is listed. */
+static bool comes_with(char *const hosts[], const struct egress_host *host)
+{
+	for (size_t i = 0; i < sizeof(companions) / sizeof(companions[0]); i++) {
+		struct egress_host index = {.port = 443};
+
+		(void)snprintf(index.name, sizeof(index.name), "%s", companions[i][0]);
+		if (host->port == 443 && is_listed(hosts, &index) &&
+		    strcmp(companions[i][1] + strlen("https://"), host->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+int index_narrow(struct index *index, char *const hosts[], struct err *err)
+{
+	struct egress *egress = &index->egress;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < egress->count; i++) {
+		const struct egress_host *host = &egress->hosts[i];
+		cleanup(free_ptr) char *notice = NULL;
+
+		if (is_listed(hosts, host) || comes_with(hosts, host)) {
+			egress->hosts[kept++] = *host;
+			continue;
+		}
+		notice = format_string("%s port %u is not reached: the policy's build.hosts has "
+				       "other hosts",
+				       host->name, (unsigned)host->port);
+		if (!notice || paths_list_add(&index->notices, notice) < 0)
+			return no_memory(err);
+	}
+	egress->count = kept;
+	return 0;
+}
+
 int index_fill(const struct index *index, struct spec *spec)
 {
 	int r = 0;

@@ -103,6 +103,8 @@ static const struct setting settings[] = {
 	 offsetof(struct policy, outputs.extra_types), 0, 0, false},
 	{"outputs", "comm_targets", outputs_setting_targets,
 	 offsetof(struct policy, outputs.comm_targets), 0, 0, false},
+	{"build", "allow", setting_flag, offsetof(struct policy, build), 0, 0, false},
+	{"build", "hosts", setting_hosts, offsetof(struct policy, build_hosts), 0, 0, false},
 };
 enum { SETTINGS = sizeof(settings) / sizeof(settings[0]) };
 
@@ -289,6 +291,7 @@ int policy_default(struct policy *ret_policy)
 		.open_files = 4096,
 		.tmp = GIB,
 		.audit.keep = 256 * MIB,
+		.build = true,
 		.stage_in = stage_setting_inputs_new(0),
 		.may_add = copy_list(default_may_add),
 		.out_names = setting_list_new(0),
@@ -324,6 +327,7 @@ void policy_done(struct policy *policy)
 	setting_list_free(policy->outputs.mime);
 	setting_list_free(policy->outputs.extra_types);
 	setting_list_free(policy->outputs.comm_targets);
+	setting_list_free(policy->build_hosts);
 	free(policy->python);
 	*policy = (struct policy){0};
 }
@@ -498,7 +502,7 @@ char *policy_show(const struct policy *policy)
 	object = json_pack(
 		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s, s:s?, s:{s:o,s:o}, "
 		"s:{s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}, "
-		"s:{s:b,s:b,s:b,s:o}, s:o}",
+		"s:{s:b,s:b,s:b,s:o}, s:o, s:{s:b,s:o}}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
@@ -513,7 +517,9 @@ char *policy_show(const struct policy *policy)
 		resource_setting_show_duration(policy->idle_timeout), "enforce",
 		policy->cgroup_only ? "cgroup" : "best", "audit", "content", policy->audit.content,
 		"messages", policy->audit.messages, "required", policy->audit.required, "keep",
-		show_size(policy->audit.keep), "outputs", show_outputs(&policy->outputs));
+		show_size(policy->audit.keep), "outputs", show_outputs(&policy->outputs), "build",
+		"allow", policy->build, "hosts",
+		policy->build_hosts ? show_list(policy->build_hosts) : json_null());
 	if (!object)
 		return NULL;
 	text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -17,7 +17,8 @@
  *                    "disk": "20G", "idle_timeout": "2h", "enforce": "best" },
  *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" },
  *     "outputs":   { "mode": "static", "autolink": "defang", "mime": [], "extra_types": [],
- *                    "comm_targets": ["jupyter.widget"] } }
+ *                    "comm_targets": ["jupyter.widget"] },
+ *     "build":     { "allow": true, "hosts": ["pypi.org"] } }
  */
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
@@ -67,6 +68,10 @@ struct policy {
 	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */
 	struct audit_rules audit;
 	struct outputs_rules outputs;
+	bool build; /* environments may be built */
+	/* NULL-terminated: of the hosts of pip's configuration these alone, NAME or NAME:PORT;
+	 * NULL: all of them. */
+	char **build_hosts;
 };
 
 /* The words of stage.caches, NULL-terminated. */

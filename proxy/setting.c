@@ -4,8 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define ENV_NAME_MAX 255	  /* a name is a word; longer ones are a slip */
-#define ENV_TEXT_MAX (128 * 1024) /* NAME=VALUE and its NUL: MAX_ARG_STRLEN, execve(2) */
+#define HOST_NAME_BYTES 253	     /* RFC 1035 */
+#define ENV_NAME_MAX	255	     /* a name is a word; longer ones are a slip */
+#define ENV_TEXT_MAX	(128 * 1024) /* NAME=VALUE and its NUL: MAX_ARG_STRLEN, execve(2) */
 
 #define TIB (1ULL << 40)
 #define GIB (1ULL << 30)
@@ -350,6 +351,33 @@ int setting_names(const struct setting *setting, json_t *value, struct place *at
 			return setting_no_memory(at);
 	}
 	setting_list_replace(target, &list);
+	return 0;
+}
+
+static int check_host(const char *text, const struct place *at, char **ret_text)
+{
+	const size_t name = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+	uint64_t port = 1;
+	char shown[128];
+
+	if (name == 0 || name > HOST_NAME_BYTES || (text[name] != '\0' && text[name] != ':') ||
+	    (text[name] == ':' && parse_u64(text + name + 1, UINT16_MAX, &port) < 0) || port == 0)
+		return place_complain(at, false,
+				      "\"%s\" is not a host in lower case, such as \"pypi.org\" or "
+				      "\"index.example:8080\"",
+				      escape_string(shown, sizeof(shown), text));
+	*ret_text = strdup(text);
+	return *ret_text ? 0 : setting_no_memory(at);
+}
+
+int setting_hosts(const struct setting *setting, json_t *value, struct place *at, void *target)
+{
+	char **none = NULL;
+
+	if (!json_is_null(value))
+		return setting_checked_list(setting, value, at, target, "[\"pypi.org\"]",
+					    check_host);
+	setting_list_replace(target, &none);
 	return 0;
 }
 

@@ -35,6 +35,9 @@ int setting_wall(const struct setting *setting, json_t *value, struct place *at,
 int setting_directory(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* Names of variables. The target is a char **, NULL-terminated. */
 int setting_names(const struct setting *setting, json_t *value, struct place *at, void *target);
+/* Hosts, each with or without ":PORT", or null for no such list. The target is a char **,
+ * NULL-terminated, or NULL. */
+int setting_hosts(const struct setting *setting, json_t *value, struct place *at, void *target);
 /* Names with their values. The target is a char ** of "NAME=VALUE", NULL-terminated. */
 int setting_assignments(const struct setting *setting, json_t *value, struct place *at,
 			void *target);

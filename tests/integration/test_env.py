@@ -544,6 +544,26 @@ def test_hostile_names(site, store, index):
     assert not (site.root / "pth-ran").exists()
 
 
+def test_the_policy_narrows_builds(site, store, index):
+    policy = site.root / "build-policy.json"
+    port = index.server.server_port
+
+    def create(name, build):
+        policy.write_text(json.dumps({"build": build}))
+        index.asked.clear()
+        return store.create(name, "plain", "--policy", str(policy))
+
+    refused = create("never", {"allow": False})
+    assert refused.returncode == 1 and "build.allow" in refused.stderr and index.asked == []
+    refused = create("elsewhere", {"hosts": ["pypi.org", f"127.0.0.1:{port + 1}"]})
+    assert refused.returncode == 1 and index.asked == [], refused
+    assert f"127.0.0.1 port {port} is not reached" in refused.stderr, refused.stderr
+    assert left_over(store) == []
+    for name, hosts in (("host", ["127.0.0.1"]), ("port", [f"127.0.0.1:{port}"]), ("all", None)):
+        made = create(name, {"hosts": hosts})
+        assert made.returncode == 0 and index.asked, made.stdout + made.stderr
+
+
 def test_words_that_are_no_requirements(store):
     for word in ("-e .", "--index-url=http://evil", "#x", "/etc", "a\nb"):
         assert store.env("create", "x", "--", word).returncode == 1

@@ -49,6 +49,10 @@ static void assert_same(const struct policy *a, const struct policy *b)
 	assert_same_list(a->caches, b->caches);
 	assert_same_list(a->startup, b->startup);
 	assert_int_equal(a->history, b->history);
+	assert_int_equal(a->build, b->build);
+	assert_int_equal(!a->build_hosts, !b->build_hosts);
+	if (a->build_hosts)
+		assert_same_list(a->build_hosts, b->build_hosts);
 	assert_same_list(a->env_keep, b->env_keep);
 	assert_same_list(a->env_set, b->env_set);
 	assert_int_equal(a->out_limit, b->out_limit);
@@ -189,6 +193,8 @@ static void shows_what_it_reads_again(void **state)
 		"\"extra_types\":[\"my_event\"],\"comm_targets\":[\"jupyter.widget\",\"x.Y:z-1\"]}"
 		"}",
 		"{\"outputs\":{\"mode\":\"off\"}}",
+		"{\"build\":{\"allow\":false,\"hosts\":[]}}",
+		"{\"build\":{\"hosts\":[\"pypi.org\",\"index.example:8080\"]}}",
 		"{\"resources\":{\"memory\":\"33%\",\"cpus\":4,\"idle_timeout\":\"90s\",\"disk\":0}"
 		"}",
 		"{\"resources\":{\"memory\":0,\"cpus\":0,\"idle_timeout\":0,\"enforce\":\"best\"}"
@@ -278,21 +284,21 @@ static void says_where_and_what(void **state)
 	} cases[] = {
 		{"{\n  \"stage\": {},\n  \"reosurces\": {}\n}",
 		 "p.json:3:3: unknown key \"reosurces\", did you mean \"resources\"? (known: "
-		 "stage, wall, python, env, resources, audit, outputs)"},
+		 "stage, wall, python, env, resources, audit, outputs, build)"},
 		{"{\"stage\": {\n\t\"inn\": []}}",
 		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
 		 "may_add, out_limit, out_files, out_names, caches, history, startup)"},
-		{"{\"memory\": \"4G\"}",
-		 "p.json:1:2: unknown key \"memory\": it belongs in "
-		 "\"resources\" (known: stage, wall, python, env, resources, audit, outputs)"},
+		{"{\"memory\": \"4G\"}", "p.json:1:2: unknown key \"memory\": it belongs in "
+					 "\"resources\" (known: stage, wall, python, env, "
+					 "resources, audit, outputs, build)"},
 		{"{\"env\": {\"python\": \"/x\"}}",
 		 "p.json:1:10: unknown key \"python\" in \"env\": it belongs at the top (known: "
 		 "keep, set)"},
 		{"{\"network\": \"none\"}", "p.json:1:2: unknown key \"network\" (known: stage, "
-					    "wall, python, env, resources, audit, outputs)"},
+					    "wall, python, env, resources, audit, outputs, build)"},
 		{"{\"\\u0078\\n\": 1}",
 		 "p.json:1:2: unknown key \"x\\n\" (known: stage, wall, python, "
-		 "env, resources, audit, outputs)"},
+		 "env, resources, audit, outputs, build)"},
 		{"{\"stage\": 7}", "p.json:1:11: \"stage\" must be an object {...}, not a number"},
 		{" [1]", "p.json:1:2: a policy must be an object {...}, not a list [...]"},
 		{"{\"env\": {\"set\": {\"A\": \"{\\\"[\", \"\xc3\xa9\": \"\"}}}",
@@ -444,6 +450,12 @@ static void says_where_and_what(void **state)
 		 "\"text/csv\""},
 		{"{\"outputs\": {\"extra_types\": [\"status\"]}}",
 		 "p.json:1:30: \"status\" is a message of Jupyter's own: leave it out"},
+		{"{\"build\": {\"hosts\": [\"https://pypi.org\"]}}",
+		 "p.json:1:22: \"https://pypi.org\" is not a host in lower case, such as "
+		 "\"pypi.org\" or \"index.example:8080\""},
+		{"{\"build\": {\"hosts\": [\"a:70000\"]}}",
+		 "p.json:1:22: \"a:70000\" is not a host in lower case, such as "
+		 "\"pypi.org\" or \"index.example:8080\""},
 		{"{\"outputs\": {\"comm_targets\": [\"a b\"]}}",
 		 "p.json:1:31: \"a b\" is not the name of a comm target"},
 	};
