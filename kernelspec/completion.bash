@@ -49,12 +49,13 @@ _cellwall() {
 			--certificate | --private-key | --client-ca | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$current") && return ;;
 			--data | --runtime | --link-keys) mapfile -t COMPREPLY < <(compgen -d -- "$current") && return ;;
 			--kernelspec | --default-kernel) mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current") && return ;;
+			--log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$current") && return ;;
 			--log) mapfile -t COMPREPLY < <(compgen -W "warning info debug" -- "$current") && return ;;
 			esac
 			words="--listen --certificate --private-key --self-signed --client-ca --token-file --hub-api --hub-scopes
 				--base-url --trusted-proxy --allow-host --allow-origin --kernelspec --default-kernel --allow-env
 				--max-kernels --max-kernels-per-user --cull-idle --cull-connected --cull-busy --cull-interval --start-timeout --link-keys
-				--link-keep --area-limit --max-connections --data --runtime --log --help"
+				--link-keep --area-limit --max-connections --data --runtime --log --log-format --help"
 			;;
 		env)
 			if [ "$COMP_CWORD" = 2 ]; then

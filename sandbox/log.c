@@ -65,6 +65,21 @@ static void put_line(const char *line, size_t size)
 		;
 }
 
+bool log_wanted(enum log_level level)
+{
+	return level <= most_detailed;
+}
+
+void log_bare(enum log_level level, const char *line)
+{
+	char text[LINE_SIZE];
+	int size = journal ? snprintf(text, sizeof(text), "<%u>%s\n", (unsigned)level, line)
+			   : snprintf(text, sizeof(text), "%s\n", line);
+
+	if (size > 0 && (size_t)size < sizeof(text) && log_wanted(level))
+		put_line(text, (size_t)size);
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	char line[LINE_SIZE];
@@ -72,7 +87,7 @@ void log_line(enum log_level level, const char *format, ...)
 	size_t at, end;
 	va_list args;
 
-	if (level > most_detailed)
+	if (!log_wanted(level))
 		return;
 	if (journal)
 		put = snprintf(line, sizeof(line), "<%u>%s[%d]: ", (unsigned)level, program_name,

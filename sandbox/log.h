@@ -24,6 +24,10 @@ enum log_level {
 void log_setup(const char *program, enum log_level most);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* For a room with a form of its own: is this level printed; a line as it is, without a prefix. */
+bool log_wanted(enum log_level level);
+void log_bare(enum log_level level, const char *line);
+
 #define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)	 log_line(LOG_LEVEL_INFO, __VA_ARGS__)

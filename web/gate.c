@@ -7,9 +7,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "sandbox/log.h"
 #include "web/auth.h"
 #include "web/conn.h"
+#include "web/eventlog.h"
 #include "web/listen.h"
 #include "web/metrics.h"
 #include "web/request_parts.h"
@@ -29,7 +29,7 @@ static bool may_log(void)
 
 	if (now != second) {
 		if (left_out)
-			log_warning("event=refused left_out=%u", left_out);
+			event_warning("refused", "left_out=%u", left_out);
 		second = now;
 		lines = left_out = 0;
 	}
@@ -41,21 +41,19 @@ static bool may_log(void)
 
 void gate_log(const struct request *request, int status)
 {
-	char path[160];
 	const char *user = request->user ? request->user->name : "-";
+	const char *path = request->path; /* without the query, where a token may be */
 	int ms = (int)(now_ms() - request->own->begun);
 
-	escape_string(path, sizeof(path), request->path);
 	if (status == 401 || status == 403 || status == 421 || status == 429) {
 		if (may_log())
-			log_warning("event=refused method=%s path=\"%s\" status=%d user=%s "
-				    "address=%s",
-				    request_method(request->method), path, status, user,
-				    request->address);
+			event_warning("refused", "method=%s path=%s status=%d user=%s address=%s",
+				      request_method(request->method), path, status, user,
+				      request->address);
 		return;
 	}
-	log_debug("event=request method=%s path=\"%s\" status=%d user=%s address=%s ms=%d",
-		  request_method(request->method), path, status, user, request->address, ms);
+	event_debug("request", "method=%s path=%s status=%d user=%s address=%s ms=%d",
+		    request_method(request->method), path, status, user, request->address, ms);
 }
 
 /* ---- where from ---- */

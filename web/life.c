@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "sandbox/log.h"
+#include "web/eventlog.h"
 #include "web/loop.h"
 #include "web/metrics.h"
 
@@ -84,7 +84,7 @@ static void output_ready(void *arg, unsigned events)
 		size = read(kernel->process.output, text, sizeof(text));
 		if (size <= 0)
 			break;
-		(void)!write(2, text, (size_t)size);
+		eventlog_output(kernel->id, text, (size_t)size);
 		keep = (size_t)size < LIFE_TAIL - 1 ? (size_t)size : LIFE_TAIL - 1;
 		old = kernel->tail_size;
 		if (old + keep > LIFE_TAIL - 1) {
@@ -134,7 +134,8 @@ static void process_done(struct kernel *kernel)
 static void die(struct kernel *kernel, const char *reason)
 {
 	set_reason(kernel, reason);
-	log_warning("kernel %s of %s is dead: %s", kernel->id, kernel->owner, kernel->reason);
+	event_warning("kernel", "kernel=%s user=%s state=dead reason=%s", kernel->id, kernel->owner,
+		      kernel->reason);
 	bridge_tell_notice(kernel->bridge, kernel->reason);
 	bridge_disconnect(kernel->bridge);
 	set_state(kernel, "dead");
@@ -173,8 +174,8 @@ static void ended_by_itself(struct kernel *kernel)
 		die(kernel, "the kernel ended again and again soon after its start");
 		return;
 	}
-	log_warning("kernel %s of %s ended by itself: it is started again", kernel->id,
-		    kernel->owner);
+	event_warning("kernel", "kernel=%s user=%s state=restarting reason=%s", kernel->id,
+		      kernel->owner, "it ended by itself");
 	set_state(kernel, "restarting");
 	bridge_disconnect(kernel->bridge);
 	bridge_hold(kernel->bridge);
@@ -311,8 +312,8 @@ int life_begin(struct kernel *kernel, void *zmq, struct err *err)
 	if (r == 0)
 		r = launch(kernel, err);
 	if (r == 0)
-		log_info("kernel %s of %s: %s, process %d", kernel->id, kernel->owner,
-			 kernel->spec_name, (int)kernel->process.pid);
+		event_info("kernel", "kernel=%s user=%s state=starting spec=%s pid=%d", kernel->id,
+			   kernel->owner, kernel->spec_name, (int)kernel->process.pid);
 	return r;
 }
 
@@ -352,7 +353,8 @@ void life_end(struct kernel *kernel, const char *reason)
 {
 	if (kernel->terminating)
 		return;
-	log_info("kernel %s of %s: %s", kernel->id, kernel->owner, reason);
+	event_info("kernel", "kernel=%s user=%s state=terminating reason=%s", kernel->id,
+		   kernel->owner, reason);
 	set_reason(kernel, reason);
 	kernel->returning = loop_cancel(kernel->returning);
 	if (kernel->process.pid > 0 && !kernel->restarting)
@@ -396,7 +398,7 @@ int kernel_restart(struct kernel *kernel, struct err *err)
 	kernel->given_up = false;
 	kernel->restarts++;
 	set_state(kernel, "restarting");
-	log_info("kernel %s of %s is restarted", kernel->id, kernel->owner);
+	event_info("kernel", "kernel=%s user=%s state=restarting", kernel->id, kernel->owner);
 	if (r < 0)
 		die(kernel, err->text);
 	return r;

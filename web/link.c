@@ -5,7 +5,7 @@
 
 #include <zmq.h>
 
-#include "sandbox/log.h"
+#include "web/eventlog.h"
 #include "web/link_parts.h"
 #include "web/loop.h"
 #include "web/server.h"
@@ -170,14 +170,13 @@ enum {
 static void say_refused(struct link *link, const char *address)
 {
 	const int64_t now = now_ms();
-	char shown[80];
 
 	link->refused++;
 	if (link->refused_said && now - link->refused_said < 1000)
 		return;
 	link->refused_said = now;
-	log_warning("event=link result=refused address=%s reason=\"key not allowed\" count=%u",
-		    escape_string(shown, sizeof(shown), address), link->refused);
+	event_warning("link", "result=refused address=%s reason=%s count=%u", address,
+		      "key not allowed", link->refused);
 }
 
 /* One request of ZeroMQ RFC 27; the frames are libzmq's, of a client only the credentials are. */
@@ -368,7 +367,7 @@ static int open_link(struct link *link, const char *address, const char *directo
 int link_new(struct server *server, const char *address, struct link **ret_link, struct err *err)
 {
 	struct link *link = calloc(1, sizeof(*link));
-	cleanup(free_ptr) char *directory = NULL;
+	cleanup(free_ptr) char *directory = NULL, *url = NULL;
 	int code;
 
 	if (!link)
@@ -381,7 +380,8 @@ int link_new(struct server *server, const char *address, struct link **ret_link,
 		link_free(link);
 		return code;
 	}
-	log_info("event=listen url=curve://%s keys=%s", address, directory);
+	url = format_string("curve://%s", address);
+	event_info("listen", "url=%s keys=%s", url ? url : "", directory);
 	*ret_link = link;
 	return 0;
 }

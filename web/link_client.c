@@ -4,7 +4,7 @@
 #include <jansson.h>
 
 #include "proxy/header.h"
-#include "sandbox/log.h"
+#include "web/eventlog.h"
 #include "web/kernels.h"
 #include "web/link.h"
 #include "web/link_parts.h"
@@ -147,7 +147,7 @@ static struct session *make_session(struct link *link, const char *key, const ch
 	}
 	session->next = link->sessions;
 	link->sessions = session;
-	log_info("event=link user=%s result=started", session->owner);
+	event_info("link", "user=%s result=started", session->owner);
 	return session;
 }
 
@@ -214,9 +214,8 @@ static void take_event(struct session *session, const struct link_message *messa
 		return;
 	if (word.iov_len == 9 && memcmp(word.iov_base, "interrupt", 9) == 0) {
 		if (kernel_interrupt(session->kernel, &err) < 0 && link_may_log(session, &count))
-			log_warning("event=link user=%s result=\"not interrupted\" reason=\"%s\" "
-				    "count=%u",
-				    session->owner, err.text, count);
+			event_warning("link", "user=%s result=%s reason=%s count=%u",
+				      session->owner, "not interrupted", err.text, count);
 	} else if (word.iov_len == 8 && memcmp(word.iov_base, "shutdown", 8) == 0) {
 		link_stop_kernel(session, "its client ended it");
 	}
@@ -258,8 +257,8 @@ static void end_connection(struct session *session, const char *why)
 	unsigned count;
 
 	if (link_may_log(session, &count))
-		log_warning("event=link user=%s result=ended reason=\"%s\" count=%u",
-			    session->owner, why, count);
+		event_warning("link", "user=%s result=ended reason=%s count=%u", session->owner,
+			      why, count);
 	link_refuse(session->link, session->routing, session->fd, LINK_NOT_STARTED, why);
 	link_set_away(session, LINK_PARTING_MS);
 }

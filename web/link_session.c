@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sandbox/log.h"
+#include "web/eventlog.h"
 #include "web/kernels.h"
 #include "web/link.h"
 #include "web/link_parts.h"
@@ -180,9 +180,9 @@ void link_send_held(struct session *session)
 		if (code == -EAGAIN)
 			return;
 		if (code < 0 && link_may_log(session, &count))
-			log_warning("event=link user=%s result=\"message refused\" reason=\"%s\" "
-				    "count=%u",
-				    session->owner, strerrordesc_np(-code), count);
+			event_warning("link", "user=%s result=%s reason=%s count=%u",
+				      session->owner, "message refused", strerrordesc_np(-code),
+				      count);
 		session->held -= link_held_bytes(message);
 		session->first = held->next;
 		if (!session->first)
@@ -255,8 +255,8 @@ static void revoke(struct session *session)
 {
 	static const char why[] = "this client's key was revoked";
 
-	log_warning("event=link user=%s result=stopped reason=\"its key was revoked\"",
-		    session->owner);
+	event_warning("link", "user=%s result=stopped reason=%s", session->owner,
+		      "its key was revoked");
 	session->revoked = true;
 	if (session->there)
 		link_refuse(session->link, session->routing, session->fd, LINK_NOT_ALLOWED, why);
@@ -276,8 +276,8 @@ static bool look_after(struct session *session, int64_t now)
 	if (session->there && quiet > LINK_AWAY_MS)
 		link_set_away(session, 0);
 	if (session->kernel && !session->there && keep && quiet > keep) {
-		log_info("event=link user=%s result=stopped reason=\"its client stayed away\"",
-			 session->owner);
+		event_info("link", "user=%s result=stopped reason=%s", session->owner,
+			   "its client stayed away");
 		link_stop_kernel(session, "its client stayed away");
 	}
 	if (!session->revoked && !keys_allowed_name(link->allowed, session->key))

@@ -10,8 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "sandbox/log.h"
 #include "web/conn.h"
+#include "web/eventlog.h"
 #include "web/loop.h"
 #include "web/server.h"
 #include "web/tls.h"
@@ -179,7 +179,7 @@ static void ready(void *arg, unsigned events)
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
 			/* The one that waits stays in the backlog; without a pause this would spin.
 			 */
-			log_warning("accept: %s", strerrordesc_np(errno));
+			event_warning("accept", "reason=%s", strerrordesc_np(errno));
 			if (loop_after(listener->server->loop, 200, go_on, listener,
 				       &listener->timer, NULL) == 0)
 				(void)loop_change(listener->watch, 0);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "sandbox/base.h"
-#include "sandbox/log.h"
+#include "web/eventlog.h"
 #include "web/server.h"
 
 #define EXIT_USAGE 2
@@ -91,6 +91,7 @@ static const struct setting_option {
 #define OPTIONS	  (sizeof(options) / sizeof(options[0]))
 #define FIRST_KEY 256
 #define LOG_KEY	  (FIRST_KEY + (int)OPTIONS)
+#define FORM_KEY  (LOG_KEY + 1)
 
 static int parse_size(const char *text, uint64_t *ret_size)
 {
@@ -170,6 +171,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		set_log(arg, state);
 		return 0;
 	}
+	if (key == FORM_KEY) {
+		if (strcmp(arg, "json") == 0)
+			eventlog_as_json();
+		else if (strcmp(arg, "text") != 0)
+			argp_error(state, "--log-format %s: text or json", arg);
+		return 0;
+	}
 	if (key >= FIRST_KEY && key < LOG_KEY) {
 		take(&options[key - FIRST_KEY], settings, arg, state);
 		return 0;
@@ -189,7 +197,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 int main(int argc, char **argv)
 {
-	static struct argp_option table[OPTIONS + 2];
+	static struct argp_option table[OPTIONS + 3];
 	static const struct argp parser = {
 		table,
 		parse_option,
@@ -225,6 +233,12 @@ int main(int argc, char **argv)
 				     .key = LOG_KEY,
 				     .arg = "LEVEL",
 				     .doc = "warning, info (default), or debug: each request"};
+	table[OPTIONS + 1] =
+		(struct argp_option){.name = "log-format",
+				     .key = FORM_KEY,
+				     .arg = "FORM",
+				     .doc = "text (default): event=NAME key=value …; json: an "
+					    "object in each line"};
 	log_setup("cellwall-serve", LOG_LEVEL_INFO);
 	argp_err_exit_status = EXIT_USAGE;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &settings) != 0)
@@ -235,7 +249,7 @@ int main(int argc, char **argv)
 	if (code == 0)
 		code = server_run(server, &err);
 	if (code < 0)
-		log_error("%s", err.text);
+		event_error("failed", "reason=%s", err.text);
 	server_free(server);
 	return code < 0 ? 1 : 0;
 }

@@ -20,9 +20,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "sandbox/log.h"
 #include "web/auth.h"
 #include "web/conn.h"
+#include "web/eventlog.h"
 #include "web/hub.h"
 #include "web/kernels.h"
 #include "web/kernels_api.h"
@@ -93,22 +93,21 @@ static void reload(struct server *server)
 	notify_ready("RELOADING=1");
 	if (server->tls) {
 		if (tls_reload(server->tls, &err) < 0)
-			log_error("event=reload what=certificate result=kept reason=\"%s\"",
-				  err.text);
+			event_error("reload", "what=certificate result=kept reason=%s", err.text);
 		else
-			log_info("event=reload what=certificate days=%d",
-				 tls_days_left(server->tls));
+			event_info("reload", "what=certificate days=%d",
+				   tls_days_left(server->tls));
 	}
 	if (server->settings.token_file) {
 		if (users_read(server->users, server->settings.token_file, &err) < 0)
-			log_error("event=reload what=tokens result=kept reason=\"%s\"", err.text);
+			event_error("reload", "what=tokens result=kept reason=%s", err.text);
 		else
-			log_info("event=reload what=tokens");
+			event_info("reload", "what=tokens");
 	}
 	for (size_t i = 0; i < LISTEN_MAX; i++)
 		if (server->listener[i] && listen_is_unix(server->listener[i]) &&
 		    listen_share(server->listener[i], &err) < 0)
-			log_error("event=reload what=socket reason=\"%s\"", err.text);
+			event_error("reload", "what=socket result=kept reason=%s", err.text);
 	notify_ready("READY=1");
 }
 
@@ -127,7 +126,7 @@ static void stop(struct server *server)
 	}
 	server->stopping = true;
 	notify("STOPPING=1");
-	log_info("event=stop kernels=%u", kernels_count(server->kernels));
+	event_info("stop", "kernels=%u", kernels_count(server->kernels));
 	kernels_stop(server->kernels, stopped, server);
 }
 
@@ -227,9 +226,8 @@ static int make_token(struct server *server, struct err *err)
 	if (code == 0)
 		code = users_add_token(server->users, token, err);
 	if (code == 0)
-		log_warning("event=token file=%s: made for this run, since there is no "
-			    "--token-file",
-			    path);
+		event_warning("token", "file=%s reason=%s", path,
+			      "made for this run, since there is no --token-file");
 	return code;
 }
 
@@ -286,8 +284,8 @@ static int open_tls(struct server *server, struct err *err)
 	if (code < 0)
 		return code;
 	tls_fingerprint(server->tls, fingerprint);
-	log_info("event=certificate file=%s days=%d sha256=%s", settings->certificate,
-		 tls_days_left(server->tls), fingerprint);
+	event_info("certificate", "file=%s days=%d sha256=%s", settings->certificate,
+		   tls_days_left(server->tls), fingerprint);
 	return 0;
 }
 
@@ -323,6 +321,7 @@ static int open_sockets(struct server *server, const struct listen_address *addr
 			struct err *err)
 {
 	for (size_t i = 0; i < count; i++) {
+		cleanup(free_ptr) char *url = NULL;
 		int code;
 
 		if (addresses[i].kind == LISTEN_CURVE) {
@@ -334,8 +333,9 @@ static int open_sockets(struct server *server, const struct listen_address *addr
 		code = listen_open(server, &addresses[i], server->tls, &server->listener[i], err);
 		if (code < 0)
 			return code;
-		log_info("event=listen url=%s%s", listen_url(server->listener[i]),
-			 server->settings.base_url);
+		url = format_string("%s%s", listen_url(server->listener[i]),
+				    server->settings.base_url);
+		event_info("listen", "url=%s", url ? url : "");
 	}
 	return 0;
 }

@@ -56,7 +56,7 @@ class Server:
         """The addresses, once all are there; None when it ended."""
         wanted = len([text for text in self.listen if not text.startswith("curve:")])
         while True:
-            urls = re.findall(r"event=listen url=(\S+)", self.log())
+            urls = re.findall(r'(?:event=listen url=|"event":"listen","url":")([^\s"]+)', self.log())
             if len(urls) == wanted:
                 return urls
             if self.process.poll() is not None:

@@ -1,5 +1,6 @@
 """What `cellwall serve` says of itself: /metrics and its log."""
 
+import json
 import re
 
 import gateway
@@ -8,7 +9,6 @@ import requests
 from harness import ISOLATED
 from serving import TOKENS, Server, bearer
 
-pytestmark = pytest.mark.core
 USERS = {"anna": {"token": gateway.TOKENS["anna"]}, "admin": {"token": TOKENS["admin"], "admin": True}}
 
 
@@ -54,6 +54,7 @@ def until(server, good):
             return metrics
 
 
+@pytest.mark.core
 def test_metrics(site):
     with Server(site, users=USERS) as server:
         before = Metrics(server)
@@ -100,3 +101,35 @@ def test_a_kernel_without_a_wall_is_counted_by_what_goes_through(site):
         assert metrics("messages_total", channel="shell", direction="in") >= 1
         assert metrics("wall_messages_total", channel="shell", direction="in", verdict="passed") == 0
         client.close()
+
+
+# ---- the log ----
+
+
+def test_no_token_is_ever_in_the_log(site):
+    """Whatever way a token comes, right or wrong, in its place or not, with all that the server says of itself."""
+    with Server(site, "--log-format", "json", users=USERS) as server:
+        right, wrong = gateway.TOKENS["anna"], "guess-" + "1" * 32
+        kernel = start(server, ISOLATED)
+        for token in (right, wrong):
+            for path in ("/api/me", f"/api/kernels/{kernel}/channels", f"/nothing/{'x' * 200}", "/login"):
+                for method in ("GET", "POST", "DELETE", "BREW"):
+                    for headers in ({}, {"Authorization": f"token {token}"}, {"Authorization": f"Bearer {token}"}, {"Cookie": f"cellwall={token}"}):
+                        requests.request(method, f"{server.url}{path}?token={token}", headers=headers, json={"token": token}, timeout=30)
+        assert requests.post(f"{server.url}/login", json={"token": right}, timeout=30).status_code in (204, 429)
+        client = gateway.Socket(server, kernel, "anna", True, "s", "test")
+        client.run("import sys; sys.__stderr__.write('a \\x1b line \\\\ of \"its own\"\\n'); sys.__stderr__.flush()")
+        client.close()
+        requests.delete(f"{server.url}/api/kernels/{kernel}", headers={"Authorization": f"token {right}"}, timeout=30)
+        until(server, lambda metrics: "cellwall_kernels{" not in metrics.text)
+        log = server.log()
+        assert right not in log and wrong not in log and TOKENS["admin"] not in log
+        lines = [json.loads(line) for line in log.splitlines()]
+        events = {line["event"] for line in lines}
+        assert {"listen", "request", "refused", "kernel"} <= events, events
+        for line in lines:
+            assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", line["time"]) and line["level"] in ("debug", "info", "warning", "error")
+        request = next(line for line in lines if line["event"] == "request" and line["status"] == 201)
+        assert request["user"] == "anna" and request["path"] == "/api/kernels" and isinstance(request["ms"], int)
+        states = [line["state"] for line in lines if line["event"] == "kernel"]
+        assert states[0] == "starting" and states[-1] == "terminating"
