@@ -22,8 +22,7 @@ static int allow_parent(int ruleset, const char *path, struct err *err)
 	return ruleset_allow(ruleset, parent, OURS, err);
 }
 
-/* Where each socket is to be. */
-static int allow_sockets(int ruleset, const struct connection *connection, struct err *err)
+int enclose_sockets(int ruleset, const struct connection *connection, struct err *err)
 {
 	for (int i = 0; i < WALL_CHANNELS; i++) {
 		const char *colon = strrchr(connection->endpoint[i], ':');
@@ -72,7 +71,7 @@ int enclose_files(const struct session_plan *plan, struct err *err)
 	ruleset = ruleset_new(true, RULESET_ABSTRACT, err);
 	if (ruleset < 0)
 		return ruleset;
-	if (allow_sockets(ruleset, plan->connection, err) < 0 ||
+	if (enclose_sockets(ruleset, plan->connection, err) < 0 ||
 	    allow_results(ruleset, plan->spec, err) < 0)
 		return err->code;
 	if (audit_directory(plan->audit) &&

@@ -18,6 +18,10 @@ int enclose_files(const struct session_plan *plan, struct err *err);
 /* After the sockets are bound. Returns 0 or a negative errno. */
 int enclose_calls(struct err *err);
 
+/* Adds to a ruleset (sandbox/ruleset.h) where each of a connection file's sockets is to be. Returns
+ * 0 or a negative errno. */
+int enclose_sockets(int ruleset, const struct connection *connection, struct err *err);
+
 /* What holds of this process now, found by trying. */
 struct enclosed {
 	bool files, calls;

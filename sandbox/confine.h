@@ -18,6 +18,7 @@ enum confine_as {
 	CONFINE_EXAMINER = 8,	/* its one socket and memory */
 	CONFINE_TEMPLATE = 16,	/* that forks the examiner */
 	CONFINE_EGRESS = 32,	/* a connection of a build that is being copied */
+	CONFINE_NEAR = 64,	/* as a proxy without files, and it connects to its host */
 };
 
 /* For every thread of the process, for good. Returns 0 or a negative errno. */

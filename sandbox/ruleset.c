@@ -22,8 +22,9 @@
 #define FS_ALL	     ((UINT64_C(1) << 17) - 1)
 /* What a rule on a file that is no directory may say. */
 #define FS_OF_FILES  (FS_EXECUTE | FS_READ_FILE | RULESET_CHANGE | FS_IOCTL_DEV)
-#define NET_BIND_TCP (UINT64_C(1) << 0)
-#define NET_ALL	     (UINT64_C(3)) /* bind and connect, ABI 4 */
+#define NET_BIND_TCP (UINT64_C(1) << 0) /* ABI 4, both */
+#define NET_CONNECT  (UINT64_C(1) << 1)
+#define NET_ALL	     (NET_BIND_TCP | NET_CONNECT)
 
 struct ruleset_attr {
 	uint64_t handled_access_fs;
@@ -99,15 +100,25 @@ int ruleset_allow(int ruleset, const char *path, uint64_t access, struct err *er
 	return 0;
 }
 
-int ruleset_allow_bind(int ruleset, uint16_t port, struct err *err)
+static int allow_port(int ruleset, uint64_t access, uint16_t port, struct err *err)
 {
-	const struct net_port_attr rule = {.allowed_access = NET_BIND_TCP, .port = port};
+	const struct net_port_attr rule = {.allowed_access = access, .port = port};
 
 	if (ruleset_abi() < 4)
 		return 0;
 	if (syscall(ADD_RULE, ruleset, RULE_NET_PORT, &rule, 0) < 0)
 		return err_errno(err, "cannot add a rule for port %u", port);
 	return 0;
+}
+
+int ruleset_allow_bind(int ruleset, uint16_t port, struct err *err)
+{
+	return allow_port(ruleset, NET_BIND_TCP, port, err);
+}
+
+int ruleset_allow_connect(int ruleset, uint16_t port, struct err *err)
+{
+	return allow_port(ruleset, NET_CONNECT, port, err);
 }
 
 int ruleset_enter(int ruleset, struct err *err)

@@ -40,8 +40,9 @@ int ruleset_abi(void);
 int ruleset_new(bool ports, uint64_t scoped, struct err *err);
 /* Allows `access` below `path`, which may be a file; a path that is not there is passed over. */
 int ruleset_allow(int ruleset, const char *path, uint64_t access, struct err *err);
-/* Allows to bind one TCP port. Nothing where the ruleset has no ports. */
+/* Allows to bind one TCP port, or to connect to it. Nothing where the ruleset has no ports. */
 int ruleset_allow_bind(int ruleset, uint16_t port, struct err *err);
+int ruleset_allow_connect(int ruleset, uint16_t port, struct err *err);
 /* For this thread and all that it starts, for good. */
 int ruleset_enter(int ruleset, struct err *err);
 

@@ -393,7 +393,7 @@ void link_look(const struct link *link, struct link_depths *ret_depths)
 		return;
 	for (const struct session *session = link->sessions; session; session = session->next) {
 		ret_depths->sessions++;
-		ret_depths->away += session->there == 0;
+		ret_depths->away += !session->there;
 		ret_depths->to_clients += link_stream_queued(session->stream);
 		ret_depths->to_kernels += session->held;
 	}

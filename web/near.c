@@ -17,6 +17,7 @@
 #include "proxy/requests.h"
 #include "sandbox/log.h"
 #include "sandbox/process.h"
+#include "web/near_enclose.h"
 
 #define START_MS       20000 /* a host that does not answer at all fails the start */
 #define REFUSALS       4     /* one that answers, but never as it should, too */
@@ -86,6 +87,7 @@ enum {
 	ITEM_SERVER,
 	ITEM_HOST,
 	ITEM_MONITOR,
+	ITEM_NAME,
 	ITEMS
 };
 
@@ -106,6 +108,7 @@ static void poll_items(const struct near *near, zmq_pollitem_t items[ITEMS])
 	items[ITEM_SERVER].fd = near->server;
 	items[ITEM_HOST].fd = near->fds[0];
 	items[ITEM_MONITOR].fd = near->fds[1];
+	items[ITEM_NAME].fd = near->phase == NEAR_ASKING ? near_name_fd(near->name) : -1;
 	for (int i = ITEM_SIGNALS; i < ITEMS; i++)
 		items[i].events = items[i].fd >= 0 ? ZMQ_POLLIN : 0;
 }
@@ -169,6 +172,8 @@ static void advance(struct near *near)
 		near_host_lose(near, "it is silent");
 	if (near->phase == NEAR_GREETING && now >= near->deadline)
 		near_host_lose(near, "it does not answer");
+	if (near->phase == NEAR_ASKING && now >= near->deadline)
+		near_host_lose(near, "its address is not found out");
 	if (near->phase == NEAR_APART && !near->known && near->apart_since &&
 	    (now - near->apart_since > START_MS || near->refusals >= REFUSALS)) {
 		text = format_string("the kernel's host %s cannot be reached: %s", near->plan->host,
@@ -224,8 +229,13 @@ static int make_id(struct near *near)
 static int open_near(struct near *near, struct err *err)
 {
 	const struct connection *connection = near->plan->connection;
-	int code;
+	uint16_t port = 0;
+	int code = near_name_port(near->plan->host, &port);
 
+	if (code == 0)
+		code = near_name_new(near->plan->host, &near->name, err);
+	if (code < 0)
+		return code;
 	near->signals = process_signals(err);
 	if (near->signals < 0)
 		return near->signals;
@@ -235,7 +245,11 @@ static int open_near(struct near *near, struct err *err)
 	if (code == 0) /* the link carries no signatures */
 		code = sign_new(NULL, "", 0, &near->corridor.inner, err);
 	if (code == 0)
+		code = near_enclose_files(connection, port, err);
+	if (code == 0)
 		code = channels_open(connection, near->signals, &near->channels, err);
+	if (code == 0)
+		code = near_enclose_calls(err);
 	if (code < 0)
 		return code;
 	near->notice.channels = near->channels;
@@ -260,6 +274,7 @@ static void close_near(struct near *near)
 	near->notice.channels = NULL;
 	near->channels = channels_free(near->channels, DRAIN_MS);
 	link_stream_free(near->stream);
+	near_name_free(near->name);
 	corridor_done(&near->corridor);
 	free(near->cell);
 	free(near->failure);

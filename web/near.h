@@ -6,8 +6,9 @@
  * `cellwall kernel` does it; signals; the notebook server's end. Out: a session with the host
  * (link_frame.h), over as many connections as it takes, and an exit code. What clients send while
  * the host is away waits; heartbeats are answered here. Logs; the notebook is told when the host
- * is away and when it is back. near.c is its life, near_host.c the connections to the host,
- * near_local.c what goes to and comes from the clients.
+ * is away and when it is back. Before it hears its host it gives up what it does not need
+ * (near_enclose.h). near.c is its life, near_host.c the connections to the host, near_name.c where
+ * that is, near_local.c what goes to and comes from the clients.
  */
 #ifndef WEB_NEAR_H
 #define WEB_NEAR_H
@@ -21,11 +22,11 @@
 #include "proxy/keys.h"
 #include "proxy/notice.h"
 #include "web/link_stream.h"
+#include "web/near_name.h"
 
 struct near_plan {
 	const struct connection *connection; /* borrowed, as all */
-	const char *endpoint;		     /* tcp://HOST:PORT */
-	const char *host;		     /* HOST:PORT, for people */
+	const char *host;		     /* HOST:PORT */
 	const struct key *host_key;	     /* public */
 	const struct key *own_key;	     /* secret */
 	const char *order;		     /* JSON, less than LINK_ORDER */
@@ -40,6 +41,7 @@ int near_run(const struct near_plan *plan);
 
 enum near_phase {
 	NEAR_APART,    /* no connection; `deadline`: when to try again */
+	NEAR_ASKING,   /* where the host is; until `deadline` */
 	NEAR_GREETING, /* HELLO is sent; until `deadline` */
 	NEAR_TOGETHER,
 	NEAR_FAILED, /* telling the clients why, until `deadline` */
@@ -52,6 +54,7 @@ struct near {
 	int64_t deadline;
 	int exit_code;
 
+	struct near_name *name;
 	void *context, *socket, *monitor;
 	int fds[2]; /* ZMQ_FD of the two */
 	bool again; /* one of them may have more */
@@ -94,6 +97,7 @@ void near_fail(struct near *near, const char *text);
 /* Logs a line and shows it in the notebook. Takes `text`, NULL when there was no memory for it. */
 void near_say(struct near *near, char *text);
 
+/* Asks where it is; near_host_serve goes on from there. */
 void near_host_connect(struct near *near);
 /* Ends the connection without a word. */
 void near_host_close(struct near *near);

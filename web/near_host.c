@@ -10,8 +10,12 @@
  * libzmq queued for an old connection can come before it. The stream keeps what has to be sent
  * again.
  */
-#define MONITOR	       "inproc://cellwall-near"
-#define CONNECT_MS     6000 /* from connect to WELCOME */
+#define MONITOR	   "inproc://cellwall-near"
+#define NAME_MS	   15000 /* for the host's address */
+#define CONNECT_MS 6000	 /* from connect to WELCOME */
+/* We close it long before. With -1 libzmq would look for the network's interfaces, see
+ * near_enclose.h, and abort. */
+#define NEVER_MS       3600000
 #define AGAIN_MS       700
 #define HEARTBEAT_MS   2000
 #define HEARTBEAT_LATE 6000
@@ -46,7 +50,7 @@ static int set_options(const struct near *near)
 	code |= set_int(socket, ZMQ_SNDHWM, 0);
 	code |= set_int(socket, ZMQ_RCVHWM, FRAMES_WAITING);
 	code |= set_int(socket, ZMQ_IPV6, 1);
-	code |= set_int(socket, ZMQ_RECONNECT_IVL, -1);
+	code |= set_int(socket, ZMQ_RECONNECT_IVL, NEVER_MS);
 	code |= set_int(socket, ZMQ_CONNECT_TIMEOUT, HANDSHAKE_MS);
 	code |= set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
 	code |= set_int(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
@@ -98,6 +102,13 @@ static void send_hello(struct near *near)
 
 void near_host_connect(struct near *near)
 {
+	near->deadline = now_ms() + NAME_MS;
+	near->phase = NEAR_ASKING;
+	near_name_ask(near->name);
+}
+
+static void connect_to(struct near *near, const char *endpoint)
+{
 	near->deadline = now_ms() + CONNECT_MS;
 	near->socket = zmq_socket(near->context, ZMQ_DEALER);
 	if (!near->socket || set_options(near) != 0 ||
@@ -108,7 +119,7 @@ void near_host_connect(struct near *near)
 	}
 	near->monitor = zmq_socket(near->context, ZMQ_PAIR);
 	if (!near->monitor || zmq_connect(near->monitor, MONITOR) < 0 ||
-	    zmq_connect(near->socket, near->plan->endpoint) < 0) {
+	    zmq_connect(near->socket, endpoint) < 0) {
 		cleanup(free_ptr) char *text = format_string("the kernel's host %s: %s",
 							     near->plan->host, zmq_strerror(errno));
 
@@ -377,8 +388,18 @@ void near_host_tell(struct near *near)
 
 void near_host_serve(struct near *near)
 {
+	char endpoint[NEAR_ENDPOINT_MAX];
 	const char *why = NULL;
+	struct err err;
+	int code;
 
+	if (near->phase == NEAR_ASKING) {
+		code = near_name_take(near->name, endpoint, &err);
+		if (code < 0)
+			near_host_lose(near, err.text);
+		if (code > 0)
+			connect_to(near, endpoint);
+	}
 	if (!near->socket)
 		return;
 	hear_host(near); /* what came before the end first */

@@ -48,6 +48,7 @@ static const struct argp_option option_table[] = {
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct options *options = state->input;
+	uint16_t port;
 
 	switch (key) {
 	case 'f':
@@ -55,7 +56,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_HOST:
 		if (strncmp(arg, SCHEME, strlen(SCHEME)) != 0 ||
-		    !strrchr(arg + strlen(SCHEME), ':') || strlen(arg) > 255)
+		    near_name_port(arg + strlen(SCHEME), &port) < 0)
 			argp_error(state, "--host %s: " SCHEME "HOST:PORT is needed", arg);
 		options->host = arg + strlen(SCHEME);
 		return 0;
@@ -159,7 +160,7 @@ int main(int argc, char **argv)
 	struct options options = {0};
 	struct connection connection = {0};
 	struct key host_key = {0}, own_key = {0};
-	cleanup(free_ptr) char *endpoint = NULL, *order = NULL;
+	cleanup(free_ptr) char *order = NULL;
 	struct near_plan plan;
 	struct err err = {0};
 	int code;
@@ -175,11 +176,9 @@ int main(int argc, char **argv)
 	code = read_keys(&options, &host_key, &own_key, &err);
 	if (code == 0) {
 		order = make_order(&options, &err);
-		endpoint = format_string("tcp://%s", options.host);
-		code = !order ? err.code : !endpoint ? err_set(&err, -ENOMEM, "out of memory") : 0;
+		code = order ? 0 : err.code;
 	}
 	plan = (struct near_plan){.connection = &connection,
-				  .endpoint = endpoint,
 				  .host = options.host,
 				  .host_key = &host_key,
 				  .own_key = &own_key,

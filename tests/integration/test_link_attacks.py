@@ -1,7 +1,8 @@
 """What others on the link's port try: to be somebody else, to stay when they may not, to use it up."""
 
-import processes
-from harness import PATIENCE, reply_to
+import pathlib
+
+from harness import PATIENCE
 from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
 # A ROUTER's numbers begin with one of rand(3): without a seed of the host's own it is among these.
@@ -117,3 +118,12 @@ def test_strangers_in_numbers(far, start):
     assert talk(far, STRANGERS) == "True\n", far.log[-2000:]
     assert kernel.run("1 + 1").result == "2"
     assert far.process.poll() is None
+
+
+def test_the_near_end_is_confined(far, start):
+    """Every thread of it, also those that came later; what that is worth is tests/unit/web/test_near.c."""
+    kernel = linked(start, far)
+    for status in pathlib.Path(f"/proc/{kernel.pid}/task").glob("*/status"):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        assert fields["Name"].strip() != "cellwall"
+        assert fields["Seccomp"].strip() == "2" and fields["NoNewPrivs"].strip() == "1", fields
