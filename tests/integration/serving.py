@@ -102,6 +102,25 @@ class Server:
         self.close()
 
 
+def make_authority(place):
+    """Certificates and keys in a new directory: two that sign themselves, an authority, and of it one for "localhost"
+    and two of clients."""
+    place.mkdir()
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("one", "two", "ca"):
+        openssl("req", "-x509", *key, "-days", "2", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    for name in ("localhost", "gateway", "stranger"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out", f"{name}.pem", "-copy_extensions", "copy")  # fmt: skip
+    for path in place.glob("*.key"):
+        path.chmod(0o600)
+    return place
+
+
 def rest(client):
     """All bytes until the end."""
     parts = []

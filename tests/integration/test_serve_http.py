@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from serving import TOKENS, USERS, Server, answer_of, bearer, rest, status
+from serving import TOKENS, USERS, Server, answer_of, bearer, make_authority, rest, status
 
 pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning", "ignore::DeprecationWarning")]
 
@@ -319,22 +319,7 @@ def test_a_token_for_one_run(site):
 
 @pytest.fixture(scope="module")
 def authority(site):
-    """Two certificates for the server, an authority, and a client's certificate of it."""
-    place = site.root / "authority"
-    place.mkdir()
-
-    def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=place, check=True, capture_output=True)
-
-    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    for name in ("one", "two", "ca"):
-        openssl(*new, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
-    for name in ("gateway", "stranger"):
-        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out", f"{name}.pem")
-    for key in place.glob("*.key"):
-        key.chmod(0o600)
-    return place
+    return make_authority(site.root / "authority")
 
 
 def subject(server):
