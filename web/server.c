@@ -227,7 +227,8 @@ static int make_token(struct server *server, struct err *err)
 		code = users_add_token(server->users, token, err);
 	if (code == 0)
 		event_warning("token", "file=%s reason=%s", path,
-			      "made for this run, since there is no --token-file");
+			      "it is in this file, made for this run alone, since there is no "
+			      "--token-file");
 	return code;
 }
 
@@ -284,8 +285,14 @@ static int open_tls(struct server *server, struct err *err)
 	if (code < 0)
 		return code;
 	tls_fingerprint(server->tls, fingerprint);
-	event_info("certificate", "file=%s days=%d sha256=%s", settings->certificate,
-		   tls_days_left(server->tls), fingerprint);
+	if (settings->self_signed)
+		event_warning("certificate", "file=%s days=%d sha256=%s reason=%s",
+			      settings->certificate, tls_days_left(server->tls), fingerprint,
+			      "made here, for a trial: who connects compares the fingerprint, or "
+			      "has the file");
+	else
+		event_info("certificate", "file=%s days=%d sha256=%s", settings->certificate,
+			   tls_days_left(server->tls), fingerprint);
 	return 0;
 }
 

@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -149,7 +151,32 @@ def test_files_go_in_and_out(server, stage, folder):
     assert stage("ls", "--area", "nothing").stdout == "area nothing\n  nothing is in it\n"
 
 
-def test_who_asks_and_whom(site, server, folder, authority_of):
+def test_what_comes_out_is_never_a_page_of_the_server(server):
+    place = staging(server) / "out"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("page.html", "image.svg", 'a";filename=x.html', "späße.html", "script.js", "x.pdf"):
+        (place / name).write_text("<script>alert(1)</script>")
+        answer = requests.get(f"{server.url}/api/areas/default/out/{quote(name)}", headers=bearer("anna"), timeout=30)
+        assert answer.status_code == 200 and answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        policy = [part.split()[0] for part in answer.headers["Content-Security-Policy"].split(";") if part.strip()]
+        assert "sandbox" in policy and "default-src" in policy and "allow-" not in answer.headers["Content-Security-Policy"]
+        disposition = answer.headers["Content-Disposition"]
+        assert re.fullmatch(r"attachment; filename\*=UTF-8''[A-Za-z0-9._~%-]+", disposition), disposition
+
+
+def test_a_trial_says_where_token_and_certificate_are(site):
+    with Server(site, "--self-signed", listen=("https://127.0.0.1:0",), users=None) as server:
+        text = server.log()
+        token = pathlib.Path(re.search(r"event=token file=(\S+) reason=", text).group(1))
+        made, fingerprint = re.search(r"event=certificate file=(\S+) days=\d+ sha256=([0-9A-F:]+) reason=.made here, for a trial", text).groups()
+        shown = subprocess.run(["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", made], capture_output=True, text=True, check=True).stdout
+        assert shown.strip().endswith(fingerprint) and token.read_text().strip() not in text
+        environment = {"CELLWALL_TOKEN": token.read_text().strip()}
+        assert site.run("stage", "ls", "--server", server.url, "--ca", made, env=environment).returncode == 0
+
+
+def test_who_asks_and_whom(site, server, folder):
     (folder / "x").write_bytes(b"x")
     token = folder / "token"
     token.write_text(TOKENS["anna"] + "\n")
@@ -164,18 +191,13 @@ def test_who_asks_and_whom(site, server, folder, authority_of):
     # TLS, with the certificate that the server made.
     refused = secure("ls")
     assert refused.returncode == 1 and "certificate" in refused.stderr.lower()
-    assert secure("put", "x", "--ca", authority_of(server)).returncode == 0
+    assert secure("put", "x", "--ca", server.root / "data" / "tls" / "certificate.pem").returncode == 0
     # A socket says who comes.
     assert local("ls", token=None).returncode == 0
     # In the clear to nobody else; what is no address.
     for url in ("http://192.0.2.1:8890", "http://localhost.example:1", "ftp://localhost", "https://a:b@localhost", "https://localhost/?x", "localhost:80", ""):
         done = Stage(site, folder, url)("ls")
         assert (url, done.returncode) == (url, 1) and "https://HOST:PORT is needed" in done.stderr
-
-
-@pytest.fixture
-def authority_of():
-    return lambda server: server.root / "data" / "tls" / "certificate.pem"
 
 
 @pytest.mark.parametrize(
