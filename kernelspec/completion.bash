@@ -42,7 +42,7 @@ _cellwall() {
 		case $verb in
 		install)
 			words="--user --prefix --sys-prefix --name --display-name --python --env --verify --policy --wrap
-				--shared-environment --server-config --help"
+				--shared-environment --server-config --host --host-key --key --host-kernel --host-area --language --help"
 			;;
 		serve)
 			case $previous in

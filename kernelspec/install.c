@@ -7,6 +7,7 @@
 #include "kernelspec/bytecode.h"
 #include "kernelspec/environment.h"
 #include "kernelspec/files.h"
+#include "kernelspec/linked.h"
 #include "kernelspec/plan.h"
 #include "kernelspec/prefix.h"
 #include "kernelspec/sealed.h"
@@ -34,6 +35,7 @@ struct options {
 	const char *wrap;
 	const char *server_config; /* of --server-config: a directory, "" or "-"; NULL: no */
 	bool shared_environment;
+	struct linked linked; /* `host` is NULL: the kernel runs here */
 };
 
 enum {
@@ -48,7 +50,13 @@ enum {
 	KEY_POLICY,
 	KEY_WRAP,
 	KEY_SHARED,
-	KEY_SERVER
+	KEY_SERVER,
+	KEY_HOST,
+	KEY_HOST_KEY,
+	KEY_OWN_KEY,
+	KEY_HOST_KERNEL,
+	KEY_HOST_AREA,
+	KEY_LANGUAGE
 };
 
 static const struct argp_option known[] = {
@@ -73,16 +81,59 @@ static const struct argp_option known[] = {
 	 "Instead of a kernelspec, write the notebook server's headers against leaks, to DIR or "
 	 "where --user, --prefix or --sys-prefix says; \"-\": print them",
 	 2},
-	{NULL, 0, NULL, 0, "How it is called", 3},
-	{"name", KEY_NAME, "NAME", 0, "Name of the kernelspec (default: python3-isolated)", 3},
+	{NULL, 0, NULL, 0, "What, on another host", 3},
+	{"host", KEY_HOST, LINKED_SCHEME "HOST:PORT", 0,
+	 "The kernel runs there, where `cellwall serve --listen " LINKED_SCHEME "…` listens", 3},
+	{"host-key", KEY_HOST_KEY, "FILE", 0, "The host's public key (see cellwall key --help)", 3},
+	{"key", KEY_OWN_KEY, "FILE", 0,
+	 "This client's own (default: ~/.config/cellwall/client.key_secret)", 3},
+	{"host-kernel", KEY_HOST_KERNEL, "NAME", 0, "The kernelspec there (default: its first)", 3},
+	{"host-area", KEY_HOST_AREA, "NAME", 0, "The staging area there (default: default)", 3},
+	{"language", KEY_LANGUAGE, "NAME", 0, "What that kernel speaks (default: python)", 3},
+	{NULL, 0, NULL, 0, "How it is called", 4},
+	{"name", KEY_NAME, "NAME", 0,
+	 "Name of the kernelspec (default: python3-isolated, or python3-linked with --host)", 4},
 	{"display-name", KEY_DISPLAY, "TEXT", 0,
-	 "What the notebook shows (default: Python 3 (isolated))", 3},
+	 "What the notebook shows (default: Python 3 (isolated))", 4},
 	{0},
 };
+
+/* Options of a kernel on another host. */
+static bool parse_linked(int key, char *arg, struct linked *linked)
+{
+	const char **member = key == KEY_HOST	       ? &linked->host
+			      : key == KEY_HOST_KEY    ? &linked->host_key
+			      : key == KEY_OWN_KEY     ? &linked->key
+			      : key == KEY_HOST_KERNEL ? &linked->kernel
+			      : key == KEY_HOST_AREA   ? &linked->area
+			      : key == KEY_LANGUAGE    ? &linked->language
+						       : NULL;
+
+	if (member)
+		*member = arg;
+	return member;
+}
+
+static void check_linked(const struct options *options, struct argp_state *state)
+{
+	const struct linked *linked = &options->linked;
+
+	if (linked->host && (options->python || options->environment || options->wrap ||
+			     options->policy || options->shared_environment))
+		argp_error(state, "with --host the Python, the environment and the policy are the "
+				  "host's to say");
+	if (!linked->host != !linked->host_key)
+		argp_error(state, "--host and --host-key belong together");
+	if (!linked->host && (linked->key || linked->kernel || linked->area || linked->language))
+		argp_error(state, "--key, --host-kernel, --host-area and --language need --host");
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct options *options = state->input;
+
+	if (parse_linked(key, arg, &options->linked))
+		return 0;
 
 	switch (key) {
 	case KEY_USER:
@@ -128,13 +179,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (options->server_config &&
 		    (options->python || options->environment || options->wrap || options->policy ||
-		     options->name || options->display_name || options->shared_environment))
+		     options->name || options->display_name || options->shared_environment ||
+		     options->linked.host))
 			argp_error(state, "--server-config writes no kernelspec: give it alone, "
 					  "with --prefix or with --sys-prefix");
 		if (options->python && options->wrap)
 			argp_error(state, "--python and --wrap exclude each other");
 		if (options->environment && (options->python || options->wrap))
 			argp_error(state, "--env stands alone: neither --python nor --wrap");
+		check_linked(options, state);
 		if (options->verify && !options->environment)
 			argp_error(state, "--verify needs --env");
 		break;
@@ -297,6 +350,10 @@ static int make_plan(const struct options *options, struct plan *plan, struct er
 	if (options->display_name && !(plan->display_name = strdup(options->display_name)))
 		return err_set(err, -ENOMEM, "out of memory");
 	plan->shared_environment = options->shared_environment;
+	if (options->linked.host) {
+		code = linked_plan(&options->linked, plan, err);
+		return code < 0 ? code : plan_check_names(plan, err);
+	}
 	if (options->policy)
 		code = take_policy(options->policy, plan, err);
 	if (code == 0)
@@ -406,7 +463,7 @@ static int install(const struct options *options, struct err *err)
 		code = plan_write(&plan, cellwall, directory, &path, err);
 	for (size_t i = 0; code == 0 && i < plan.notices.count; i++)
 		fprintf(stderr, "cellwall install: note: %s\n", plan.notices.items[i]);
-	if (code == 0 && !options->wrap && !options->environment && plan.argv.count > 0)
+	if (code == 0 && !options->wrap && !options->environment && !plan.elsewhere)
 		warm_up(plan.argv.items[0]);
 	if (code == 0)
 		printf("installed %s (\"%s\") in %s\n", plan.name, plan.display_name, path);

@@ -35,6 +35,20 @@ static const char *word_at(const json_t *argv, size_t index)
 	return json_string_value(json_array_get(argv, index));
 }
 
+/* What its command says after `option`, before the kernel's own words, or NULL. */
+static const char *option_at(const json_t *argv, const char *option)
+{
+	for (size_t i = 2; i + 1 < json_array_size(argv); i++) {
+		const char *word = word_at(argv, i);
+
+		if (!word || strcmp(word, "--") == 0)
+			return NULL;
+		if (strcmp(word, option) == 0)
+			return word_at(argv, i + 1);
+	}
+	return NULL;
+}
+
 /* The kernel's program: the word after "--". The options before it are ours. */
 static const char *kernel_program(const json_t *argv, const char **ret_policy,
 				  const char **ret_environment, bool *ret_shared)
@@ -81,6 +95,20 @@ static int check_sealed(const char *name, const char *program, struct prefix *re
 	return code;
 }
 
+/* Of a kernel on another host: the files that name both ends. */
+static int check_linked(const json_t *argv, struct err *err)
+{
+	static const char *const options[] = {"--host-key", "--key"};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		const char *file = option_at(argv, options[i]);
+
+		if (file && access(file, R_OK) < 0)
+			return err_errno(err, "%s", file);
+	}
+	return 0;
+}
+
 /* What would go wrong when it is started? */
 static int check(const struct search_spec *spec, const char *program, const char *policy,
 		 const char *environment, bool shared, struct err *err)
@@ -93,6 +121,8 @@ static int check(const struct search_spec *spec, const char *program, const char
 		return err_set(err, -EINVAL, "kernel.json was changed by hand: install it again");
 	if (access(cellwall, X_OK) < 0)
 		return err_errno(err, "%s", cellwall);
+	if (option_at(json_object_get(spec->json, "argv"), "--host") == program)
+		return check_linked(json_object_get(spec->json, "argv"), err);
 	code = check_policy(policy, err);
 	if (code == 0)
 		code = environment ? check_sealed(environment, program, &prefix, err)
@@ -124,6 +154,8 @@ static int add_row(struct list *list, struct search_spec *spec, struct err *err)
 
 	program = kernel_program(json_object_get(row->spec.json, "argv"), &policy, &environment,
 				 &shared);
+	if (!program)
+		program = option_at(json_object_get(row->spec.json, "argv"), "--host");
 	row->broken = check(&row->spec, program, policy, environment, shared, &reason) < 0;
 	row->kernel = strdup(program ? program : "");
 	row->policy = strdup(policy ? policy : "");

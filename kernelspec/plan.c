@@ -130,7 +130,7 @@ static int make_argv(const struct plan *plan, const char *cellwall, json_t *argv
 		code = add_words(argv, "--show", &plan->shows, err);
 	if (code == 0)
 		code = add_words(argv, "--setenv", &plan->setenv, err);
-	if (code == 0)
+	if (code == 0 && !plan->elsewhere)
 		code = add_word(argv, "--", err);
 	return code == 0 ? add_words(argv, NULL, &plan->argv, err) : code;
 }

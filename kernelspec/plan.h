@@ -31,7 +31,8 @@ struct plan {
 	bool mode_private;	  /* kernel.json is for its owner alone, as the wrapped one was */
 	struct paths_list shows;  /* directories to show read-only inside */
 	struct paths_list setenv; /* "NAME=VALUE" for the kernel */
-	struct paths_list argv;	  /* of the kernel, with {inner_connection_file} */
+	struct paths_list argv;	  /* of the kernel, with {inner_connection_file}; or: */
+	bool elsewhere;		  /* argv are options of `cellwall kernel --host` */
 	struct paths_list notices;
 };
 

@@ -171,7 +171,7 @@ static void advance(struct near *near)
 	if (near->phase == NEAR_TOGETHER && now - near->heard > LINK_AWAY_MS)
 		near_host_lose(near, "it is silent");
 	if (near->phase == NEAR_GREETING && now >= near->deadline)
-		near_host_lose(near, "it does not answer");
+		near_host_lose(near, near->reached ? "it does not answer" : NEAR_NOBODY);
 	if (near->phase == NEAR_ASKING && now >= near->deadline)
 		near_host_lose(near, "its address is not found out");
 	if (near->phase == NEAR_APART && !near->known && near->apart_since &&

@@ -69,7 +69,7 @@ struct near {
 	bool told_apart;
 	uint64_t acknowledged; /* to the host */
 	size_t ahead;	       /* bytes that it has sent since */
-	char refused[160];     /* why the last connection failed */
+	char refused[200];     /* why the last connection failed */
 
 	int signals, server;
 	bool leaving; /* the end was asked for; until leave_by */
@@ -103,6 +103,9 @@ void near_host_connect(struct near *near);
 void near_host_close(struct near *near);
 /* It has ended, or is ended for a reason: to be made anew. */
 void near_host_lose(struct near *near, const char *why);
+#define NEAR_NOBODY                                                                                \
+	"nobody answers there: is `cellwall serve --listen curve://…` running, and does a "      \
+	"firewall let the port through?"
 /* Takes what the host has sent and what became of the connection. */
 void near_host_serve(struct near *near);
 /* Sends what is to be sent, and what was taken. */

@@ -173,7 +173,7 @@ static void hear_event(struct near *near, unsigned kind, const char **why)
 		if (near->phase == NEAR_TOGETHER)
 			*why = "the connection ended";
 		else
-			*why = near->reached ? keys : "nobody answers there";
+			*why = near->reached ? keys : NEAR_NOBODY;
 	}
 }
 
@@ -322,7 +322,8 @@ static void take_frame(struct near *near, const void *bytes, size_t size)
 	if (frame.type == LINK_REFUSE)
 		take_refusal(near, &frame);
 	else if (frame.version != LINK_VERSION)
-		near_host_lose(near, "it speaks another version");
+		near_host_lose(near, "it speaks another version of the link: install the "
+				     "same cellwall on both");
 	else if (frame.type == LINK_WELCOME)
 		welcome(near, frame.number);
 	else if (near->phase != NEAR_TOGETHER)

@@ -96,8 +96,8 @@ static const struct argp parser = {
 	NULL,
 	"Run one Jupyter kernel on another host, for the client that wrote the connection "
 	"file, over one port and encrypted.\v"
-	"Exit codes: 0 when a client or a signal ended it; 1 when the kernel or its host was "
-	"gone; 2 for wrong usage or a bad connection file.",
+	"Exit codes: 0 when a client or a signal ended it; 1 when there was no kernel, or it or "
+	"its host was gone; 2 for wrong usage or a bad connection file.",
 	NULL,
 	NULL,
 	NULL};

@@ -17,7 +17,7 @@ import two_hosts
 import zmq
 import zmq.auth
 from harness import PATIENCE, Kernel, collect, notices, reply_to
-from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
+from linking import WHERE, by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
 MARK = "plain-" + uuid.uuid4().hex
 
@@ -52,6 +52,44 @@ def test_keys(site, tmp_path):
         assert secret.decode() not in result.stderr + result.stdout
 
 
+def test_install(site, tmp_path, monkeypatch):
+    """A kernelspec of a kernel on another host is written, listed, said to be broken without its key, and removed."""
+    monkeypatch.setitem(site.environment, "XDG_CONFIG_HOME", str(tmp_path))
+    host = ["install", "--prefix", tmp_path, "--host", "curve://host.example.org:8890", "--host-key", "host.key"]
+    directory = tmp_path / "cellwall"
+
+    def key_file(*arguments):
+        return site.run(*arguments, cwd=directory)
+
+    directory.mkdir()
+    result = key_file(*host)
+    assert result.returncode == 1 and "host.key" in result.stderr and result.stderr.count("\n") == 1
+    site.run("key", "new", "host", check=True)
+    result = key_file(*host)
+    assert result.returncode == 1 and "`cellwall key new client`" in result.stderr and result.stderr.count("\n") == 1
+    site.run("key", "new", "client", check=True)
+    assert key_file(*host, "--host-kernel", "r", "--host-area", "a", "--language", "R").returncode == 0
+    spec = json.loads((tmp_path / "share/jupyter/kernels/python3-linked/kernel.json").read_text())
+    assert spec["argv"][1:] == ["kernel", "-f", "{connection_file}", "--host", "curve://host.example.org:8890"] + [
+        *["--host-key", str(directory / "host.key"), "--host-kernel", "r", "--host-area", "a"]
+    ]
+    assert spec["display_name"] == "Python 3 (isolated, on host.example.org)" and spec["language"] == "R"
+    (row,) = json.loads(site.run("list", "--prefix", tmp_path, "--json", check=True).stdout)
+    assert row["ok"] and row["kernel"] == "curve://host.example.org:8890"
+    (directory / "host.key").unlink()
+    (row,) = json.loads(site.run("list", "--prefix", tmp_path, "--json").stdout)
+    assert not row["ok"] and "host.key" in row["state"]
+    site.run("remove", "--prefix", tmp_path, "python3-linked", check=True)
+    for wrong in (
+        ["--host", "tcp://host:1", "--host-key", "x"],
+        ["--host", "curve://host", "--host-key", "x"],
+        ["--host", "curve://:1", "--host-key", "x"],
+    ):
+        assert site.run("install", "--prefix", tmp_path, *wrong).returncode == 1
+    for wrong in (["--host", "curve://host:1"], ["--host-key", "x"], ["--key", "x"], [*host[3:], "--python", "x"]):
+        assert site.run("install", "--prefix", tmp_path, *wrong).returncode == 2
+
+
 def test_page(site, tmp_path, monkeypatch):
     """The commands of the page, in a place of their own; the kernelspec it shows is one."""
     monkeypatch.setitem(site.environment, "XDG_CONFIG_HOME", str(tmp_path))
@@ -73,7 +111,9 @@ def test_notebook_over_one_port(site, hosts, far):
     code = [f"text = '{MARK}'\nprint(text)", "open('made.txt', 'w').write(text)\n6 * 7"]
     notebook = site.root / "linked.ipynb"
     cells = [nbformat.v4.new_code_cell(cell) for cell in code]
-    spec = {"name": far.spec(enter=False), "display_name": "x", "language": "python"}
+    installed = ["--host", f"curve://{WHERE}", "--host-key", far.keys / "host.key", "--name", "installed"]
+    site.run("install", *installed, check=True)
+    spec = {"name": "installed", "display_name": "x", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), notebook)
     execute = str(pathlib.Path(sys.executable).with_name("jupyter-execute"))
     subprocess.run(
