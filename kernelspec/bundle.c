@@ -8,6 +8,7 @@
 
 #include <openssl/evp.h>
 
+#include "kernelspec/pool.h"
 #include "sandbox/tree.h"
 
 static const char magic[] = "cellwall bundle 1\n";
@@ -15,7 +16,7 @@ static const char magic[] = "cellwall bundle 1\n";
 #define CHUNK 65536
 
 struct reader {
-	int in, tree, wheels;
+	int in, tree, wheels, pool;
 	const struct bundle_sink *sink;
 	struct err *err;
 	EVP_MD_CTX *digest;
@@ -254,6 +255,8 @@ static int take_file(struct reader *reader, int parent, const char *name, char k
 		return r;
 	if (fchmod(fd, kind == 'x' ? 0555 : 0444) < 0)
 		return cannot(reader);
+	if (size > 0)
+		pool_share(reader->pool, parent, name, hex, kind == 'x');
 	return reader->sink->entry(reader->sink->arg, kind, reader->path, hex, NULL, size);
 }
 
@@ -426,7 +429,8 @@ static int read_all(struct reader *reader)
 	return r;
 }
 
-int bundle_read(int in, int tree, int wheels, const struct bundle_sink *sink, struct err *err)
+int bundle_read(int in, int tree, int wheels, int pool, const struct bundle_sink *sink,
+		struct err *err)
 {
 	struct reader *reader = calloc(1, sizeof(*reader));
 	int r;
@@ -436,6 +440,7 @@ int bundle_read(int in, int tree, int wheels, const struct bundle_sink *sink, st
 	reader->in = in;
 	reader->tree = tree;
 	reader->wheels = wheels;
+	reader->pool = pool;
 	reader->sink = sink;
 	reader->err = err;
 	reader->digest = EVP_MD_CTX_new();

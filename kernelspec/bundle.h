@@ -41,9 +41,10 @@ struct bundle_sink {
 /*
  * Reads a bundle from `in` (lent), writes its tree below the directory `tree` and its wheels to
  * WHEELS/<sha256>/<name> below the directory `wheels` (both lent; -1: wheels are passed over).
- * Files get the modes 0444 and 0555. Returns 0 or a negative errno; -EPROTO: not what is described
- * above.
+ * Files get the modes 0444 and 0555, and share their bytes with those of `pool` (lent; pool.h).
+ * Returns 0 or a negative errno; -EPROTO: not what is described above.
  */
-int bundle_read(int in, int tree, int wheels, const struct bundle_sink *sink, struct err *err);
+int bundle_read(int in, int tree, int wheels, int pool, const struct bundle_sink *sink,
+		struct err *err);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "kernelspec/bundle.h"
 #include "kernelspec/paths.h"
+#include "kernelspec/pool.h"
 #include "kernelspec/sealed.h"
 #include "sandbox/tree.h"
 
@@ -258,9 +259,13 @@ static int take_lock(struct sealed_build *build, struct err *err)
 int sealed_take(struct sealed_build *build, int in, struct err *err)
 {
 	const struct bundle_sink sink = {write_entry, take_note, build};
+	cleanup(free_ptr) char *files = path_join(build->store, "files");
+	cleanup(close_fd) int pool = files ? open_directory(files, err) : no_memory(err);
 	cleanup(close_fd) int fd = -1;
 	int r;
 
+	if (pool < 0)
+		return pool;
 	if (mkdirat(build->held, "new", 0755) < 0 || mkdirat(build->held, "new/tree", 0755) < 0)
 		return err_errno(err, "%s/new", build->directory);
 	build->tree = openat(build->held, "new/tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -269,7 +274,7 @@ int sealed_take(struct sealed_build *build, int in, struct err *err)
 	if (build->tree < 0 || !build->manifest)
 		return err_errno(err, "%s/new", build->directory);
 	fd = -1; /* the stream's now */
-	r = bundle_read(in, build->tree, build->wheels, &sink, err);
+	r = bundle_read(in, build->tree, build->wheels, pool, &sink, err);
 	if (r == 0)
 		r = take_lock(build, err);
 	if (fclose(steal_ptr(&build->manifest)) != 0 && r == 0)
@@ -460,7 +465,12 @@ int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
 	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
 		r = no_memory(err);
 	if (r == 0) {
+		cleanup(free_ptr) char *files = path_join(store, "files");
+		cleanup(close_fd) int pool =
+			files ? open(files, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
 		sweep(&keeper, "trees", keeper.trees);
+		pool_sweep(pool);
 		sweep(&keeper, "wheels", keeper.wheels);
 	}
 	json_decref(keeper.trees);

@@ -9,6 +9,7 @@
  *   STORE/trees/<hash>/lock       requirements with hashes, as pip takes them
  *   STORE/names/<name>/<n>.json   generation n: tree, python, requirements, created, hosts, ...
  *   STORE/names/<name>/current    the number of the one that kernels get
+ *   STORE/files/                   their files' bytes, once (pool.h)
  *   STORE/usage/<name>.json       what this user's kernels said that they imported of it
  *   STORE/wheels/<sha256>/<file>  what was downloaded, for the next build
  *   STORE/builds/<id>/            a build under way: flock(2)ed, else left over and to be removed

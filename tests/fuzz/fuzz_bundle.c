@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(mkdirat(top, "tree", 0755) == 0 && mkdirat(top, "wheels", 0755) == 0);
 	tree = openat(top, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	wheels = openat(top, "wheels", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	(void)bundle_read(in, tree, wheels, &sink, &err);
+	(void)bundle_read(in, tree, wheels, -1, &sink, &err);
 	close(in);
 	close(tree);
 	close(wheels);

@@ -124,7 +124,7 @@ static int finish(FILE *out, int fd, bool whole)
 	assert_int_equal(fclose(out), 0);
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	err.text[0] = '\0';
-	r = bundle_read(fd, tree, wheels, &sink, &err);
+	r = bundle_read(fd, tree, wheels, -1, &sink, &err);
 	close(fd);
 	return r;
 }
