@@ -105,8 +105,9 @@ class FrontEnd:
 
 @pytest.fixture(scope="module")
 def gateway(site):
-    server = serving.Server(site, "--self-signed", listen=("https://127.0.0.1:0",))
-    for user in ("anna", "ben"):
+    users = {name: {"token": serving.TOKENS[name]} for name in ("anna", "ben")}
+    server = serving.Server(site, "--self-signed", listen=("https://127.0.0.1:0",), users=users)
+    for user in users:
         site.put(server.root / "data" / "users" / user / "default", f"staging/in/of-{user}.csv", "x\n")
     yield server
     server.close()

@@ -14,6 +14,7 @@ import time
 
 import gateway
 import harness
+import pages
 import pytest
 import requests
 import serving
@@ -56,16 +57,18 @@ def environment_of_gateway(server, authority, how):
 class Notebooks:
     """A jupyter_server behind a gateway. It has what gateway.Socket needs."""
 
-    def __init__(self, site, python, environment):
+    def __init__(self, site, command, environment, cwd=None):
         self.root = site.project()
         (self.root / "runtime").mkdir(mode=0o700)
+        own = {"open_browser": False, "allow_root": True, "ip": "127.0.0.1", "port": harness.free_ports(1)[0], "token": LOCAL}
+        site.put(self.root, "config/jupyter_server_config.json", json.dumps({"ServerApp": own}))
+        own = {"JUPYTER_RUNTIME_DIR": str(self.root / "runtime"), "JUPYTER_CONFIG_DIR": str(self.root / "config")}
         self.log_path = self.root / "log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [python, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-                + [f"--port={harness.free_ports(1)[0]}", f"--ServerApp.token={LOCAL}"],
-                cwd=self.root,
-                env={**site.environment, **environment, "JUPYTER_RUNTIME_DIR": str(self.root / "runtime")},
+                command,
+                cwd=cwd or self.root,
+                env={**site.environment, **environment, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,7 +104,7 @@ class Notebooks:
 @pytest.fixture(params=("debian-token", "debian-certificate", "pypi-token", "pypi-certificate"))
 def notebooks(site, server, authority, request):
     which, how = request.param.split("-")
-    notebooks = Notebooks(site, PYTHONS[which], environment_of_gateway(server, authority, how))
+    notebooks = Notebooks(site, [PYTHONS[which], "-m", "jupyter_server"], environment_of_gateway(server, authority, how))
     yield notebooks
     notebooks.close()
 
@@ -123,6 +126,14 @@ def connect(notebooks, kernel):
     raise AssertionError(notebooks.log_path.read_text()[-3000:])
 
 
+def begin(notebooks, name):
+    """A notebook's session; its answer and its channels."""
+    session = {"path": "n.ipynb", "name": "n", "type": "notebook", "kernel": {"name": name}}
+    answer = notebooks.ask("POST", "/api/sessions", json=session)
+    assert answer.status_code == 201, (answer.text, notebooks.log_path.read_text()[-2000:])
+    return answer.json(), connect(notebooks, answer.json()["kernel"]["id"])
+
+
 def kinds(messages):
     return [message["header"]["msg_type"] for message in messages]
 
@@ -133,11 +144,8 @@ def test_jupyter_server(site, server, notebooks):
     assert ISOLATED in listed["kernelspecs"] and harness.DIRECT not in listed["kernelspecs"]
     logo = notebooks.ask("GET", listed["kernelspecs"][ISOLATED]["resources"]["logo-64x64"])
     assert logo.status_code == 200 and logo.content.startswith(b"\x89PNG")
-    session = {"path": "n.ipynb", "name": "n", "type": "notebook", "kernel": {"name": ISOLATED}}
-    answer = notebooks.ask("POST", "/api/sessions", json=session)
-    assert answer.status_code == 201, (answer.text, notebooks.log_path.read_text()[-2000:])
-    kernel = answer.json()["kernel"]["id"]
-    channels = connect(notebooks, kernel)
+    session, channels = begin(notebooks, ISOLATED)
+    kernel = session["kernel"]["id"]
     assert gateway.text_of(channels.run("x = 5\nprint('ran', x)")) == "ran 5\n"
     drawn = channels.run("import matplotlib.pyplot as plt\nplt.plot([1, 4, 9]); plt.show()")
     assert any("image/png" in message["content"].get("data", {}) for message in drawn), kinds(drawn)
@@ -155,7 +163,7 @@ def test_jupyter_server(site, server, notebooks):
     assert gateway.text_of(channels.run("print('x' in globals())")) == "False\n"
     assert [model["id"] for model in notebooks.ask("GET", "/api/kernels").json()] == [kernel]
     channels.close()
-    assert notebooks.ask("DELETE", f"/api/sessions/{answer.json()['id']}").status_code == 204
+    assert notebooks.ask("DELETE", f"/api/sessions/{session['id']}").status_code == 204
     assert notebooks.ask("GET", "/api/kernels").json() == []
 
 
@@ -252,3 +260,105 @@ def test_enterprise_gateways_own_tests(site, server):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     wanted = {"test_hello_world", "test_get_hostname", "test_restart", "test_interrupt", "test_scope"}
     assert wanted <= set(passed), passed
+
+
+# ---- pages ----
+
+
+def page(site, name):
+    return (pathlib.Path(site.prefix) / "share/cellwall/doc" / name).read_text()
+
+
+def scripts(text):
+    return [block for kind, block in pages.blocks(text) if kind == "sh"]
+
+
+class Background:
+    """A page's `cellwall serve …`, on a port that is free."""
+
+    def __init__(self, site, script):
+        self.log_path = site.project() / "log"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", "exec " + script.replace("0.0.0.0:8890", "127.0.0.1:0") + " --runtime " + str(self.log_path.parent / "run")],
+                env={**site.environment, "PATH": f"{site.prefix}/bin:{os.environ['PATH']}"},
+                cwd=site.root,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        end = time.monotonic() + 30 * harness.PATIENCE
+        while not (found := re.search(r"url=https://127\.0\.0\.1:(\d+)", self.log_path.read_text())):
+            assert time.monotonic() < end and self.process.poll() is None, self.log_path.read_text()
+            time.sleep(0.02)
+        self.url = f"https://localhost:{found.group(1)}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def test_page_of_a_laptop_and_a_server(site, monkeypatch):
+    """Its commands in their order; both ends are this host, `scp server:` is `cp ~/`."""
+    monkeypatch.setitem(site.environment, "JUPYTER_PATH", str(site.root / "no-kernels-of-the-site"))
+    (site.home / "kernel-env").symlink_to(pathlib.Path(site.python).parent.parent)
+    laptop = site.project()
+    site.put(laptop, "points.csv", "1\n2\n3\n")
+    server, rest = page(site, "gateway.md").split("\n## The laptop\n")
+    files = rest.split("\n## Files\n")[1]
+    wrong = [line for kind, block in pages.blocks(server) if kind == "console" for line in pages.command(site, site.root, block)]
+    assert wrong == [], "".join(wrong)
+    with Background(site, scripts(server)[0].strip()) as gate:
+        copy, lab = scripts(rest)
+        subprocess.run(["bash", "-ec", copy.replace("scp", "cp").replace("server:", "~/")], cwd=laptop, env=site.environment, check=True)
+        environment = {"PATH": f"{ENVIRONMENT}/bin:{os.environ['PATH']}"}
+        command = lab.replace("https://server:8890", gate.url).replace("jupyter lab", "exec jupyter lab")
+        notebooks = Notebooks(site, ["bash", "-ec", command], environment, laptop)
+        try:
+            assert set(notebooks.ask("GET", "/api/kernelspecs").json()["kernelspecs"]) == {ISOLATED}
+            before, after = [block.replace("https://server:8890", gate.url) for kind, block in pages.blocks(files) if kind == "console"]
+            wrong = list(pages.command(site, laptop, before))
+            _, channels = begin(notebooks, ISOLATED)
+            code = "open('sum.txt', 'w').write(f'{sum(map(int, open(\"staging/in/points.csv\")))}\\n')"
+            assert not any(message["header"]["msg_type"] == "error" for message in channels.run(code))
+            channels.close()
+            wrong += pages.command(site, laptop, after)
+            assert wrong == [], "".join(wrong)
+        finally:
+            notebooks.close()
+
+
+def test_page_of_a_class(site, authority):
+    """The server of the page for teachers: students see the course's data, their own kernels and nobody else's."""
+    text = page(site, "course.md").replace("/srv/course", f"{site.root}/course")
+    policy, users = (block for kind, block in pages.blocks(text) if kind == "json")
+    course = site.root / "course"
+    site.put(course, "data/marks.csv", "who,points\n")
+    site.put(course, "policy.json", policy)
+    for name, what in (("certificate.pem", "localhost.pem"), ("key.pem", "localhost.key")):
+        site.put(course, name, (authority / what).read_bytes()).chmod(0o600)
+    tokens = [f"{name}-{'0' * 20}" for name in ("alice", "bob", "teacher")]
+    for token in tokens:
+        users = users.replace("…", token, 1)
+    site.put(course, "users.json", users).chmod(0o600)
+    site.run("install", "--prefix", str(site.root), "--name", "course", "--python", site.python, "--policy", course / "policy.json", check=True)
+    with Background(site, scripts(text)[0].strip()) as gate:
+
+        def ask(token, method, path, **options):
+            return requests.request(method, gate.url + path, headers={"Authorization": f"token {token}"}, timeout=60, verify=authority / "ca.pem", **options)
+
+        kernels = [ask(token, "POST", "/api/kernels", json={"name": "course"}).json()["id"] for token in tokens[:2]]
+        assert [[kernel["id"] for kernel in ask(token, "GET", "/api/kernels").json()] for token in tokens[:2]] == [kernels[:1], kernels[1:]]
+        seen = ask(tokens[2], "GET", "/api/wall/kernels").text
+        assert all(kernel in seen for kernel in kernels), seen
+        environment = {"JUPYTER_GATEWAY_URL": gate.url, "JUPYTER_GATEWAY_AUTH_TOKEN": tokens[0], "SSL_CERT_FILE": str(authority / "ca.pem")}
+        notebooks = Notebooks(site, [PYTHONS["pypi"], "-m", "jupyter_server"], environment)
+        try:
+            _, channels = begin(notebooks, "course")
+            assert gateway.text_of(channels.run("import os\nprint(os.listdir('data'))\nopen('answer.txt', 'w').write('6')")) == "['marks.csv']\n"
+            channels.close()
+        finally:
+            notebooks.close()
+        assert (course / "serve/users/alice/default/staging/out/answer.txt").read_text() == "6"

@@ -55,9 +55,7 @@ def moved(site, monkeypatch, request):
 
 def run_page(site, folder, text, policy):
     wrong, count = [], 0
-    for kind, block in pages.blocks(text):
-        if kind == "json":
-            policy.write_text(block)
+    policy.write_text(next(block for kind, block in pages.blocks(text) if kind == "json"))
     for kind, block in pages.blocks(text):
         if kind == "console":
             count += 1
