@@ -6,6 +6,7 @@
 #ifndef KERNELSPEC_ENV_H
 #define KERNELSPEC_ENV_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,6 +49,12 @@ int env_usage(const struct env *env);
 int env_rollback(const struct env *env);
 int env_remove(const struct env *env);
 int env_gc(const struct env *env);
+
+/* What a build reached and was kept from, a line each. */
+void env_say_reached(const json_t *record);
+/* Requirements with one more; a line for the same distribution goes. Caller frees; NULL: no
+ * memory. */
+char *env_with_line(const char *lines, const char *requirement);
 
 /* "cellwall env: TEXT" to stderr; returns 1, the exit code. */
 int env_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -51,9 +51,10 @@ struct run {
 	const struct env_wanted *wanted;
 	struct sealed_build sealed;
 	struct index index;
-	struct prefix prefix;
 	struct policy policy; /* the default: nothing of another's reaches a build but its rules */
 	const struct policy *rules;
+	struct prefix prefix; /* of wanted->python */
+	const struct prefix *from;
 	struct spec spec;
 	char *sandbox;
 	struct launch launch;
@@ -76,6 +77,19 @@ static int no_memory(struct err *err)
 
 /* ---- what is built, as the sandbox is told ---- */
 
+/* The base at its own places, and what was added to it. */
+static int fill_base(struct run *run)
+{
+	const struct env_base *base = run->wanted->base;
+	struct spec *spec = &run->spec;
+
+	if (base && base->tree && spec_add_bind(spec, base->tree, INSIDE_ENVIRONMENT, true) < 0)
+		return no_memory(run->err);
+	if (base && base->before && spec_add_bind(spec, base->before, INSIDE_BEFORE, true) < 0)
+		return no_memory(run->err);
+	return 0;
+}
+
 static int fill_program(struct run *run)
 {
 	cleanup(free_ptr) char *share = NULL;
@@ -84,18 +98,19 @@ static int fill_program(struct run *run)
 
 	if (r < 0)
 		return r;
-	if (spec_add_argv(spec, run->prefix.executable) < 0 || spec_add_argv(spec, "-I") < 0 ||
-	    spec_add_argv(spec, "/cellwall-build/build.py") < 0 ||
+	if (spec_add_argv(spec, run->from->executable) < 0 || spec_add_argv(spec, "-I") < 0 ||
+	    spec_add_argv(spec, run->wanted->base ? "/cellwall-build/add.py"
+						  : "/cellwall-build/build.py") < 0 ||
 	    spec_add_bind(spec, share, "/cellwall-build", true) < 0)
 		return no_memory(run->err);
-	for (char **path = run->prefix.paths; path && *path; path++) {
+	for (char **path = run->from->paths; path && *path; path++) {
 		cleanup(free_ptr) char *real = paths_real(*path);
 
 		if (!real || spec_add_bind(spec, real, real, true) < 0 ||
 		    (strcmp(real, *path) != 0 && spec_add_bind(spec, real, *path, true) < 0))
 			return no_memory(run->err);
 	}
-	return 0;
+	return fill_base(run);
 }
 
 /*
@@ -124,10 +139,17 @@ static bool all_hashed(const struct run *run)
 
 static int fill_wanted(struct run *run)
 {
+	const struct env_base *base = run->wanted->base;
 	cleanup(free_ptr) char *text = NULL, *assignment = NULL, *wheels = NULL;
 	json_t *wanted = json_pack("{s:s, s:[], s:b}", "requirements", run->wanted->requirements,
 				   "options", "locked", run->wanted->locked ? 1 : 0);
 
+	if (base && wanted &&
+	    (json_object_set_new(wanted, "upgrade", json_boolean(base->upgrade)) < 0 ||
+	     json_object_set_new(wanted, "lock", json_string(base->lock ? base->lock : "")) < 0)) {
+		json_decref(wanted);
+		return no_memory(run->err);
+	}
 	text = wanted ? json_dumps(wanted, JSON_COMPACT) : NULL;
 	json_decref(wanted);
 	assignment = text ? format_string("CELLWALL_BUILD=%s", text) : NULL;
@@ -137,7 +159,7 @@ static int fill_wanted(struct run *run)
 	if (strlen(assignment) > ENV_SIZE_MAX)
 		return err_set(run->err, -E2BIG, "the requirements are longer than %u bytes",
 			       ENV_SIZE_MAX);
-	if (variables_fill(&run->spec, &run->policy, run->prefix.executable) < 0 ||
+	if (variables_fill(&run->spec, &run->policy, run->from->executable) < 0 ||
 	    variables_set(&run->spec, assignment) < 0 ||
 	    variables_set(&run->spec, "SOURCE_DATE_EPOCH=315532800") < 0 ||
 	    variables_set(&run->spec, "PYTHONHASHSEED=0") < 0 ||
@@ -194,9 +216,11 @@ static int prepare(struct run *run)
 		return err_set(run->err, -EINVAL,
 			       "the requirements hold a user name or password: such a URL belongs "
 			       "into pip's configuration (pip.conf)");
-	r = prefix_find(run->wanted->python, &run->prefix, run->err);
-	if (r == 0 && !run->prefix.python)
-		r = err_set(run->err, -EINVAL, "%s is no Python", run->prefix.executable);
+	run->from = run->wanted->base ? run->wanted->base->prefix : &run->prefix;
+	if (!run->wanted->base)
+		r = prefix_find(run->wanted->python, &run->prefix, run->err);
+	if (r == 0 && !run->from->python)
+		r = err_set(run->err, -EINVAL, "%s is no Python", run->from->executable);
 	if (r == 0)
 		r = index_read(run->wanted->hosts, &run->index, run->err);
 	if (r == 0 && run->rules->build_hosts)
@@ -453,8 +477,15 @@ int env_record_sign(json_t *record)
 
 static int fill_record(struct run *run)
 {
+	const struct env_base *base = run->wanted->base;
+
 	run->record = json_pack("{s:s, s:s, s:s}", "cellwall", CELLWALL_VERSION, "python",
-				run->prefix.executable, "requirements", run->wanted->requirements);
+				run->from->executable, "requirements",
+				base ? base->requirements : run->wanted->requirements);
+	if (base && run->record &&
+	    (json_object_set_new(run->record, "base", json_string(base->name)) < 0 ||
+	     json_object_set_new(run->record, "folder", json_string(base->folder)) < 0))
+		return no_memory(run->err);
 	if (!run->record || env_record_sign(run->record) < 0 ||
 	    json_object_set(run->record, "reached", run->reached) < 0 ||
 	    json_object_set(run->record, "attempts", run->attempts) < 0)
@@ -492,6 +523,8 @@ static int64_t finish(struct run *run)
 		return err_set(run->err, -ECHILD,
 			       "the build was ended by signal %" PRIu64 ": nothing was changed",
 			       run->signal);
+	if (run->code == ENV_NOTHING && run->wanted->base)
+		return 0;
 	if (run->code != 0)
 		return err_set(run->err, -ECHILD,
 			       "the build failed with code %" PRIu64 ": nothing was changed",

@@ -13,8 +13,22 @@
 #include <jansson.h>
 
 #include "kernelspec/paths.h"
+#include "kernelspec/prefix.h"
 #include "proxy/policy.h"
 #include "sandbox/base.h"
+
+#define ENV_NOTHING 3 /* exit code of a build that finds everything there */
+
+/* What a notebook's kernel runs from, and what its cells have had installed already. */
+struct env_base {
+	const struct prefix *prefix; /* of the kernel's Python */
+	const char *tree;	     /* of the sealed environment it is, or NULL */
+	const char *name;	     /* of that, or the path of the Python */
+	const char *folder;
+	const char *before, *lock; /* tree and lock of the last generation, or NULL */
+	const char *requirements;  /* all that was ever asked for, for the record */
+	bool upgrade;
+};
 
 struct env_wanted {
 	const char *name;
@@ -25,12 +39,14 @@ struct env_wanted {
 	const struct paths_list *hosts; /* URLs of more hosts that may be reached */
 	/* Whether anything is built, which hosts, and its limits; NULL: the default. */
 	const struct policy *policy;
+	const struct env_base *base; /* what is added to it is built, see added.h; or NULL */
 };
 
 /*
- * Builds and commits. Returns the number of the generation; -EINTR when it was interrupted; or
- * another negative errno (the build's own words were printed). `ret_record` (caller decrefs, set
- * also on failure of the build itself, else NULL) says what was reached and refused.
+ * Builds and commits. Returns the number of the generation; 0: a base has it all; -EINTR when it
+ * was interrupted; or another negative errno (the build's own words were printed). `ret_record`
+ * (caller decrefs, set also on failure of the build itself, else NULL) says what was reached and
+ * refused.
  */
 int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct err *err);
 

@@ -45,7 +45,7 @@ static bool has_line(const char *lines, const char *requirement)
 }
 
 /* Adds a line; one for the same distribution goes. Caller frees both. */
-static char *with_line(const char *lines, const char *requirement)
+char *env_with_line(const char *lines, const char *requirement)
 {
 	char *out = strdup("");
 
@@ -97,7 +97,7 @@ static int gather(const struct env *env, const char *before, char **ret_lines, s
 		r = check_word(env->words[i], err);
 		if (r < 0)
 			break;
-		more = with_line(lines, env->words[i]);
+		more = env_with_line(lines, env->words[i]);
 		free(lines);
 		lines = more;
 	}
@@ -112,7 +112,7 @@ static int gather(const struct env *env, const char *before, char **ret_lines, s
 
 /* ---- building ---- */
 
-static void say_reached(const json_t *record)
+void env_say_reached(const json_t *record)
 {
 	const json_t *one;
 	size_t i;
@@ -161,7 +161,7 @@ static int build(const struct env *env, const char *python, const char *requirem
 		return env_fail("%s", err.text);
 	number = env_build(&wanted, &record, &err);
 	if (record)
-		say_reached(record);
+		env_say_reached(record);
 	json_decref(record);
 	if (number < 0) {
 		env_fail("%s", err.text);
@@ -220,6 +220,12 @@ int env_update(const struct env *env)
 
 	if (r < 0)
 		return env_fail("%s", err.text);
+	if (json_object_get(sealed.record, "base")) {
+		sealed_done(&sealed);
+		return env_fail("\"%s\" is what cells have had installed: %%pip install in a "
+				"notebook adds to it, cellwall env remove %s takes it away",
+				env->name, env->name);
+	}
 	before = json_string_value(json_object_get(sealed.record, "requirements"));
 	python = strdup(env->python ? env->python : sealed.python);
 	r = python ? gather(env, before ? before : "", &lines, &err)

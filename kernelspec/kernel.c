@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernelspec/added.h"
 #include "kernelspec/files.h"
 #include "kernelspec/habits.h"
+#include "kernelspec/installer.h"
 #include "kernelspec/limits.h"
 #include "kernelspec/prefix.h"
 #include "kernelspec/sealed.h"
@@ -22,6 +24,7 @@
 #include "proxy/examine.h"
 #include "proxy/figures.h"
 #include "proxy/imported.h"
+#include "proxy/install.h"
 #include "proxy/known.h"
 #include "proxy/limits.h"
 #include "proxy/policy.h"
@@ -54,6 +57,10 @@ struct parts {
 	struct prefix prefix;
 	struct sealed sealed; /* of --env */
 	struct imported imported;
+	struct added added; /* what cells have had installed */
+	struct install *install;
+	pid_t installer;
+	char *base_tree; /* of --env */
 	struct spec spec;
 	struct staged_places places;
 	struct audit *audit;
@@ -275,9 +282,9 @@ static int find_sealed(struct parts *parts, const struct options *options, struc
 
 static int show_sealed(struct parts *parts, struct err *err)
 {
-	cleanup(free_ptr) char *tree = path_join(parts->sealed.directory, "tree");
-
-	if (!tree || spec_add_bind(&parts->spec, tree, INSIDE_ENVIRONMENT, true) < 0)
+	parts->base_tree = path_join(parts->sealed.directory, "tree");
+	if (!parts->base_tree ||
+	    spec_add_bind(&parts->spec, parts->base_tree, INSIDE_ENVIRONMENT, true) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -369,6 +376,60 @@ static int read_policy(struct parts *parts, const struct options *options, struc
 			     err);
 }
 
+/* The installer needs no key of a kernel. */
+static void forget_key(void *arg)
+{
+	struct parts *parts = arg;
+
+	connection_done(&parts->connection);
+}
+
+static int start_installer(struct parts *parts, const struct options *options, int *ret_socket,
+			   struct err *err)
+{
+	const bool sealed = options->environment != NULL;
+	const char *python = sealed ? parts->sealed.python : parts->prefix.executable;
+	const char *base = sealed ? options->environment : parts->prefix.executable;
+	const struct installer installer = {
+		.added = &parts->added,
+		.spec = &parts->spec,
+		.policy = &parts->policy,
+		.base = {.prefix = &parts->prefix,
+			 .tree = parts->base_tree,
+			 .name = base,
+			 .folder = parts->folder},
+		.forget = forget_key,
+		.arg = parts,
+	};
+	int code = added_open(parts->folder, base, python, &parts->added, err);
+
+	if (code == 0)
+		code = added_fill(&parts->added, &parts->prefix, &parts->spec, err);
+	if (code == 0)
+		parts->installer = installer_start(&installer, ret_socket, err);
+	return code == 0 && parts->installer < 0 ? parts->installer : code;
+}
+
+/* What cannot be installed is no reason not to start: cells that ask for it are told. */
+static int fill_install(struct parts *parts, const struct options *options, struct err *err)
+{
+	cleanup(close_fd) int socket = -1;
+	struct err why = {0};
+	int code = 0;
+
+	if (!parts->prefix.python)
+		return 0;
+	if (parts->policy.landlock)
+		code = err_set(&why, -EINVAL,
+			       "that needs a wall of namespaces, and the policy says \"landlock\"");
+	else if (parts->policy.install.mode != INSTALL_DENY)
+		code = start_installer(parts, options, &socket, &why);
+	parts->install =
+		install_new(&parts->policy.install, steal_fd(&socket),
+			    code < 0 ? NULL : parts->added.directory, code < 0 ? why.text : NULL);
+	return parts->install ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
 static int make_plan(struct parts *parts, const struct options *options, struct err *err)
 {
 	int code = options->environment ? find_sealed(parts, options, err)
@@ -391,12 +452,16 @@ static int make_plan(struct parts *parts, const struct options *options, struct 
 	if (code == 0)
 		code = fill_environment(parts, options, err);
 	if (code == 0)
+		code = fill_install(parts, options, err);
+	if (code == 0)
 		code = fill_limits(parts, err);
 	return code;
 }
 
 static void parts_done(struct parts *parts)
 {
+	parts->install = install_free(parts->install);
+	installer_end(parts->installer);
 	parts->examine = examine_stop(parts->examine);
 	known_free(parts->known);
 	parts->figures = figures_close(parts->figures);
@@ -405,6 +470,8 @@ static void parts_done(struct parts *parts)
 	prefix_done(&parts->prefix);
 	imported_close(&parts->imported);
 	sealed_done(&parts->sealed);
+	added_done(&parts->added);
+	free(parts->base_tree);
 	spec_done(&parts->spec);
 	staged_places_done(&parts->places);
 	free(parts->sandbox);
@@ -473,7 +540,9 @@ static int run_elsewhere(char **argv)
 int verb_kernel(int argc, char **argv)
 {
 	struct options options = {0};
-	struct parts parts = {.sealed = {.held = -1, .guard = -1}, .imported = IMPORTED_NONE};
+	struct parts parts = {.sealed = {.held = -1, .guard = -1},
+			      .imported = IMPORTED_NONE,
+			      .added = ADDED_NONE};
 	struct session_plan plan;
 	struct err err = {0};
 	int code;
@@ -510,6 +579,7 @@ int verb_kernel(int argc, char **argv)
 				     .tally = tally_take(),
 				     .idle_timeout = parts.policy.idle_timeout,
 				     .closed = !parts.policy.may_add || !*parts.policy.may_add,
+				     .install = parts.install,
 				     .outputs = &parts.policy.outputs,
 				     .examine = parts.examine,
 				     .known = parts.known,

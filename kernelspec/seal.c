@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
@@ -38,7 +39,10 @@ static int open_directory(const char *path, struct err *err)
 	return fd < 0 ? err_errno(err, "%s", path) : fd;
 }
 
-/* Each build holds the lock of its directory until it is gone or dead. */
+/* How long nobody needs to make and lock a directory. */
+#define UNLOCKED_S 60
+
+/* Each directory is locked by who uses it, until that is gone or dead. */
 static void remove_dead(int builds)
 {
 	int again = openat(builds, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -49,11 +53,17 @@ static void remove_dead(int builds)
 		close(again);
 	while (scan && (entry = readdir(scan))) {
 		cleanup(close_fd) int fd = -1;
+		struct stat status;
+		time_t young = 0;
 
-		if (entry->d_name[0] == '.' || strlen(entry->d_name) != 32)
+		if (strncmp(entry->d_name, ".new-", 5) == 0)
+			young = time(NULL) - UNLOCKED_S;
+		else if (strlen(entry->d_name) != 32)
 			continue;
 		fd = tree_step(builds, entry->d_name, O_RDONLY | O_DIRECTORY);
-		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (fd < 0 || (young > 0 && (fstat(fd, &status) < 0 || status.st_mtime > young)))
+			continue;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			(void)tree_remove(builds, entry->d_name, fd);
 	}
 	if (scan)
@@ -101,32 +111,45 @@ static int take_name(struct sealed_build *build, struct err *err)
 	return 0;
 }
 
-static int make_directory(struct sealed_build *build, struct err *err)
+int sealed_hold(const char *store, const char *where, char **ret_directory, int *ret_held,
+		struct err *err)
 {
-	cleanup(free_ptr) char *builds = path_join(build->store, "builds");
-	cleanup(free_ptr) char *wheels = path_join(build->store, "wheels");
-	cleanup(close_fd) int directory = builds ? open_directory(builds, err) : no_memory(err);
-	char id[33];
+	cleanup(free_ptr) char *parent = path_join(store, where), *path = NULL;
+	cleanup(close_fd) int directory = parent ? open_directory(parent, err) : no_memory(err);
+	cleanup(close_fd) int held = -1;
+	char fresh[5 + 33] = ".new-";
+	const char *id = fresh + 5;
 	int r;
 
 	if (directory < 0)
 		return directory;
+	remove_dead(directory);
+	r = random_hex(fresh + 5, 16);
+	if (r < 0)
+		return err_set(err, r, "no random numbers");
+	path = path_join(parent, id);
+	if (!path)
+		return no_memory(err);
+	/* Under its name only when it is locked, or another would remove it. */
+	if (mkdirat(directory, fresh, 0700) < 0)
+		return err_errno(err, "%s", path);
+	held = openat(directory, fresh, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (held < 0 || flock(held, LOCK_EX | LOCK_NB) < 0 ||
+	    renameat(directory, fresh, directory, id) < 0)
+		return err_errno(err, "%s", path);
+	*ret_directory = steal_ptr(&path);
+	*ret_held = steal_fd(&held);
+	return 0;
+}
+
+static int make_directory(struct sealed_build *build, struct err *err)
+{
+	cleanup(free_ptr) char *wheels = path_join(build->store, "wheels");
+
 	build->wheels = wheels ? open_directory(wheels, err) : no_memory(err);
 	if (build->wheels < 0)
 		return build->wheels;
-	remove_dead(directory);
-	r = random_hex(id, 16);
-	if (r < 0)
-		return err_set(err, r, "no random numbers");
-	build->directory = path_join(builds, id);
-	if (!build->directory)
-		return no_memory(err);
-	if (mkdirat(directory, id, 0700) < 0)
-		return err_errno(err, "%s", build->directory);
-	build->held = openat(directory, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (build->held < 0 || flock(build->held, LOCK_EX | LOCK_NB) < 0)
-		return err_errno(err, "%s", build->directory);
-	return 0;
+	return sealed_hold(build->store, "builds", &build->directory, &build->held, err);
 }
 
 int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *err)
@@ -454,14 +477,18 @@ static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
 int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
 {
 	struct keeper keeper = {.store = store, .trees = json_object(), .wheels = json_object()};
-	cleanup(free_ptr) char *builds = path_join(store, "builds");
-	cleanup(close_fd) int directory =
-		builds ? open(builds, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	static const char *const held[] = {"builds", "live"};
 	cleanup(close_fd) int alone = lock_store(store, LOCK_EX, err);
 	int r = alone < 0 ? alone : keeper.trees && keeper.wheels ? 0 : no_memory(err);
 
-	if (directory >= 0 && r == 0)
-		remove_dead(directory);
+	for (size_t i = 0; r == 0 && i < sizeof(held) / sizeof(held[0]); i++) {
+		cleanup(free_ptr) char *path = path_join(store, held[i]);
+		cleanup(close_fd) int directory =
+			path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+		if (directory >= 0)
+			remove_dead(directory);
+	}
 	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
 		r = no_memory(err);
 	if (r == 0) {

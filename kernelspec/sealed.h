@@ -13,6 +13,7 @@
  *   STORE/usage/<name>.json       what this user's kernels said that they imported of it
  *   STORE/wheels/<sha256>/<file>  what was downloaded, for the next build
  *   STORE/builds/<id>/            a build under way: flock(2)ed, else left over and to be removed
+ *   STORE/live/<id>/              what a running kernel is shown of its cells' packages (added.h)
  *
  * A tree that is in use has a read lock (F_OFD_SETLK) on its manifest, by the proxy of each kernel
  * that runs from it: a write lock, which others could not hold, is what removes it.
@@ -92,6 +93,10 @@ int sealed_take(struct sealed_build *build, int in, struct err *err);
 /* Gives the tree its place and the name its next generation; `record` (lent) gets "tree". Returns
  * the number of the generation or a negative errno. */
 int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *err);
+/* Makes STORE/WHERE/<id>, mode 0700, locked (both for the caller), and removes those that nobody
+ * holds any more. Returns 0 or a negative errno. */
+int sealed_hold(const char *store, const char *where, char **ret_directory, int *ret_held,
+		struct err *err);
 /* Removes what a build has not committed. */
 void sealed_abandon(struct sealed_build *build);
 

@@ -74,6 +74,9 @@ int enclose_files(const struct session_plan *plan, struct err *err)
 	if (enclose_sockets(ruleset, plan->connection, err) < 0 ||
 	    allow_results(ruleset, plan->spec, err) < 0)
 		return err->code;
+	if (install_directory(plan->install) &&
+	    ruleset_allow(ruleset, install_directory(plan->install), OURS, err) < 0)
+		return err->code;
 	if (audit_directory(plan->audit) &&
 	    ruleset_allow(ruleset, audit_directory(plan->audit), OURS, err) < 0)
 		return err->code;

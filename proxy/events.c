@@ -315,6 +315,22 @@ static void take_status_packet(struct session *session, struct status *status)
 	}
 }
 
+void events_installed(struct session *session)
+{
+	struct install_report report;
+	char shown[INSTALL_REPORT_MAX];
+	int r;
+
+	while ((r = install_hear(session->plan->install, &report)) > 0) {
+		log_info("packages: %s: %s", report.verdict,
+			 escape_string(shown, sizeof(shown), report.text));
+		audit_note(session->plan->audit, "install", NULL, NULL, 0, report.verdict,
+			   report.text);
+	}
+	if (r < 0 && session->phase < DRAINING)
+		log_warning("the process that installs packages has ended");
+}
+
 /* The supervisor was killed: the kernel has died with it, its files have not. */
 static void supervisor_lost(struct session *session)
 {

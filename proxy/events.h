@@ -14,6 +14,8 @@ void events_take(struct session *session);
  * the newest one; what happens before there is a cell is said in the first.
  */
 void events_say(struct session *session, const char *text);
+/* The installer has something to report. */
+void events_installed(struct session *session);
 /* The first cell is on its way: says what waited for it. */
 void events_say_early(struct session *session);
 

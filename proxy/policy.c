@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "proxy/install_setting.h"
 #include "proxy/outputs_setting.h"
 #include "proxy/resource_setting.h"
 #include "proxy/setting.h"
@@ -74,6 +75,7 @@ static const struct setting settings[] = {
 	{"stage", "startup", stage_setting_startup, offsetof(struct policy, startup), 0, 0, false},
 	{NULL, "wall", setting_wall, offsetof(struct policy, landlock), 0, 0, false},
 	{NULL, "python", setting_directory, offsetof(struct policy, python), 0, 0, false},
+	{NULL, "install", install_setting, offsetof(struct policy, install), 0, 0, false},
 	{"env", "keep", setting_names, offsetof(struct policy, env_keep), 0, 0, false},
 	{"env", "set", setting_assignments, offsetof(struct policy, env_set), 0, 0, false},
 	{"resources", "memory", resource_setting_memory, offsetof(struct policy, memory), 128 * MIB,
@@ -328,6 +330,7 @@ void policy_done(struct policy *policy)
 	setting_list_free(policy->outputs.extra_types);
 	setting_list_free(policy->outputs.comm_targets);
 	setting_list_free(policy->build_hosts);
+	install_rules_done(&policy->install);
 	free(policy->python);
 	*policy = (struct policy){0};
 }
@@ -502,7 +505,7 @@ char *policy_show(const struct policy *policy)
 	object = json_pack(
 		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s, s:s?, s:{s:o,s:o}, "
 		"s:{s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}, "
-		"s:{s:b,s:b,s:b,s:o}, s:o, s:{s:b,s:o}}",
+		"s:{s:b,s:b,s:b,s:o}, s:o, s:{s:b,s:o}, s:o}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
@@ -519,7 +522,8 @@ char *policy_show(const struct policy *policy)
 		"messages", policy->audit.messages, "required", policy->audit.required, "keep",
 		show_size(policy->audit.keep), "outputs", show_outputs(&policy->outputs), "build",
 		"allow", policy->build, "hosts",
-		policy->build_hosts ? show_list(policy->build_hosts) : json_null());
+		policy->build_hosts ? show_list(policy->build_hosts) : json_null(), "install",
+		install_setting_show(&policy->install));
 	if (!object)
 		return NULL;
 	text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -12,6 +12,7 @@
  *                    "out_names": ["conftest.py"], "caches": ["huggingface"],
  *                    "history": "folder", "startup": ["startup.py"] },
  *     "python":    "/opt/venvs/course",
+ *     "install":   "deny",
  *     "env":       { "keep": ["LANG", "TZ"], "set": { "OMP_NUM_THREADS": "2" } },
  *     "resources": { "memory": "4G", "cpus": 2, "pids": 1024, "open_files": 1024, "tmp": "1G",
  *                    "disk": "20G", "idle_timeout": "2h", "enforce": "best" },
@@ -28,6 +29,7 @@
 
 #include "proxy/audit.h"
 #include "proxy/content.h"
+#include "proxy/install.h"
 #include "sandbox/base.h"
 
 #define POLICY_FILE_MAX (256 * 1024)
@@ -65,7 +67,8 @@ struct policy {
 	bool cgroup_only;      /* nothing but a cgroup may hold the limits */
 	uint64_t pids;
 	uint64_t open_files;
-	uint64_t tmp; /* bytes of each of /tmp, /dev/shm and the home */
+	uint64_t tmp;		      /* bytes of each of /tmp, /dev/shm and the home */
+	struct install_rules install; /* which packages a cell may ask for */
 	struct audit_rules audit;
 	struct outputs_rules outputs;
 	bool build; /* environments may be built */

@@ -129,6 +129,7 @@ static void take_signal(struct session *session)
 				   interrupt yet */
 		session_resume(session);
 		corridor_interrupted(&session->corridor);
+		install_cancel(session->plan->install);
 		session_tell(session, "interrupt");
 		return;
 	}
@@ -247,7 +248,15 @@ static void leave(struct session *session)
 
 /* ---- the loop ---- */
 
-enum { ITEM_STATUS = 2 * WALL_CHANNELS, ITEM_SIGNALS, ITEM_STDERR, ITEM_WALL, ITEM_SERVER, ITEMS };
+enum {
+	ITEM_STATUS = 2 * WALL_CHANNELS,
+	ITEM_SIGNALS,
+	ITEM_STDERR,
+	ITEM_WALL,
+	ITEM_SERVER,
+	ITEM_INSTALL,
+	ITEMS
+};
 
 static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 {
@@ -282,6 +291,10 @@ static size_t poll_items(struct session *session, zmq_pollitem_t items[ITEMS])
 	if (session->server >= 0) {
 		items[ITEM_SERVER].fd = session->server;
 		items[ITEM_SERVER].events = ZMQ_POLLIN;
+	}
+	if (install_fd(session->plan->install) >= 0) {
+		items[ITEM_INSTALL].fd = install_fd(session->plan->install);
+		items[ITEM_INSTALL].events = ZMQ_POLLIN;
 	}
 	if (session->stderr_log && stderr_log_fd(session->stderr_log) >= 0) {
 		items[ITEM_STDERR].fd = stderr_log_fd(session->stderr_log);
@@ -337,6 +350,8 @@ static void serve(struct session *session, const zmq_pollitem_t items[ITEMS])
 	}
 	if (items[ITEM_STATUS].events && items[ITEM_STATUS].revents)
 		events_take(session);
+	if (items[ITEM_INSTALL].events && items[ITEM_INSTALL].revents)
+		events_installed(session);
 	if (items[ITEM_STDERR].events && items[ITEM_STDERR].revents)
 		stderr_log_read(session->stderr_log, now_ms());
 	if (!session->channels)

@@ -17,6 +17,7 @@
 #include "proxy/corridor.h"
 #include "proxy/hint.h"
 #include "proxy/holding.h"
+#include "proxy/install.h"
 #include "proxy/joining.h"
 #include "proxy/launch.h"
 #include "proxy/limits.h"
@@ -34,6 +35,7 @@ struct session_plan {
 	struct audit *audit;   /* borrowed; NULL: no log */
 	struct tally *tally;   /* borrowed; NULL: nobody counts */
 	bool closed;	       /* the policy lets nobody add inputs: nobody is told how */
+	struct install *install;	     /* borrowed; NULL: no cell asks for packages */
 	const struct outputs_rules *outputs; /* borrowed; NULL: a trusted kernel */
 	struct examine *examine;	     /* borrowed; needed with outputs, as the next */
 	struct known *known;

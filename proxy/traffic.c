@@ -40,6 +40,16 @@ static void remember_cell(struct session *session, const struct passage *passage
 	events_say_early(session);
 }
 
+static void say_refused(void *arg, const char *text)
+{
+	struct session *session = arg;
+	char escaped[1024];
+
+	(void)escape_line(escaped, sizeof(escaped), text);
+	audit_note(session->plan->audit, "install", NULL, NULL, 0, "refused", text);
+	notice_say(&session->notice, session->cell, escaped);
+}
+
 static void relay_inward(struct session *session, enum wall_channel channel,
 			 struct message *message)
 {
@@ -58,10 +68,15 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 			session_tell(session, "busy");
 		session->busy++;
 		remember_cell(session, &passage);
+		if (session->plan->install)
+			install_cell(session->plan->install, passage.wire.signed_part[WIRE_CONTENT],
+				     say_refused, session);
 	}
 	session->heard = now_ms();
 	if (passage.verdict == GUARD_URGENT)
 		session_resume(session);
+	if (strcmp(passage.header.msg_type, "interrupt_request") == 0)
+		install_cancel(session->plan->install);
 	if (strcmp(passage.header.msg_type, "shutdown_request") == 0)
 		session->leaving = true;
 

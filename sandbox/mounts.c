@@ -543,12 +543,21 @@ int mounts_root(struct build *build, struct err *err)
 	return 0;
 }
 
+/* Of a build: what is added to a sealed environment finds that at its own place. */
+static bool shows_environment(const struct spec *spec)
+{
+	for (size_t i = 0; i < spec->bind_count; i++)
+		if (strcmp(spec->binds[i].target, INSIDE_ENVIRONMENT) == 0)
+			return true;
+	return false;
+}
+
 int mounts_build(struct build *build, struct err *err)
 {
 	if (make_places(build, err) < 0 || etc_build(build->root, err) < 0 ||
 	    make_etc_links(build, err) < 0)
 		return err->code;
-	if (build->spec->egress > 0 &&
+	if (build->spec->egress > 0 && !shows_environment(build->spec) &&
 	    make_link(build->root, INSIDE_BUILD "/env", INSIDE_ENVIRONMENT) < 0)
 		return err_errno(err, "cannot make %s", INSIDE_ENVIRONMENT);
 	for (size_t i = 0; i < build->source_count; i++) {

@@ -24,6 +24,9 @@
 #define INSIDE_HOME	   "/home/user"
 #define INSIDE_ENVIRONMENT "/env" /* a sealed environment, or the one that is being built */
 #define INSIDE_BUILD	   INSIDE_WORK "/.build" /* where it is built: hidden, so no result */
+#define INSIDE_INSTALL	   "/cellwall-install"	 /* pip and uv, as a kernel calls them */
+#define INSIDE_ADDED	   "/cellwall-added"	 /* what cells have had installed */
+#define INSIDE_BEFORE	   "/cellwall-before"	 /* the same, in the build of more */
 #define INSIDE_FONTS	   INSIDE_HOME "/.cache/matplotlib" /* warm.h */
 #define INSIDE_USER	   "user"
 #define INSIDE_UID	   1000

@@ -152,9 +152,15 @@ def compile_part(paths):
             file.write(_code_to_hash_pyc(code, importlib.util.source_hash(source), False))
 
 
+def packages():
+    """The directories below which packages are."""
+    for top in ("lib", "over"):
+        yield from os.walk(f"{ENVIRONMENT}/{top}")
+
+
 def compile_all():
     paths = []
-    for directory, names, files in os.walk(ENVIRONMENT + "/lib"):
+    for directory, names, files in packages():
         names.sort()
         if not os.path.islink(directory):
             paths += sorted(os.path.join(directory, name) for name in files if name.endswith(".py"))
@@ -186,7 +192,7 @@ def tidy():
 
 def strip_records():
     """RECORD names what was removed above."""
-    for directory, _, files in os.walk(ENVIRONMENT + "/lib"):
+    for directory, _, files in packages():
         if "RECORD" in files and directory.endswith(".dist-info"):
             path = os.path.join(directory, "RECORD")
             with open(path, encoding="utf-8") as file:
@@ -241,6 +247,21 @@ class Bundle:
         self.out.close()
 
 
+def finish(names):
+    """From the packages in their place to the bundle, with the files that they came from."""
+    tidy()
+    strip_records()
+    say("compiling")
+    compile_all()
+    say("sealing")
+    bundle = Bundle(BUNDLE)
+    bundle.text(b"m", "lock", lock_of(names).encode())
+    for name in names:
+        bundle.file(b"w", name, os.path.join(WHEELS, name))
+    bundle.tree(ENVIRONMENT)
+    bundle.end()
+
+
 def main():
     wanted = json.loads(os.environ.pop("CELLWALL_BUILD"))
     os.makedirs(PLACE + "/tmp")
@@ -255,20 +276,11 @@ def main():
     wheels = build_wheels(pip, names, options)
     if wheels:
         pip("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir", "--quiet", *wheels)
-    tidy()
-    strip_records()
-    say("compiling")
-    compile_all()
-    say("sealing")
-    bundle = Bundle(BUNDLE)
-    bundle.text(b"m", "lock", lock_of(names).encode())
-    for name in names:
-        bundle.file(b"w", name, os.path.join(WHEELS, name))
-    bundle.tree(ENVIRONMENT)
-    bundle.end()
+    finish(names)
 
 
-if sys.argv[1:] == ["compile"]:
-    compile_part(sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0"))
-else:
-    main()
+if __name__ == "__main__":
+    if sys.argv[1:] == ["compile"]:
+        compile_part(sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0"))
+    else:
+        main()

@@ -284,21 +284,22 @@ static void says_where_and_what(void **state)
 	} cases[] = {
 		{"{\n  \"stage\": {},\n  \"reosurces\": {}\n}",
 		 "p.json:3:3: unknown key \"reosurces\", did you mean \"resources\"? (known: "
-		 "stage, wall, python, env, resources, audit, outputs, build)"},
+		 "stage, wall, python, install, env, resources, audit, outputs, build)"},
 		{"{\"stage\": {\n\t\"inn\": []}}",
 		 "p.json:2:2: unknown key \"inn\" in \"stage\", did you mean \"in\"? (known: in, "
 		 "may_add, out_limit, out_files, out_names, caches, history, startup)"},
 		{"{\"memory\": \"4G\"}", "p.json:1:2: unknown key \"memory\": it belongs in "
-					 "\"resources\" (known: stage, wall, python, env, "
+					 "\"resources\" (known: stage, wall, python, install, env, "
 					 "resources, audit, outputs, build)"},
 		{"{\"env\": {\"python\": \"/x\"}}",
 		 "p.json:1:10: unknown key \"python\" in \"env\": it belongs at the top (known: "
 		 "keep, set)"},
-		{"{\"network\": \"none\"}", "p.json:1:2: unknown key \"network\" (known: stage, "
-					    "wall, python, env, resources, audit, outputs, build)"},
+		{"{\"network\": \"none\"}",
+		 "p.json:1:2: unknown key \"network\" (known: stage, "
+		 "wall, python, install, env, resources, audit, outputs, build)"},
 		{"{\"\\u0078\\n\": 1}",
 		 "p.json:1:2: unknown key \"x\\n\" (known: stage, wall, python, "
-		 "env, resources, audit, outputs, build)"},
+		 "install, env, resources, audit, outputs, build)"},
 		{"{\"stage\": 7}", "p.json:1:11: \"stage\" must be an object {...}, not a number"},
 		{" [1]", "p.json:1:2: a policy must be an object {...}, not a list [...]"},
 		{"{\"env\": {\"set\": {\"A\": \"{\\\"[\", \"\xc3\xa9\": \"\"}}}",
@@ -574,6 +575,49 @@ static void reads_only_regular_files(void **state)
 	rmdir(directory);
 }
 
+static void who_may_install(void **state)
+{
+	static const struct {
+		const char *text;
+		enum install_mode mode;
+	} good[] = {
+		{"{}", INSTALL_DENY},
+		{"{\"install\": \"deny\"}", INSTALL_DENY},
+		{"{\"install\": \"allow\"}", INSTALL_ALLOW},
+		{"{\"install\": [\"Foo_Bar\"]}", INSTALL_LISTED},
+		{"{\"install\": []}", INSTALL_LISTED},
+	};
+	static const char *const bad[] = {
+		"{\"install\": true}",
+		"{\"install\": \"all\"}",
+		"{\"install\": [\"pandas>=2\"]}",
+		"{\"install\": [\"a\", \"A\"]}",
+		"{\"install\": [\"../a\"]}",
+		"{\"install\": [1]}",
+	};
+	struct policy policy, again;
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		char *shown;
+
+		assert_int_equal(parse(good[i].text, &policy, &err), 0);
+		assert_int_equal(policy.install.mode, good[i].mode);
+		shown = policy_show(&policy);
+		assert_non_null(shown);
+		assert_int_equal(parse(shown, &again, &err), 0);
+		assert_int_equal(again.install.mode, good[i].mode);
+		assert_int_equal(install_judge(&again.install, "foo.bar>=1", &err) == 0,
+				 i == 2 || i == 3);
+		free(shown);
+		policy_done(&again);
+		policy_done(&policy);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_true(parse(bad[i], &policy, &err) < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -585,6 +629,7 @@ int main(void)
 		cmocka_unit_test(explains_syntax_errors),
 		cmocka_unit_test(bounds_lists_and_values),
 		cmocka_unit_test(reads_only_regular_files),
+		cmocka_unit_test(who_may_install),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,116 @@
+/*
+ * added_build: from what a cell asks for to a generation of what was added, and to the kernel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+#include "kernelspec/added.h"
+#include "kernelspec/env.h"
+
+#define LOCK_BYTES  (1u << 20)
+#define BUSY_MS	    200
+#define BUSY_ROUNDS 300 /* a minute, for another kernel of the folder, or gc */
+
+/* What was asked for before, and now. Caller frees. */
+static char *all_lines(const char *before, const char *lines)
+{
+	char *all = strdup(before);
+
+	while (all && *lines) {
+		cleanup(free_ptr) char *line = strndup(lines, strcspn(lines, "\n"));
+		char *more = line ? env_with_line(all, line) : NULL;
+
+		free(all);
+		all = more;
+		lines += strcspn(lines, "\n");
+		lines += *lines == '\n';
+	}
+	return all;
+}
+
+static int64_t build(const struct addition *addition, const struct sealed *before,
+		     json_t **ret_record, struct err *err)
+{
+	cleanup(free_ptr) char *tree = NULL, *lock = NULL, *lock_path = NULL, *lines = NULL;
+	const char *asked = json_string_value(json_object_get(before->record, "requirements"));
+	struct env_base base = addition->base;
+	const struct paths_list none = {0};
+	const struct env_wanted wanted = {
+		.name = addition->added->name,
+		.requirements = addition->lines,
+		.hosts = &none,
+		.policy = addition->policy,
+		.base = &base,
+	};
+
+	if (before->directory) {
+		tree = path_join(before->directory, "tree");
+		lock_path = path_join(before->directory, "lock");
+		if (!tree || !lock_path)
+			return err_set(err, -ENOMEM, "out of memory");
+		if (read_file(AT_FDCWD, lock_path, LOCK_BYTES, &lock, NULL, err) < 0)
+			return err->code;
+	}
+	lines = all_lines(asked ? asked : "", addition->lines);
+	if (!lines)
+		return err_set(err, -ENOMEM, "out of memory");
+	base.before = tree;
+	base.lock = lock;
+	base.requirements = lines;
+	return env_build(&wanted, ret_record, err);
+}
+
+/* On top of the newest there is, which another kernel of the folder may just be making. */
+static int64_t build_on_newest(const struct addition *addition, json_t **ret_record,
+			       struct err *err)
+{
+	int64_t number = -EBUSY;
+
+	for (int i = 0; i < BUSY_ROUNDS && number == -EBUSY; i++) {
+		struct sealed before;
+		int r = sealed_find(addition->added->name, 0, false, &before, err);
+
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (i > 0)
+			(void)poll(NULL, 0, BUSY_MS);
+		json_decref(*ret_record);
+		*ret_record = NULL;
+		number = build(addition, &before, ret_record, err);
+		sealed_done(&before);
+	}
+	return number;
+}
+
+int added_build(const struct addition *addition)
+{
+	const char *name = addition->added->name;
+	struct sealed sealed;
+	json_t *record = NULL;
+	struct err err = {0};
+	int64_t number = build_on_newest(addition, &record, &err);
+	int r = 0;
+
+	if (record)
+		env_say_reached(record);
+	json_decref(record);
+	if (number < 0) {
+		(void)env_fail("%s", err.text);
+		return number == -EINTR ? 130 : 1;
+	}
+	/* Nothing new may still be new to this kernel: another one of the folder had it installed.
+	 */
+	if (sealed_find(name, (uint64_t)number, false, &sealed, &err) < 0)
+		return number == 0 ? 0 : env_fail("%s", err.text);
+	if (number > 0)
+		printf("%s: generation %" PRId64 " (outside: cellwall env show %s)\n", name, number,
+		       name);
+	r = added_publish(addition->added->held, sealed.held, addition->number, &err);
+	/* An older generation may go; a build beside this one is no reason to fail. */
+	(void)sealed_collect(sealed.store, NULL, NULL);
+	sealed_done(&sealed);
+	return r < 0 ? env_fail("%s", err.text) : 0;
+}

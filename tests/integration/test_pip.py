@@ -1,0 +1,256 @@
+"""Packages for a notebook: `%pip install` in a cell is built outside, and the kernel gets what was added.
+
+The packages come from an index that the test serves on 127.0.0.1.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import threading
+import time
+
+import harness
+import processes
+import pytest
+import test_env
+
+BUILD = 120  # seconds that a build may take beside others
+PROBE = """
+import socket, threading, time
+tried, over = set(), threading.Event()
+def probe():
+    while not over.is_set():
+        for target in ((%r, %d), ("203.0.113.9", 80)):
+            try:
+                socket.create_connection(target, 1).close()
+                tried.add("reached")
+            except OSError as error:
+                tried.add(type(error).__name__)
+        time.sleep(0.01)
+prober = threading.Thread(target=probe)
+prober.start()
+while not tried: time.sleep(0.01)
+"""
+
+
+class Index(test_env.Index):
+    """Files can be kept back, and what was asked for is seen."""
+
+    def __init__(self):
+        super().__init__()
+        index = self
+        self.open = threading.Event()
+        self.open.set()
+
+        class Asked(list):
+            def append(self, path):
+                super().append(path)
+                if path.startswith("/files/"):
+                    index.open.wait(60 * harness.PATIENCE)
+
+        self.asked = Asked()
+        self.server.handle_error = lambda *words: None  # a build that is interrupted hangs up
+
+    def add(self, name, version, files):
+        self.files[f"{name}-{version}-py3-none-any.whl"] = test_env.wheel(name, version, files)
+
+    def wants(self, name):
+        return any(name in path for path in self.asked)
+
+
+@pytest.fixture(scope="module")
+def index():
+    index = Index()
+    for name in ("alpha", "beta", "gamma"):
+        index.add(name, "1.0", {f"{name}.py": "version = '1.0'\n"})
+    yield index
+    index.open.set()
+    index.close()
+
+
+class Place:
+    """A store and a folder of its own, and kernels whose cells may install."""
+
+    def __init__(self, site, start, index, name, install="allow"):
+        self.site, self.start, self.index = site, start, index
+        self.store = test_env.Store(site, index, "pip-" + hashlib.sha256(name.encode()).hexdigest()[:8])
+        self.folder = site.project()
+        self.spec = site.variant("--policy", site.policy({"install": install}))
+        self.state = site.root / f"{self.store.data.name}-state"
+
+    def kernel(self, **options):
+        environment = {**self.store.environment, "XDG_STATE_HOME": str(self.state)}
+        options.setdefault("spec", self.spec)
+        return self.start(harness.ISOLATED, cwd=self.folder, env=environment, **options)
+
+    def names(self):
+        return sorted(path.name for path in (self.store.place / "names").glob("notebook-*"))
+
+    def left(self, where):
+        return sorted(path.name for path in (self.store.place / where).glob("*"))
+
+    def log(self):
+        return [json.loads(line) for path in (self.state / "cellwall" / "log").rglob("*") if path.is_file()
+                for line in path.read_text(errors="replace").splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def place(site, start, index, request):
+    index.asked.clear()
+    return Place(site, start, index, request.node.name)
+
+
+def restart(kernel, place):
+    kernel.manager.restart_kernel(now=False, cwd=str(kernel.cwd), env={**place.site.environment, **place.store.environment})
+    kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
+
+
+def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, nothing_left):
+    with contextlib.closing(socket.create_connection(index.server.server_address, 5)):
+        pass  # what the kernel tries in vain can be reached from outside
+    kernel = place.kernel()
+    assert kernel.run(PROBE % index.server.server_address).status == "ok"
+    cell = kernel.run("before = 1\n%pip install alpha==1.0 --quiet\nimport alpha, sys\nprint(alpha.version, alpha.__file__, sys.path[-1])",
+                      BUILD)
+    assert cell.status == "ok", cell.messages
+    assert "adds: alpha 1.0" in cell.stdout and "reached 127.0.0.1" in cell.stdout
+    assert "1.0 /cellwall-added/1/lib/alpha.py /cellwall-added/1/lib" in cell.stdout, cell.stdout
+    assert cell.reply["content"]["execution_count"] == 2
+    probed = kernel.run("over.set(); prober.join(); print(*tried)").stdout.split()
+    assert probed and "reached" not in probed
+    # read-only, whoever asks
+    tried = kernel.run("import os\nfor act in (lambda: open(alpha.__file__, 'a'), lambda: os.remove(alpha.__file__),\n"
+                       "            lambda: os.mkdir('/cellwall-added/7'), lambda: open('/cellwall-added/asked-7', 'w')):\n"
+                       "    try:\n        act(); print('done')\n    except OSError as error:\n        print(type(error).__name__)")
+    assert len(tried.stdout.split()) == 4 and "done" not in tried.stdout, tried.stdout
+    # the other ways to write it, and what has no need of a network
+    again = kernel.run("!pip install alpha\n!{sys.executable} -m pip install 'alpha>=1' beta\nimport beta\n!pip list\n!python -m pip show beta",
+                       2 * BUILD)
+    assert again.status == "ok" and "Requirement already satisfied: alpha" in again.stdout, again.stdout
+    assert "adds: beta 1.0" in again.stdout and "Location: /cellwall-added/" in again.stdout
+    refused = kernel.run("%pip uninstall alpha").stdout
+    assert "nothing is uninstalled" in refused, refused
+    # one environment of this folder, which the log names
+    assert len(place.names()) == 1
+    shown = place.store.record(place.names()[0])
+    assert [one["name"] for one in shown["packages"]] == ["alpha", "beta"]
+    assert shown["record"]["folder"] == str(place.folder.resolve()) and shown["record"]["base"] == place.site.python
+    noted = [line for line in place.log() if line["event"] == "install"]
+    assert noted[0]["verdict"] == "installed" and "alpha==1.0" in noted[0]["reason"], noted
+    assert place.store.env("update", place.names()[0], "gamma").returncode == 1
+    kernel.shutdown()
+    assert processes.wait_until(lambda: place.left("live") == [], 10 * harness.PATIENCE)
+    # and the next kernel of the folder starts with it; one of another folder does not
+    kernel = place.kernel()
+    assert kernel.run("import alpha, beta\nprint(alpha.__file__)").stdout == "/cellwall-added/0/lib/alpha.py\n"
+    kernel.shutdown()
+    place.folder = place.site.project()
+    kernel = place.kernel()
+    assert "ModuleNotFoundError" in kernel.run("import alpha").problem
+    kernel.shutdown()
+
+
+def test_what_replaces_a_distribution_waits_for_a_restart(place, index):
+    version = "999.0"
+    index.add("zipp", version, {"zipp.py": f"version = {version!r}\n"})
+    kernel = place.kernel()
+    cell = kernel.run("%pip install -U zipp\nimport zipp, zipp as z\nprint(hasattr(zipp, 'version'))", BUILD)
+    assert f"-> {version}" in cell.stdout and "next start" in cell.stdout and cell.stdout.endswith("False\n"), cell.stdout
+    restart(kernel, place)
+    assert kernel.run("import zipp\nprint(zipp.version)").stdout == version + "\n"
+    del index.files[f"zipp-{version}-py3-none-any.whl"]
+
+
+def test_nothing_but_the_text_of_a_cell_asks(place, index, site):
+    kernel = place.kernel()
+    attempts = [
+        "import subprocess\nprint(subprocess.run(['pip', 'install', 'gamma'], capture_output=True, text=True).stderr)",
+        "get_ipython().run_line_magic('pip', 'install gamma')",
+        "print('%pip install gamma')\n'''\n%pip install gamma\n'''",
+        "name = 'gamma'\n%pip install {name}",
+        "%%bash\npip install gamma",
+        "get_ipython().set_next_input('%pip install gamma')",
+    ]
+    for code in attempts:
+        kernel.run(code)
+    kernel.run("%pip install gamma", silent=True)
+    # a kernel that forges what the trusted side writes: what it has is its own, and read by nobody outside
+    kernel.run("import json, os\nos.makedirs('/tmp/a', exist_ok=True)\nopen('/tmp/a/asked-1', 'w').write('{}')")
+    assert not index.wants("gamma") and place.names() == []
+    asked = kernel.run("%pip install gamma", BUILD)
+    assert index.wants("gamma") and "adds: gamma" in asked.stdout, asked.stdout
+
+
+def test_refused_in_words(place, index, site):
+    (place.folder / "unstaged.txt").write_text("gamma\n")
+    kernel = place.kernel()
+    for line, word in (
+        ("%pip install gamma @ https://example.org/x.whl", "address"),
+        ("%pip install git+https://example.org/x", "address"),
+        ("%pip install -e .", "index"),
+        ("!pip install ./gamma", "path"),
+        ("%pip install --index-url https://example.org gamma", "configured"),
+        ("!pip install $NAME", "expanded"),
+        ("!pip install gamma && echo x", "shell"),
+    ):
+        cell = kernel.run(line)
+        assert len(cell.notices) == 1 and "nothing is installed" in cell.notices[0] and word in cell.notices[0], cell.notices
+    cell = kernel.run("%pip install -r unstaged.txt")
+    assert "is not staged" in cell.stdout, cell.stdout
+    assert not index.wants("gamma") and place.names() == []
+    noted = [line["verdict"] for line in place.log() if line["event"] == "install"]
+    assert noted == ["refused"] * 7 + ["failed"]
+
+
+def test_a_policy_says_who_may(site, start, index, request):
+    index.asked.clear()
+    place = Place(site, start, index, request.node.name, ["alpha"])
+    (place.folder / "staging" / "in").mkdir(parents=True)
+    (place.folder / "staging" / "in" / "good.txt").write_text("# what it needs\nAlpha == 1.0\n")
+    (place.folder / "staging" / "in" / "bad.txt").write_text("alpha\nbeta\n")
+    kernel = place.kernel()
+    assert "not among the packages of the policy" in kernel.run("%pip install alpha beta").notices[0]
+    assert "not among the packages of the policy" in kernel.run("%pip install -r staging/in/bad.txt").stdout
+    assert not index.asked
+    # what the kernel makes of the file is nothing to who reads it
+    cell = kernel.run("import os\n%pip install -r staging/in/good.txt\nimport alpha", BUILD)
+    assert cell.status == "ok", cell.messages
+    # without a word in the policy nobody may
+    plain = place.kernel(spec=harness.ISOLATED)
+    cell = plain.run("%pip install --dry-run alpha --retries 0 --timeout 1", 60)
+    assert '"install": "allow"' in cell.notices[0], cell.notices
+    assert plain.run("import os; print(os.path.exists('/cellwall-added'))").stdout == "False\n"
+
+
+def test_an_interrupt_ends_the_build(place, index, nothing_left):
+    index.open.clear()
+    try:
+        kernel = place.kernel()
+        msg_id = kernel.client.execute("%pip install gamma\nprint('went on')", allow_stdin=False)
+        assert processes.wait_until(lambda: index.wants("/files/gamma"), BUILD * harness.PATIENCE)
+        kernel.manager.interrupt_kernel()
+        harness.collect(kernel.client, msg_id, BUILD * harness.PATIENCE)
+        assert processes.wait_until(lambda: place.left("builds") == [], 30 * harness.PATIENCE)
+        assert place.names() == []
+    finally:
+        index.open.set()
+    cell = kernel.run("%pip install gamma\nimport gamma", BUILD)
+    assert cell.status == "ok", cell.messages
+    kernel.shutdown()
+
+
+def test_everything_ends_with_the_kernel(place, index, nothing_left):
+    index.open.clear()
+    try:
+        kernel = place.kernel()
+        kernel.client.execute("%pip install gamma", allow_stdin=False)
+        assert processes.wait_until(lambda: index.wants("/files/gamma"), BUILD * harness.PATIENCE)
+        os.kill(kernel.pid, signal.SIGKILL)
+        gone = processes.wait_until(lambda: place.left("live") == [] and place.left("builds") == [], 30 * harness.PATIENCE)
+        assert gone and place.names() == []
+    finally:
+        index.open.set()
