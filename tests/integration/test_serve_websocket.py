@@ -1,0 +1,287 @@
+"""The WebSockets of `cellwall serve` against clients that keep to nothing: each gets a close code, and nobody else notices."""
+
+import contextlib
+import json
+import socket
+import struct
+
+import gateway
+import harness
+import processes
+import pytest
+import requests
+from serving import TOKENS, Server, bearer
+
+pytestmark = pytest.mark.core
+USERS = {name: {"token": gateway.TOKENS.get(name) or TOKENS[name], "admin": name == "admin"} for name in ("anna", "bob", "admin")}
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+MIB = 1 << 20
+# An instrumented server keeps what it has freed for a while.
+SLACK = (24 if harness.PATIENCE < 5 else 120) * MIB
+
+
+@pytest.fixture(scope="module")
+def server(site):
+    """With one kernel that never answers: what waits for it waits in the server."""
+    name = site.variant(kernel=harness.SLEEP)
+    with Server(site, "--kernelspec", name, "--start-timeout", "0", users=USERS) as server:
+        server.kernels = {user: start(server, name, user) for user in ("anna", "bob")}
+        yield server
+        assert server.process.poll() is None, server.log()
+        assert "ERROR: AddressSanitizer" not in server.log() and "runtime error" not in server.log()
+
+
+@pytest.fixture(autouse=True)
+def the_others_are_served(server):
+    with Raw(server, user="bob") as other:
+        yield
+        other.send(frame(PING, b"here?"))
+        assert (PONG, b"here?") in iter(other.frame, None)  # what its kernel says may come before
+
+
+def start(server, name, user="anna"):
+    answer = requests.post(f"{server.url}/api/kernels", json={"name": name}, headers={"Authorization": f"token {gateway.TOKENS[user]}"}, timeout=60)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+def frame(opcode, payload=b"", *, last=True, mask=b"\x01\x02\x03\x04", reserved=0, size=None, wide=None):
+    """`size` announces another length; `wide` (2 or 8) writes it in so many bytes, whatever it is."""
+    size = len(payload) if size is None else size
+    wide = wide or (0 if size < 126 else 2 if size < 65536 else 8)
+    head = bytes([(0x80 if last else 0) | reserved << 4 | opcode, (0x80 if mask else 0) | {0: size, 2: 126, 8: 127}[wide]])
+    head += size.to_bytes(wide, "big") if wide else b""
+    if not mask:
+        return head + payload
+    number = int.from_bytes(payload, "little") ^ int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)], "little")
+    return head + mask + number.to_bytes(len(payload), "little")
+
+
+class Raw:
+    """A connection that is upgraded, and what is sent on it as it is."""
+
+    def __init__(self, server, v1=False, user="anna", kernel=None):
+        self.socket = server.connect()
+        lines = [f"GET /api/kernels/{kernel or server.kernels[user]}/channels HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket"]
+        lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Authorization: token {gateway.TOKENS[user]}"]
+        lines += [f"Sec-WebSocket-Protocol: {gateway.V1}"] if v1 else []
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        self.input = self.socket.makefile("rb")
+        assert self.input.readline().startswith(b"HTTP/1.1 101"), server.log()
+        while self.input.readline() != b"\r\n":
+            pass
+
+    def send(self, data):
+        """What the other end does not want any more is nothing to wait for."""
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            self.socket.sendall(data)
+
+    def frame(self):
+        """(opcode, payload); None at the end."""
+        head = self.input.read(2)
+        if len(head) < 2:
+            return None
+        size = head[1] & 127
+        if size > 125:
+            size = int.from_bytes(self.input.read(2 if size == 126 else 8), "big")
+        return head[0] & 15, self.input.read(size)
+
+    def close_code(self):
+        """The code with which the server closes, None: it ended without a word, PING: it is still there after 30 s."""
+        with contextlib.suppress(ConnectionResetError):
+            while got := self.frame():
+                if got[0] == PING:
+                    return PING
+                if got[0] == CLOSE:
+                    assert self.frame() is None
+                    return int.from_bytes(got[1][:2], "big")
+        return None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.input.close()
+        self.socket.close()
+
+
+FRAMES = {
+    "without a mask": (frame(TEXT, b"{}", mask=None), 1002),
+    **{f"reserved bits {bits}": (frame(TEXT, b"{}", reserved=bits), 1002) for bits in (1, 2, 4, 7)},
+    **{f"opcode {opcode}": (frame(opcode, b"{}"), 1002) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
+    "a ping in parts": (frame(PING, b"a", last=False), 1002),
+    "a close in parts": (frame(CLOSE, b"\x03\xe8", last=False), 1002),
+    "a long ping": (frame(PING, b"a" * 126), 1002),
+    "a long close": (frame(CLOSE, b"\x03\xe8" + b"a" * 124), 1002),
+    "a part without a beginning": (frame(0, b"{}"), 1002),
+    "a last part without a beginning": (frame(0, b"{}", last=False), 1002),
+    "a message inside a message": (frame(TEXT, b"{", last=False) + frame(TEXT, b"}"), 1002),
+    "a length in too many bytes": (frame(TEXT, b"{}", wide=2), 1002),
+    "a length in 8 bytes that needs 2": (frame(BINARY, b"a" * 300, wide=8), 1002),
+    "a length of 2^63": (frame(BINARY, size=1 << 63, wide=8), 1002),
+    "a length of 2^64 - 1": (frame(BINARY, size=(1 << 64) - 1, wide=8), 1002),
+    "a length of 2^63 - 1": (frame(BINARY, size=(1 << 63) - 1, wide=8), 1009),
+    "more than 64 MiB": (frame(BINARY, size=64 * MIB + 1, wide=8), 1009),
+    "more than 64 MiB in two parts": (frame(BINARY, b"a", last=False) + frame(0, size=64 * MIB, wide=8), 1009),
+    "more than 64 MiB past 2^64": (frame(BINARY, b"a" * 10, last=False) + frame(0, size=(1 << 63) - 5, wide=8), 1009),
+}
+for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535):
+    FRAMES[f"close code {code}"] = (frame(CLOSE, code.to_bytes(2, "big")), 1002)
+for code in (1000, 1001, 1002, 1003, 1007, 1011, 3000, 4999):
+    FRAMES[f"close code {code}"] = (frame(CLOSE, code.to_bytes(2, "big") + b"bye"), code)
+FRAMES |= {
+    "a close without a code": (frame(CLOSE), 1000),
+    "half a close code": (frame(CLOSE, b"\x03"), 1002),
+    "a reason that is no UTF-8": (frame(CLOSE, b"\x03\xe8\xff"), 1002),
+    "frames after the close": (frame(CLOSE, b"\x03\xe8") + frame(TEXT, b"{}") * 10, 1000),
+}
+for number, text in enumerate((b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xc3", b"a\x80", b"\xe2\x82")):
+    FRAMES[f"text that is no UTF-8, {number}"] = (frame(TEXT, text), 1007)
+    FRAMES[f"text that is no UTF-8, {number}, in parts"] = (frame(TEXT, text[:1], last=False) + frame(0, text[1:]), 1007)
+
+
+def test_frames_that_are_none(server):
+    for what, (data, wanted) in FRAMES.items():
+        with Raw(server) as client:
+            client.send(data)
+            assert (what, client.close_code()) == (what, wanted)
+    for what, (data, wanted) in list(FRAMES.items())[::5]:
+        with Raw(server) as client:  # a byte at a time
+            for byte in data:
+                client.send(bytes([byte]))
+            assert (what, client.close_code()) == (what, wanted)
+
+
+GOOD = b'{"header":{"msg_type":"x"},"parent_header":{},"metadata":{},"content":{},"channel":"shell","buffers":[]}'
+PARTS = [b"shell", b"{}", b"{}", b"{}", b"{}"]
+
+
+def v1(parts=PARTS, count=None, change=None):
+    offsets = [8 * (len(parts) + 2)]
+    for part in parts:
+        offsets.append(offsets[-1] + len(part))
+    if change:
+        offsets[change[0]] = change[1]
+    return struct.pack(f"<{len(offsets) + 1}Q", len(offsets) if count is None else count, *offsets) + b"".join(parts)
+
+
+def legacy(*numbers, text=GOOD):
+    return struct.pack(f">{len(numbers)}I", *numbers) + text
+
+
+def test_messages_that_are_none(server):
+    v1_messages = [b"", b"\0" * 7, b"\xff" * 8, b"\xff" * 4096, v1([]), v1(PARTS[:4]), v1([b"iopub", *PARTS[1:]]), v1([b"hb", *PARTS[1:]])]
+    v1_messages += [v1([b"SHELL", *PARTS[1:]]), v1([b"shell\0", *PARTS[1:]]), v1([b"x" * 100000, *PARTS[1:]])]
+    v1_messages += [v1(count=count) for count in (0, 1, 2, 5, 7, 100, 1 << 32, 1 << 61, (1 << 61) + 6, 1 << 63, (1 << 64) - 1)]
+    for index in range(6):
+        v1_messages += [v1(change=(index, value)) for value in (0, 1, 47, 1 << 32, 1 << 63, (1 << 64) - 1)]
+    v1_messages += [v1(PARTS + [b""] * 5000)]
+    legacy_messages = [b"", b"\0", legacy(0), legacy(1), legacy(0xFFFFFFFF), legacy(0x40000001, 8), legacy(1, 0), legacy(1, 7), legacy(1, 9), legacy(1, 0xFFFFFFFF)]
+    legacy_messages += [legacy(2, 12, 11), legacy(2, 12, 0), legacy(2, 12, 0xFFFFFFFF), legacy(2, len(GOOD) + 12, 12), legacy(3, 16, 200, 150), legacy(5000, *range(5000))]
+    legacy_messages += [legacy(1, 8, text=text) for text in (b"", b"[]", b"{", GOOD[:-1], GOOD + b"}", b"[" * 100000, b'{"a":' * 100000)]
+    for is_v1, opcode, messages in (
+        (True, BINARY, v1_messages),
+        (True, TEXT, [GOOD, b""]),
+        (False, BINARY, legacy_messages),
+        (False, TEXT, [b"", b"1", b"[]", b"{", b"[" * 1000000, GOOD.replace(b"shell", b"iopub")]),
+    ):
+        for message in messages:
+            with Raw(server, is_v1) as client:
+                client.send(frame(opcode, message))
+                assert (message[:100], client.close_code()) == (message[:100], 1002)
+
+
+def test_parts_without_end_cost_nothing(server):
+    before = server.memory()
+    with Raw(server) as client:
+        client.send(frame(TEXT, b"{", last=False))
+        parts = frame(0, last=False) * 4096
+        for _ in range(50):
+            client.send(parts)
+        client.send(frame(PING, b"still"))  # may stand between parts
+        assert client.frame() == (PONG, b"still")
+        client.send(frame(0, b"a" * 1000, last=False) * 1000 + frame(PING))
+        assert client.frame() == (PONG, b"")
+        client.send(frame(0, b""))
+        assert client.close_code() == 1002  # no JSON
+    assert server.memory() - before < SLACK
+
+
+def test_what_is_announced_costs_nothing(server):
+    """Half a frame, and then nothing more."""
+    before = server.memory()
+    with contextlib.ExitStack() as clients:
+        for n in range(200):
+            client = clients.enter_context(Raw(server))
+            client.send(frame(BINARY, b"abc", size=64 * MIB, wide=8)[: 3 + n % 14])
+        assert requests.get(f"{server.url}/api/me", headers=bearer("admin"), timeout=30).status_code == 200
+        assert server.memory() - before < SLACK
+
+
+def test_unfinished_messages_of_one_user_are_bounded(server):
+    """Eight of them with 40 MiB each would be 320 MiB, and a user has 256 over all her connections."""
+    before = server.memory()
+    part = frame(0, b"a" * (4 * MIB), last=False)
+    with contextlib.ExitStack() as clients:
+        refused = 0
+        for _ in range(8):
+            client = clients.enter_context(Raw(server))
+            client.send(frame(BINARY, last=False))
+            for _ in range(10):
+                client.send(part)
+            client.send(frame(PING, b"there"))
+            client.socket.settimeout(60)
+            got = client.frame()
+            assert got == (PONG, b"there") or got is None or (got[0] == CLOSE and got[1][:2] == struct.pack(">H", 1011)), got
+            refused += got != (PONG, b"there")
+        assert 1 <= refused <= 4
+        assert server.memory() - before < 256 * MIB + SLACK
+    with Raw(server) as client:  # with the connections goes what they held
+        client.send(frame(BINARY, last=False) + part * 10 + frame(PING))
+        assert client.frame() == (PONG, b"")
+
+
+def test_pings_that_nobody_reads_the_answers_to(server):
+    before = server.memory()
+    with Raw(server) as client:
+        client.socket.settimeout(0.5)
+        pings = frame(PING, b"a" * 125) * 1000
+        with contextlib.suppress(TimeoutError, socket.timeout):
+            for _ in range(300):
+                client.send(pings)
+        assert server.memory() - before < SLACK
+
+
+def queued(server, queue):
+    text = requests.get(f"{server.url}/metrics", headers=bearer("admin"), timeout=30).text
+    return int(text.split(f'cellwall_queue_bytes{{queue="{queue}"}} ')[1].split()[0])
+
+
+def test_messages_for_a_kernel_that_takes_none(server):
+    """Twelve connections to one kernel with 12 MiB each: what waits is counted over all of them, 128 MiB are kept."""
+    before = server.memory()
+    data = frame(BINARY, v1([*PARTS, bytes(12 * MIB)]))
+    with contextlib.ExitStack() as clients:
+        everybody = [clients.enter_context(Raw(server, True)) for _ in range(12)]
+        for client in everybody[:10]:
+            client.send(data)
+        assert processes.wait_until(lambda: queued(server, "to_kernels") > 10 * 12 * MIB, 30 * harness.PATIENCE)
+        for client in everybody[10:]:
+            client.send(data)
+            assert client.close_code() == 1002
+        assert queued(server, "to_kernels") <= 128 * MIB and server.memory() - before < 128 * MIB + 2 * SLACK
+
+
+def test_a_client_that_never_reads(site):
+    """Its kernel waits for it, in the server and in the wall, and memory stays."""
+    with Server(site, users=USERS) as server:
+        with Raw(server, True, kernel=start(server, harness.ISOLATED)) as client:
+            before = server.memory()
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            code = "for n in range(60): display({'text/plain': 'x' * 1000000}, raw=True)"
+            content = json.dumps({"code": code, "silent": False}).encode()
+            header = b'{"msg_id":"1","msg_type":"execute_request","session":"s","username":"u","date":"2024-01-01T00:00:00.000000Z","version":"5.4"}'
+            client.send(frame(BINARY, v1([b"shell", header, b"{}", b"{}", content])))
+            assert processes.wait_until(lambda: queued(server, "to_clients") > 8 * MIB, 30 * harness.PATIENCE)
+            assert queued(server, "to_clients") < 24 * MIB
+            assert server.memory() - before < 48 * MIB + SLACK
