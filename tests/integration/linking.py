@@ -41,6 +41,10 @@ class Far:
     def log(self):
         return self.log_path.read_text(errors="backslashreplace")
 
+    def kernels(self):
+        """Process ids of its kernels."""
+        return set(pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
+
     def spec(self, *options, key="client", enter=True):
         """A kernelspec on the near host, for clients there or (enter) here; returns its name."""
         command = [self.site.cellwall, "kernel", "-f", "{connection_file}", "--host", f"curve://{WHERE}"]

@@ -13,10 +13,11 @@ import nbformat
 import pages
 import processes
 import pytest
+import serving
 import two_hosts
 import zmq
 import zmq.auth
-from harness import PATIENCE, Kernel, collect, notices, reply_to
+from harness import ISOLATED, PATIENCE, Kernel, collect, notices, reply_to
 from linking import WHERE, by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
 MARK = "plain-" + uuid.uuid4().hex
@@ -172,17 +173,95 @@ def test_refused_for_a_while(start, hosts, far):
     assert kernel.run("x").result == "1"
 
 
+GATEWAY = r"""
+import gateway, json, requests, ssl, sys, time, types, websocket
+url, gateway.TOKENS["anna"], lines, mark = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+headers = {"Authorization": "token " + gateway.TOKENS["anna"]}
+requests.packages.urllib3.disable_warnings()
+kernel = requests.post(url + "/api/kernels", json={}, headers=headers, verify=False, timeout=60).json()["id"]
+def connect():
+    while True:
+        try:
+            sslopt = {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
+            client = gateway.Socket(types.SimpleNamespace(url=url), kernel, "anna", True, "one-session", "test", sslopt=sslopt)
+            client.ws.settimeout(3)
+            return client
+        except OSError:
+            time.sleep(0.5)
+code = f"import time\nfor i in range({lines}):\n    print(i, '{mark}', flush=True)\n    time.sleep(0.05)"
+client = connect()
+sent = client.send("execute_request", dict(code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False))
+seen, cuts, known = [], 0, set()
+while True:
+    try:
+        message = client.receive()
+    except (OSError, websocket.WebSocketException):                   # silent for 3 s, or ended
+        if seen:
+            cuts += 1
+        client.ws.shutdown()                                          # what comes now was not acknowledged
+        client = connect()
+        continue
+    ident = message["header"]["msg_id"]
+    if message["parent_header"].get("msg_id") != sent or ident in known:  # whose acknowledgement was cut comes twice
+        continue
+    known.add(ident)
+    if message["header"]["msg_type"] == "stream":
+        if not seen:
+            print("begun", flush=True)
+        seen += message["content"]["text"].split()[::2]
+    if message["header"]["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+        break
+print(json.dumps([cuts, seen]))
+"""
+
+
+def far_gateway(site, hosts):
+    """A gateway on the far host, at the one port; its process and its token."""
+    directory = site.root / f"gateway-{uuid.uuid4().hex[:6]}"
+    authority, token = serving.make_authority(directory), uuid.uuid4().hex
+    (directory / "token").touch(mode=0o600)
+    (directory / "token").write_text(token)
+    listen = ["--listen", f"https://{two_hosts.FAR_TOO}:{two_hosts.PORT}", "--token-file", directory / "token"]
+    listen += ["--certificate", authority / "localhost.pem", "--private-key", authority / "localhost.key"]
+    where = ["--data", directory / "data", "--runtime", directory / "run", "--default-kernel", ISOLATED]
+    with open(directory / "log", "wb") as log:
+        command = [*hosts.enter(far=True), site.cellwall, "serve", *listen, *where]
+        process = subprocess.Popen([*map(str, command)], cwd=site.root, stdin=subprocess.DEVNULL, stderr=log)
+    assert processes.wait_until(lambda: b"event=listen" in (directory / "log").read_bytes(), 20 * PATIENCE)
+    return process, token
+
+
 @pytest.mark.slow
-def test_cut_for_20_seconds(start, hosts, far):
-    """The wire is cut for 20 s while a cell prints."""
+def test_cut_for_20_seconds(site, start, hosts, far):
+    """The wire is cut for 20 s while cells print, through the link and through the gateway; neither is seen on it."""
     kernel = linked(start, far)
+    serve, token = far_gateway(site, hosts)
+    lines, mark = 22 * 20, "plain-" + uuid.uuid4().hex
+    url = f"https://{two_hosts.FAR_TOO}:{two_hosts.PORT}"
+    client = subprocess.Popen(
+        [*hosts.enter(far=False), sys.executable, "-c", GATEWAY, url, token, str(lines), mark],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)},
+    )  # fmt: skip
+    try:
+        assert client.stdout.readline() == "begun\n"
 
-    def cut():
-        hosts.tell("down")
-        time.sleep(20)
-        hosts.tell("up")
+        def cut():
+            hosts.tell("down")
+            time.sleep(20)
+            hosts.tell("up")
 
-    count_through_cut(kernel, cut, 20)
+        count_through_cut(kernel, cut, 20)
+        cuts, seen = json.loads(client.communicate(timeout=100 * PATIENCE)[0])
+        assert cuts > 0 and seen == [str(i) for i in range(lines)]
+    finally:
+        client.kill()
+        serve.terminate()
+        serve.wait(30 * PATIENCE)
+    captured = list(two_hosts.frames(site.root / "captured"))
+    to_gateway = [frame for frame in captured if two_hosts.to_far_too(frame)]
+    assert len(to_gateway) > 20
+    assert all(two_hosts.PORT in two_hosts.tcp_ports(frame) for frame in to_gateway)
+    assert not [frame for frame in captured if mark.encode() in frame or token.encode() in frame]
 
 
 def test_interrupt_while_much_flows(start, far):
@@ -203,6 +282,12 @@ def test_interrupt_while_much_flows(start, far):
     loud.manager.restart_kernel(now=False)
     loud.client.wait_for_ready(timeout=60 * PATIENCE)
     assert loud.run("6 * 7").result == "42"
+    before = far.kernels()
+    for kernel in (loud, quiet):
+        kernel.client.stop_channels()
+        kernel.manager.shutdown_kernel(now=False)  # asks on the control channel, and kills who does not go
+        assert kernel.wait_gone(10) is not None, kernel.log
+    assert processes.wait_until(lambda: len(far.kernels()) == len(before) - 2, 20 * PATIENCE), far.log
 
 
 def test_wrong_key_gets_nothing(site, start, far):
@@ -236,6 +321,9 @@ for bad in (b"", b"\0", frame(DATA, number=1, body=b"x"), frame(ACK, number=2**6
             frame(HELLO, body=b"short"), [b"", b"", b""], [hello, hello], frame(REFUSE, a=1), frame(WELCOME)):
     talk_nothing = talk(bad, seconds=0.5)
     assert talk_nothing in (None, (REFUSE, NOT_STARTED)), (bad, talk_nothing)
+large = Connection()
+large.send(bytes(70000))                                              # a frame has 64 KiB at the most
+assert large.ended()
 print("survived")
 """
 
@@ -266,11 +354,10 @@ print(answer[12:].decode())
 
 def test_more_than_the_window(far):
     """A client whose kernel takes nothing and that sends on without an acknowledgement: its connection ends in words."""
-    children = pathlib.Path(f"/proc/{far.process.pid}/task/{far.process.pid}/children")
-    before = set(children.read_text().split())
+    before = far.kernels()
     client = by_hand(far, FLOOD)
     assert client.stdout.readline() == "started\n"
-    (kernel,) = set(children.read_text().split()) - before
+    (kernel,) = far.kernels() - before
     os.kill(int(kernel), signal.SIGSTOP)
     try:
         assert client.communicate("\n", timeout=60 * PATIENCE)[0] == "more than is acknowledged was sent\n"

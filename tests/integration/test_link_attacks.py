@@ -95,6 +95,41 @@ def test_revoked_while_it_runs(site, far, start):
     assert other.run("6 * 7").result == "42"
 
 
+NOISY = r"""
+import time
+begin, ident = time.monotonic(), os.urandom(32)
+connection = Connection()
+assert connection.ask(frame(HELLO, body=ident + b"{}"))[0] == WELCOME
+for i in range(30):
+    connection.send(frame(DATA, 0, 1, 1 << 40))                       # a gap
+    while (answer := connection.hear())[1] != REFUSE:
+        pass
+    connection.close()
+    connection = Connection()
+    assert connection.ask(frame(HELLO, a=1, body=ident))[0] == WELCOME
+print(time.monotonic() - begin)
+"""
+
+UNWANTED = r"""
+import time
+begin = time.monotonic()
+for i in range(30):
+    connection = Connection()
+    assert connection.ended()
+    connection.close()
+print(time.monotonic() - begin)
+"""
+
+
+def test_lines_in_the_log(far):
+    """Of what a client or a stranger does again and again there is one line in a second, and a count."""
+    for script, key, line in ((NOISY, "second", "user=second result=ended"), (UNWANTED, "stranger", "result=refused")):
+        before = far.log.count(line)
+        said = talk(far, script, key=key)
+        assert far.log.count(line) - before <= float(said) + 2, said
+        assert "count=" in far.log.split(line)[-1].splitlines()[0]
+
+
 STRANGERS = r"""
 import socket
 host, port = WHERE.rsplit(":", 1)

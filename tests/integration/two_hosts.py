@@ -12,7 +12,7 @@ import sys
 import threading
 
 PORT = 8890
-NEAR, FAR = "10.77.0.1", "10.77.0.2"
+NEAR, FAR, FAR_TOO = "10.77.0.1", "10.77.0.2", "10.77.0.3"  # the far host has two addresses
 
 # What leaves or enters the far host: the one port, and neighbours finding each other. "refuse" cuts in words of TCP.
 RULES = f"""
@@ -72,7 +72,10 @@ def capture(wire, path):
     """Every frame: its length in four bytes, then its bytes."""
     with open(path, "wb", buffering=0) as file:
         while True:
-            frame = wire.recv(70000)
+            try:
+                frame = wire.recv(70000)
+            except OSError:  # the wire was cut; it goes on when it is up
+                continue
             file.write(len(frame).to_bytes(4, "little") + frame)
 
 
@@ -90,13 +93,20 @@ def tcp_ports(frame):
     return int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big")
 
 
+def to_far_too(frame):
+    """Whether it is IPv4 to or from the far host's second address."""
+    address = bytes(map(int, FAR_TOO.split(".")))
+    return frame[12:14] == b"\x08\x00" and address in (frame[26:30], frame[30:34])
+
+
 def main():
     far = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 1000000"], stdout=subprocess.PIPE)
     far.stdout.readline()  # it is in its namespace
     run("ip", "link", "set", "lo", "up")
     run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(far.pid))
     run("ip", "address", "add", f"{NEAR}/24", "dev", "near")
-    far_run(far, "ip", "address", "add", f"{FAR}/24", "dev", "far")
+    for address in (FAR, FAR_TOO):
+        far_run(far, "ip", "address", "add", f"{address}/24", "dev", "far")
     far_run(far, "ip", "link", "set", "lo", "up")
     far_run(far, "ip", "link", "set", "far", "up")
     run("ip", "link", "set", "near", "up")
