@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <seccomp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/fsuid.h>
@@ -18,13 +18,14 @@
 
 #include "sandbox/caps.h"
 #include "sandbox/process.h"
+#include "sandbox/relay_list.h"
 #include "sandbox/ruleset.h"
 #include "sandbox/spec.h"
 
 /*
  * Theory of operation
  *
- * The relay faces the kernel with a big parser (libzmq), so it is built to be worthless to whoever
+ * The relay is where a parser faces the kernel first, so it is built to be worthless to whoever
  * takes it over: its root is a read-only tmpfs with one directory in it, the socket tmpfs, where
  * nothing can be executed, no device can be opened and no symbolic link is followed. It cannot
  * start a program, map code, or open a socket of another family, and it sees no process but itself.
@@ -34,8 +35,8 @@
 #define ROOT_SIZE   "16k"
 #define ROOT_INODES "4"
 
-/* Five sockets, as many mailboxes, epoll, and a few for connections that are being made again. */
-#define OPEN_FILES 64
+/* Three standard streams, what it was started with, five sockets. */
+#define OPEN_FILES 16
 
 #define QUIET_MOUNT (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
@@ -59,11 +60,6 @@ static int step_signals(struct airlock *airlock, struct err *err)
 static int step_lifeline(struct airlock *airlock, struct err *err)
 {
 	return process_protect(airlock->lifeline, SIGKILL, err);
-}
-
-static int step_libraries(struct airlock *airlock, struct err *err)
-{
-	return airlock->prepare ? airlock->prepare(airlock->arg, err) : 0;
 }
 
 static int step_private(struct airlock *airlock, struct err *err)
@@ -193,9 +189,8 @@ static int step_capabilities(struct airlock *airlock, struct err *err)
 }
 
 /*
- * RLIMIT_DATA stays as it was inherited (rlimit_relay). It is the bound of last resort: libzmq
- * keeps the parts of a message until the last is there, and a kernel may never send it. libzmq then
- * aborts, and the sandbox ends.
+ * RLIMIT_DATA stays as it was inherited (rlimit_relay). It is the bound of last resort; what does
+ * not fit into it is dropped with a count.
  */
 static int step_limits(struct airlock *airlock, struct err *err)
 {
@@ -237,19 +232,12 @@ static const struct {
 	unsigned walls;
 	int (*run)(struct airlock *airlock, struct err *err);
 } steps[] = {
-	{"dumpable", BOTH, step_dumpable},
-	{"signals", BOTH, step_signals},
-	{"lifeline", BOTH, step_lifeline},
-	{"libraries", BOTH, step_libraries},
-	{"private mounts", NAMESPACES, step_private},
-	{"root", NAMESPACES, step_root},
-	{"sockets", NAMESPACES, step_sockets},
-	{"pivot", NAMESPACES, step_pivot},
-	{"owner", NAMESPACES, step_owner},
-	{"files", LANDLOCK, step_files},
-	{"capabilities", BOTH, step_capabilities},
-	{"limits", BOTH, step_limits},
-	{"filter", BOTH, step_filter},
+	{"dumpable", BOTH, step_dumpable}, {"signals", BOTH, step_signals},
+	{"lifeline", BOTH, step_lifeline}, {"private mounts", NAMESPACES, step_private},
+	{"root", NAMESPACES, step_root},   {"sockets", NAMESPACES, step_sockets},
+	{"pivot", NAMESPACES, step_pivot}, {"owner", NAMESPACES, step_owner},
+	{"files", LANDLOCK, step_files},   {"capabilities", BOTH, step_capabilities},
+	{"limits", BOTH, step_limits},	   {"filter", BOTH, step_filter},
 };
 
 int airlock_enter(struct airlock *airlock, struct err *err)
@@ -263,173 +251,18 @@ int airlock_enter(struct airlock *airlock, struct err *err)
 	return 0;
 }
 
-/*
- * What libzmq, glibc's threads and allocator, and wall.c call from here on, as strace(1) showed it
- * on glibc 2.36 with libzmq 4.3.4; where a newer glibc is known to use a sibling, the sibling too.
- */
-static const char *const allowed[] = {
-	/* sockets and events */
-	"read",
-	"write",
-	"writev",
-	"sendto",
-	"sendmsg",
-	"recvfrom",
-	"connect",
-	"close",
-	"poll",
-	"ppoll",
-	"epoll_create1",
-	"epoll_ctl",
-	"epoll_wait",
-	"epoll_pwait",
-	"eventfd2",
-	"getpeername",
-	"getsockname",
-	/* memory; mmap and mprotect are below */
-	"brk",
-	"munmap",
-	"mremap",
-	"madvise",
-	/* threads */
-	"futex",
-	"set_robust_list",
-	"rseq",
-	"rt_sigaction", /* the first pthread_create */
-	"rt_sigprocmask",
-	"rt_sigreturn",
-	"sched_yield",
-	"sched_getaffinity",
-	"sched_getparam",
-	"sched_getscheduler",
-	"sched_setscheduler",
-	"gettid",
-	"getpid",
-	"restart_syscall",
-	/* time, for machines without a vDSO clock */
-	"clock_gettime",
-	"gettimeofday",
-	"clock_nanosleep",
-	"getrandom",
-	"exit",
-	"exit_group",
-};
-
-/* A library that looks for a file finds none; it must not die of the question. */
-static const char *const absent[] = {"open",	   "openat", "access",	 "faccessat", "faccessat2",
-				     "newfstatat", "stat",   "readlink", "readlinkat"};
-
-/* What pthread_create asks of clone(2) where clone3 is missing: a thread, nothing else, no
- * namespace. */
-#define THREAD_FLAGS                                                                               \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |        \
-	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
-
-static const struct {
-	uint32_t action;
-	const char *name;
-	struct scmp_arg_cmp arg;
-} conditional[] = {
-	{SCMP_ACT_ALLOW, "socket", {0, SCMP_CMP_EQ, AF_UNIX, 0}},
-	{SCMP_ACT_ALLOW, "getsockopt", {1, SCMP_CMP_EQ, SOL_SOCKET, 0}},
-	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_GETFL, 0}},
-	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_SETFL, 0}},
-	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_GETFD, 0}},
-	{SCMP_ACT_ALLOW, "fcntl", {1, SCMP_CMP_EQ, F_SETFD, 0}},
-	{SCMP_ACT_ALLOW, "mmap", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
-	{SCMP_ACT_ALLOW, "mprotect", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
-	{SCMP_ACT_ALLOW, "prctl", {0, SCMP_CMP_EQ, PR_SET_NAME, 0}},
-	{SCMP_ACT_ALLOW, "clone", {0, SCMP_CMP_EQ, THREAD_FLAGS, 0}},
-};
-
-static int add_rule(scmp_filter_ctx filter, uint32_t action, const char *name,
-		    const struct scmp_arg_cmp *arg, struct err *err)
-{
-	int number = seccomp_syscall_resolve_name(name);
-	int r;
-
-	if (number < 0)
-		return 0; /* this architecture has no such call */
-	r = seccomp_rule_add_array(filter, action, number, arg ? 1 : 0, arg);
-	if (r < 0)
-		return err_set(err, r, "cannot filter %s: %s", name, strerrordesc_np(-r));
-	return 0;
-}
-
-#ifdef CELLWALL_SANITIZE
-/*
- * Builds with a sanitizer only: its runtime reads /proc, maps memory with fixed addresses, and
- * reports by calls of its own, so that an allow list cannot be written for it. The filter is turned
- * round: everything but the following is allowed. Such a build is for tests, and no wall.
- */
-#define DEFAULT_ACTION SCMP_ACT_ALLOW
-static const char *const refused[] = {"execve",	       "execveat", "kill",
-				      "tkill",	       "tgkill",   "pidfd_open",
-				      "pidfd_getfd",   "ptrace",   "pidfd_send_signal",
-				      "io_uring_setup"};
-
-static int add_rules(scmp_filter_ctx filter, struct err *err)
-{
-	const struct scmp_arg_cmp family = {0, SCMP_CMP_NE, AF_UNIX, 0};
-	const struct scmp_arg_cmp exec = {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC};
-
-	(void)allowed;
-	(void)absent;
-	(void)conditional;
-	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-		if (add_rule(filter, SCMP_ACT_KILL_PROCESS, refused[i], NULL, err) < 0)
-			return err->code;
-	}
-	if (add_rule(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", NULL, err) < 0 ||
-	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "socket", &family, err) < 0 ||
-	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "mmap", &exec, err) < 0 ||
-	    add_rule(filter, SCMP_ACT_KILL_PROCESS, "mprotect", &exec, err) < 0)
-		return err->code;
-	return 0;
-}
-#else
-#define DEFAULT_ACTION SCMP_ACT_KILL_PROCESS
-
-static int add_rules(scmp_filter_ctx filter, struct err *err)
-{
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++) {
-		if (add_rule(filter, SCMP_ACT_ALLOW, allowed[i], NULL, err) < 0)
-			return err->code;
-	}
-	for (size_t i = 0; i < sizeof(absent) / sizeof(absent[0]); i++) {
-		if (add_rule(filter, SCMP_ACT_ERRNO(ENOENT), absent[i], NULL, err) < 0)
-			return err->code;
-	}
-	for (size_t i = 0; i < sizeof(conditional) / sizeof(conditional[0]); i++) {
-		if (add_rule(filter, conditional[i].action, conditional[i].name,
-			     &conditional[i].arg, err) < 0)
-			return err->code;
-	}
-	/* ENOSYS makes glibc use clone, whose flags a filter can see; any other errno ends
-	 * pthread_create. */
-	return add_rule(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", NULL, err);
-}
-#endif
-
 int airlock_filter(struct err *err)
 {
-	scmp_filter_ctx filter = seccomp_init(DEFAULT_ACTION);
-	int r;
+	/* seccomp(2) only reads it. */
+	union {
+		const struct sock_filter *constant;
+		struct sock_filter *plain;
+	} view = {.constant = relay_list};
+	const struct sock_fprog program = {sizeof(relay_list) / sizeof(relay_list[0]), view.plain};
 
-	if (!filter)
-		return err_set(err, -ENOMEM, "cannot make a filter: out of memory");
-	/* A call of another architecture (int 0x80, x32) ends the process, not the thread; a tree
-	 * keeps it cheap. */
-	if (seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) < 0 ||
-	    seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
-		r = err_set(err, -EINVAL, "cannot configure the filter");
-	else
-		r = add_rules(filter, err);
-	if (r == 0) {
-		r = seccomp_load(filter);
-		if (r < 0)
-			(void)err_set(err, r, "cannot load the filter: %s", strerrordesc_np(-r));
-	}
-	seccomp_release(filter);
-	return r;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(err, "cannot set no_new_privs");
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
+		return err_errno(err, "cannot load the filter");
+	return 0;
 }

@@ -20,13 +20,6 @@ struct airlock {
 	bool plain;   /* without namespaces: Landlock instead of a root of its own */
 	int sockets;  /* the tmpfs: a detached mount (open_tree(2)) or a plain directory; closed by
 			 airlock_enter */
-	/*
-	 * Called while the host's files are still there: what makes the libraries open their files
-	 * (libzmq's context reads /etc/nsswitch.conf and loads what it names; from the shared tmpfs
-	 * that would be the kernel's code). Must not start a thread.
-	 */
-	int (*prepare)(void *arg, struct err *err);
-	void *arg;
 };
 
 /* Runs every step. Returns 0, or a negative errno; after a failure the process is of no use but to

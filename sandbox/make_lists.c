@@ -1,6 +1,7 @@
 /*
- * make_lists: a program of the build: the lists of system calls that seccomp.c loads, compiled by
- * libseccomp from the names in syscalls.def into programs, written as C to stdout. A launch then
+ * make_lists: a program of the build: the lists of system calls that seccomp.c and airlock.c load,
+ * compiled by libseccomp from the names in syscalls.def and below into programs, written as C to
+ * stdout, one header for each of the two. A launch then
  * spends no time on it (1.3 ms), and libseccomp is not among what a sandbox runs.
  *
  * A program holds the numbers of one architecture, asks for it first, and ends a process that calls
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "sandbox/base.h"
@@ -49,6 +51,37 @@ static const char *const init_allowed[] = {
 	"nanosleep",  "clock_gettime", "rt_sigreturn", "restart_syscall",
 	"exit",	      "exit_group",
 };
+
+/*
+ * The relay: its sockets, its memory, the time. One thread, and no file: what asks for more is not
+ * the relay any more. Of ppoll and gettimeofday one is what poll or clock_gettime is elsewhere.
+ */
+static const char *const relay_allowed[] = {
+	"recvfrom",  "sendto",	      "sendmsg",      "connect",	 "poll",   "ppoll",
+	"write",     "close",	      "brk",	      "munmap",		 "mremap", "madvise",
+	"getrandom", "clock_gettime", "gettimeofday", "restart_syscall", "exit",   "exit_group",
+};
+
+static const struct {
+	const char *name;
+	struct scmp_arg_cmp arg;
+} relay_conditional[] = {
+	{"socket", {0, SCMP_CMP_EQ, AF_UNIX, 0}},
+	{"mmap", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
+	{"mprotect", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
+};
+
+#ifdef CELLWALL_SANITIZE
+/*
+ * Builds with a sanitizer only: its runtime reads /proc, maps memory with fixed addresses, and
+ * reports by calls of its own, so that an allow list cannot be written for it. The filter is turned
+ * round: everything but the following is allowed. Such a build is for tests, and no wall.
+ */
+static const char *const relay_refused[] = {"execve",	     "execveat", "kill",
+					    "tkill",	     "tgkill",	 "pidfd_open",
+					    "pidfd_getfd",   "ptrace",	 "pidfd_send_signal",
+					    "io_uring_setup"};
+#endif
 
 static int resolve(const char *name, int number)
 {
@@ -93,6 +126,53 @@ static int allow_init(scmp_filter_ctx filter, struct err *err)
 	}
 	return 0;
 }
+
+static int rule_if(scmp_filter_ctx filter, uint32_t action, const char *name,
+		   struct scmp_arg_cmp arg, struct err *err)
+{
+	int call = resolve(name, -1);
+	int r = call < 0 ? 0 : seccomp_rule_add_array(filter, action, call, 1, &arg);
+
+	return r < 0 ? err_set(err, r, "cannot filter %s: %s", name, strerrordesc_np(-r)) : 0;
+}
+
+#ifndef CELLWALL_SANITIZE
+#define RELAY_OTHERWISE SCMP_ACT_KILL_PROCESS
+
+static int add_relay(scmp_filter_ctx filter, struct err *err)
+{
+	for (size_t i = 0; i < sizeof(relay_allowed) / sizeof(relay_allowed[0]); i++) {
+		if (rule(filter, SCMP_ACT_ALLOW, relay_allowed[i], -1, err) < 0)
+			return err->code;
+	}
+	for (size_t i = 0; i < sizeof(relay_conditional) / sizeof(relay_conditional[0]); i++) {
+		if (rule_if(filter, SCMP_ACT_ALLOW, relay_conditional[i].name,
+			    relay_conditional[i].arg, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+#else
+#define RELAY_OTHERWISE SCMP_ACT_ALLOW
+
+static int add_relay(scmp_filter_ctx filter, struct err *err)
+{
+	const struct scmp_arg_cmp family = {0, SCMP_CMP_NE, AF_UNIX, 0};
+	const struct scmp_arg_cmp exec = {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC};
+
+	(void)relay_allowed;
+	(void)relay_conditional;
+	for (size_t i = 0; i < sizeof(relay_refused) / sizeof(relay_refused[0]); i++) {
+		if (rule(filter, SCMP_ACT_KILL_PROCESS, relay_refused[i], -1, err) < 0)
+			return err->code;
+	}
+	if (rule_if(filter, SCMP_ACT_KILL_PROCESS, "socket", family, err) < 0 ||
+	    rule_if(filter, SCMP_ACT_KILL_PROCESS, "mmap", exec, err) < 0 ||
+	    rule_if(filter, SCMP_ACT_KILL_PROCESS, "mprotect", exec, err) < 0)
+		return err->code;
+	return 0;
+}
+#endif
 
 /* libseccomp gives its program to a descriptor only. */
 static int print(scmp_filter_ctx filter, const char *name, struct err *err)
@@ -149,16 +229,22 @@ static void print_refused(void)
 	(void)printf("};\n");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const bool relay = argc == 2 && strcmp(argv[1], "relay") == 0;
 	struct err err = {0};
+	int r;
 
-	(void)printf("/* Made by make_lists.c from syscalls.def. */\n");
-	if (compile("kernel_list", SCMP_ACT_ERRNO(ENOSYS), add_listed, &err) < 0 ||
-	    compile("init_list", SCMP_ACT_KILL_PROCESS, allow_init, &err) < 0) {
+	(void)printf("/* Made by make_lists.c. */\n");
+	if (relay)
+		r = compile("relay_list", RELAY_OTHERWISE, add_relay, &err);
+	else if ((r = compile("kernel_list", SCMP_ACT_ERRNO(ENOSYS), add_listed, &err)) == 0)
+		r = compile("init_list", SCMP_ACT_KILL_PROCESS, allow_init, &err);
+	if (r < 0) {
 		(void)fprintf(stderr, "make_lists: %s\n", err.text);
 		return EXIT_FAILURE;
 	}
-	print_refused();
+	if (!relay)
+		print_refused();
 	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

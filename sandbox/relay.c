@@ -6,11 +6,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include "sandbox/airlock.h"
 #include "sandbox/base.h"
-#include "sandbox/parcel.h"
+#include "sandbox/lane.h"
 #include "sandbox/process.h"
 #include "sandbox/spec.h"
 #include "sandbox/wall.h"
@@ -18,28 +17,19 @@
 /*
  * Theory of operation
  *
- * One thread of ours, and libzmq's one I/O thread. Each pass of the loop: poll(2) on the wall, the
- * lifeline and the sockets' descriptors; take messages from the sockets that may have some, replies
- * before output; write.
+ * One thread. Each pass of the loop: poll(2) on the wall, the lifeline and the lanes; take messages
+ * from the lanes, replies before output; write.
  *
- * ZMQ_FD is edge-triggered (zmq_getsockopt(3)): it tells of commands between libzmq's threads, not
- * of messages, and any call on the socket may swallow it. So a lane is looked at until it says
- * EAGAIN whenever its descriptor was readable or something was sent on it: `look`. zmq_poll(3)
- * would do the same with three system calls per socket and pass.
- *
- * What comes from the kernel is never parsed. It is lent to the wall's writer in libzmq's own
- * memory and given back when written. The wall is never waited for: output past a limit is dropped
- * and counted, replies past a limit stay in the kernel's sockets.
+ * What comes from the kernel is never parsed but for its framing. Small messages are copied into
+ * the wall's queue, a large output goes on piece by piece as it comes: the proxy then works on its
+ * beginning while the kernel still writes its end. When such a one breaks off, zeroes take the
+ * place of the rest, and its signature is wrong. The wall is never waited for: what it does not
+ * take is kept, output past a limit is dropped and counted, replies past a limit stay in the
+ * kernel's sockets.
  *
  * Nothing from the wall goes to the kernel before the connection to its iopub stands: what it
  * publishes while nobody is subscribed is lost, and its first "busy" would be.
  */
-
-struct lane {
-	void *socket;
-	int fd;	   /* ZMQ_FD */
-	bool look; /* it may have messages */
-};
 
 enum state {
 	STATE_CONNECTING, /* the kernel's iopub is not there yet; the wall is not read */
@@ -49,31 +39,29 @@ enum state {
 };
 
 struct relay {
-	void *context;
 	struct lane lanes[WALL_CHANNELS];
-	struct lane monitor; /* of iopub */
 	struct wall_reader *reader;
 	struct wall_writer *writer;
 	char identity[17];
 	enum state state;
-	int64_t settle_at, resubscribe_at; /* now_ms; 0: not set */
-	int64_t quiet_at, drained_at;	   /* in STATE_DRAINING; then the end of STATE_FLUSHING */
-	int64_t gather_until;		   /* output is left where it is before; 0: not now */
-	bool passed_output, passed_reply;  /* in this pass */
-	bool resubscribed;		   /* and not connected yet */
+	int64_t settle_at;	      /* now_ms; 0: not set */
+	int64_t quiet_at, drained_at; /* in STATE_DRAINING; then the end of STATE_FLUSHING */
+	int64_t gather_until;	      /* output is left where it is before; 0: not now */
+	size_t passed_output;	      /* bytes, in this pass */
+	bool passed_reply;	      /* in this pass */
+	bool gap;		      /* the connection to iopub ended where it should not */
 	bool replies_paused;
 	bool dropping;
 	uint64_t dropped_messages, dropped_bytes; /* not told yet */
-	size_t held_output, held_replies;	  /* lent to the writer */
+	size_t held_output, held_replies;	  /* in the writer */
+	size_t queued;				  /* in the lanes, for the kernel */
 };
 
 /* In the current directory. */
-static const char *const endpoints[WALL_CHANNELS] = {
-	[WALL_SHELL] = "ipc://" INSIDE_IPC_NAME "-1",
-	[WALL_IOPUB] = "ipc://" INSIDE_IPC_NAME "-2",
-	[WALL_STDIN] = "ipc://" INSIDE_IPC_NAME "-3",
-	[WALL_CONTROL] = "ipc://" INSIDE_IPC_NAME "-4",
-	[WALL_HB] = "ipc://" INSIDE_IPC_NAME "-5",
+static const char *const paths[WALL_CHANNELS] = {
+	[WALL_SHELL] = INSIDE_IPC_NAME "-1", [WALL_IOPUB] = INSIDE_IPC_NAME "-2",
+	[WALL_STDIN] = INSIDE_IPC_NAME "-3", [WALL_CONTROL] = INSIDE_IPC_NAME "-4",
+	[WALL_HB] = INSIDE_IPC_NAME "-5",
 };
 
 static void count_dropped(struct relay *relay, size_t bytes)
@@ -111,96 +99,166 @@ static void become_ready(struct relay *relay)
 	relay->state = STATE_RELAYING;
 }
 
-/* One message from the kernel. Once output is dropped it is until half of it is gone: one gap, not
+/* ---- from the kernel ---- */
+
+/* Whether a message goes on. Once output is dropped it is until half of it is gone: one gap, not
  * one per message. */
-static void from_kernel(struct relay *relay, enum wall_channel channel, struct parcel *parcel,
-			size_t size)
+static bool wanted(struct relay *relay, const struct lane *lane)
 {
-	bool output = channel == WALL_IOPUB;
-
-	if (output && relay->held_output >= RELAY_OUTPUT_MAX)
+	if (lane->channel != WALL_IOPUB)
+		return true;
+	become_ready(relay);
+	if (relay->held_output >= RELAY_OUTPUT_MAX)
 		relay->dropping = true;
-	if (output && relay->dropping) {
-		parcel_free(parcel);
-		count_dropped(relay, size);
-		return;
-	}
-	if (parcel_push(parcel, relay->writer, channel, !output,
-			output ? &relay->held_output : &relay->held_replies) < 0)
-		count_dropped(relay, size);
+	return !relay->dropping;
 }
 
-/* Takes what a lane has, within its turn. */
-static void take_turn(struct relay *relay, enum wall_channel channel)
+static size_t *held(struct relay *relay, const struct lane *lane)
 {
-	struct lane *lane = &relay->lanes[channel];
-	size_t bytes = 0;
-
-	for (unsigned i = 0; i < RELAY_TURN_MESSAGES && bytes < RELAY_TURN_BYTES; i++) {
-		struct parcel *parcel = NULL;
-		size_t size = 0;
-		int r = parcel_take(lane->socket, &parcel, &size);
-
-		if (r == 0) {
-			lane->look = false;
-			break;
-		}
-		bytes += size;
-		if (channel == WALL_IOPUB)
-			become_ready(relay);
-		if (r < 0)
-			count_dropped(relay, size);
-		else
-			from_kernel(relay, channel, parcel, size);
-	}
-	if (bytes > 0 && relay->state == STATE_DRAINING)
-		relay->quiet_at = now_ms() + RELAY_QUIET_MS;
-	if (bytes > 0 && channel == WALL_IOPUB)
-		relay->passed_output = true;
-	else if (bytes > 0)
-		relay->passed_reply = true;
+	return lane->channel == WALL_IOPUB ? &relay->held_output : &relay->held_replies;
 }
 
-/* The next output waits, see RELAY_GATHER_MS; not when some is left that was not taken in its turn.
- */
+static void passed(struct relay *relay, const struct lane *lane, size_t bytes)
+{
+	if (lane->channel == WALL_IOPUB)
+		relay->passed_output += bytes;
+	else
+		relay->passed_reply = true;
+	if (relay->state == STATE_DRAINING)
+		relay->quiet_at = now_ms() + RELAY_QUIET_MS;
+}
+
+static void take_message(void *arg, struct lane *lane, const struct iovec *parts, size_t count,
+			 size_t bytes)
+{
+	struct relay *relay = arg;
+
+	passed(relay, lane, bytes);
+	if (!wanted(relay, lane) ||
+	    wall_writer_copy(relay->writer, lane->channel, lane->channel != WALL_IOPUB, parts,
+			     count, held(relay, lane)) < 0)
+		count_dropped(relay, bytes);
+}
+
+static enum lane_fate take_large(void *arg, struct lane *lane, const struct iovec *parts,
+				 size_t count, size_t bytes, size_t last)
+{
+	struct relay *relay = arg;
+
+	if (!wanted(relay, lane))
+		return LANE_SKIP;
+	/* A reply may wait: control and shell would share the one frame that can be open. */
+	if (lane->channel != WALL_IOPUB || last < LANE_STREAM_LEAST ||
+	    bytes - last > LANE_STREAM_FRONT ||
+	    wall_writer_open(relay->writer, lane->channel, parts, count, last,
+			     &relay->held_output) < 0)
+		return LANE_KEEP;
+	return LANE_STREAM;
+}
+
+static void take_stream(void *arg, struct lane *lane, const void *bytes, size_t size)
+{
+	struct relay *relay = arg;
+	int r;
+
+	passed(relay, lane, size);
+	/* What stands before it goes first. */
+	r = wall_writer_flush(relay->writer, RELAY_FD_WALL);
+	if (r == 0)
+		r = wall_writer_feed(relay->writer, RELAY_FD_WALL, bytes, size,
+				     &relay->held_output);
+	if (r < 0)
+		_exit(r == -ENOMEM || r == -EINVAL ? 1 : 0); /* otherwise the proxy is gone */
+}
+
+static void take_whole(void *arg, struct lane *lane, const struct iovec *parts, size_t count,
+		       size_t bytes, void *block)
+{
+	struct relay *relay = arg;
+
+	passed(relay, lane, bytes);
+	if (wall_writer_give(relay->writer, lane->channel, lane->channel != WALL_IOPUB, parts,
+			     count, block, held(relay, lane)) < 0) {
+		free(block);
+		count_dropped(relay, bytes);
+	}
+}
+
+static void take_skipped(void *arg, struct lane *lane, size_t bytes)
+{
+	passed(arg, lane, bytes);
+	count_dropped(arg, bytes);
+}
+
+static void lane_opened(void *arg, struct lane *lane)
+{
+	struct relay *relay = arg;
+
+	if (lane->channel != WALL_IOPUB)
+		return;
+	if (relay->gap && relay->state != STATE_CONNECTING) {
+		count_dropped(relay, 0); /* what ended the connection, at least */
+		if (!relay->dropping)
+			tell_dropped(relay);
+	}
+	relay->gap = false;
+	if (relay->state == STATE_CONNECTING)
+		relay->settle_at = now_ms() + RELAY_SETTLE_MS;
+}
+
+static void lane_closed(void *arg, struct lane *lane, bool broken)
+{
+	struct relay *relay = arg;
+
+	if (lane->channel != WALL_IOPUB)
+		return;
+	relay->settle_at = 0;
+	relay->gap = relay->gap || broken;
+	if (wall_writer_fill(relay->writer) < 0)
+		_exit(1); /* nothing else could ever go on */
+}
+
+static const struct lane_user user = {.opened = lane_opened,
+				      .closed = lane_closed,
+				      .message = take_message,
+				      .large = take_large,
+				      .stream = take_stream,
+				      .whole = take_whole,
+				      .skipped = take_skipped};
+
+/* The next output waits, see RELAY_GATHER_MS. */
 static void begin_gathering(struct relay *relay)
 {
-	if (relay->passed_output && !relay->passed_reply && !relay->lanes[WALL_IOPUB].look &&
+	const struct lane *iopub = &relay->lanes[WALL_IOPUB];
+
+	if (relay->passed_output > 0 && relay->passed_output < RELAY_GATHER_MOST &&
+	    !relay->passed_reply && !iopub->look && lane_between(iopub) &&
 	    relay->state == STATE_RELAYING)
 		relay->gather_until = now_ms() + RELAY_GATHER_MS;
 }
 
 static void end_gathering(struct relay *relay)
 {
-	if (relay->gather_until)
+	if (relay->gather_until && relay->lanes[WALL_IOPUB].state != LANE_AWAY)
 		relay->lanes[WALL_IOPUB].look = true; /* its descriptor was not watched */
 	relay->gather_until = 0;
 }
 
-static void connect_again(struct relay *relay, enum wall_channel channel)
-{
-	/* Clears what is left of the connection that libzmq ended; there may be nothing. */
-	(void)zmq_disconnect(relay->lanes[channel].socket, endpoints[channel]);
-	(void)zmq_connect(relay->lanes[channel].socket, endpoints[channel]);
-}
+/* ---- to the kernel ---- */
 
-/* One frame of the proxy's to its lane. A kernel that spoilt a connection gets a new one with the
- * next message. */
 static void to_kernel(struct relay *relay, struct wall_frame *frame)
 {
-	struct lane *lane = &relay->lanes[frame->channel];
-	int r;
-
 	if (frame->kind != WALL_MESSAGE || frame->channel == WALL_IOPUB)
 		return; /* nothing the proxy has reason to say */
-	lane->look = true;
-	r = parcel_send(frame, lane->socket);
-	if (r == -EAGAIN) {
-		connect_again(relay, frame->channel);
-		r = parcel_send(frame, lane->socket);
-	}
-	if (r == -ENOMEM)
-		_exit(1); /* half a message cannot be taken back */
+	if (lane_send(&relay->lanes[frame->channel], frame) < 0)
+		_exit(1);
+}
+
+static void flush_lanes(struct relay *relay)
+{
+	for (size_t i = 0; i < WALL_CHANNELS; i++)
+		if (lane_wants_write(&relay->lanes[i]))
+			lane_flush(&relay->lanes[i], now_ms());
 }
 
 static void begin_drain(struct relay *relay)
@@ -212,16 +270,16 @@ static void begin_drain(struct relay *relay)
 	relay->drained_at = now + RELAY_DRAIN_MS;
 }
 
-static bool input_full(void)
+static bool input_full(const struct relay *relay)
 {
-	return parcel_sending() >= RELAY_INPUT_MAX;
+	return relay->queued >= RELAY_INPUT_MAX;
 }
 
 /* Reads what the wall has. Ends the process when the proxy is gone or does not keep to the format.
  */
 static void read_wall(struct relay *relay)
 {
-	for (unsigned turns = 0; turns < 16 && !input_full(); turns++) {
+	for (unsigned turns = 0; turns < 16 && !input_full(relay); turns++) {
 		struct wall_frame *frame;
 		size_t room = 0;
 		void *buffer = wall_reader_buffer(relay->reader, &room);
@@ -248,91 +306,66 @@ static void read_wall(struct relay *relay)
 	}
 }
 
-/* What became of the connection to the kernel's iopub (zmq_socket_monitor(3)): first frame u16
- * event, u32 value. */
-static void read_monitor(struct relay *relay)
-{
-	uint8_t data[256];
-	uint16_t event;
-
-	relay->monitor.look = false;
-	while (zmq_recv(relay->monitor.socket, data, sizeof(data), ZMQ_DONTWAIT) >= 2) {
-		memcpy(&event, data, sizeof(event));
-		(void)zmq_recv(relay->monitor.socket, data, sizeof(data), ZMQ_DONTWAIT);
-		if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-			relay->resubscribe_at = 0;
-			if (relay->resubscribed && relay->state != STATE_CONNECTING)
-				count_dropped(relay, 0); /* what ended the connection, at least */
-			relay->resubscribed = false;
-			if (relay->state == STATE_CONNECTING)
-				relay->settle_at = now_ms() + RELAY_SETTLE_MS;
-		} else if (event == ZMQ_EVENT_DISCONNECTED) {
-			relay->settle_at = 0;
-			relay->resubscribe_at = now_ms() + RELAY_RESUBSCRIBE_MS;
-		}
-	}
-}
-
 /* Does what time has come for. */
 static void keep_time(struct relay *relay, int64_t now)
 {
+	for (size_t i = 0; i < WALL_CHANNELS && relay->state != STATE_FLUSHING; i++) {
+		struct lane *lane = &relay->lanes[i];
+
+		if (lane->state == LANE_AWAY && now >= lane->connect_at)
+			lane_connect(lane, now);
+	}
 	if (relay->settle_at && now >= relay->settle_at)
 		become_ready(relay);
 	if (now >= relay->gather_until || relay->state != STATE_RELAYING)
 		end_gathering(relay);
-	if (relay->resubscribe_at && now >= relay->resubscribe_at &&
-	    !relay->lanes[WALL_IOPUB].look) { /* with messages left it would lose them */
-		relay->resubscribe_at = 0;
-		relay->resubscribed = true;
-		connect_again(relay, WALL_IOPUB);
-		relay->lanes[WALL_IOPUB].look = true;
-	}
 	if (relay->state == STATE_DRAINING &&
 	    (now >= relay->quiet_at || now >= relay->drained_at)) {
 		relay->state = STATE_FLUSHING;
 		relay->drained_at = now + RELAY_FLUSH_MS;
+		if (wall_writer_fill(relay->writer) < 0)
+			_exit(1);
 	}
 	if (relay->state == STATE_FLUSHING &&
 	    (wall_writer_pending(relay->writer) == 0 || now >= relay->drained_at))
 		_exit(0);
 }
 
+/* The earlier of two moments; 0 is none. */
+static int64_t earlier(int64_t one, int64_t other)
+{
+	return one && (!other || one < other) ? one : other;
+}
+
 /* Keeps time; returns for how many milliseconds poll(2) may sleep, -1 for ever. */
 static int time_to_sleep(struct relay *relay)
 {
-	int64_t at[5] = {0};
-	int64_t next = 0;
-	int64_t now;
+	bool away = false;
+	int64_t next, now;
 
-	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->resubscribe_at &&
-	    !relay->gather_until)
-		return input_full() ? 20 : -1; /* the I/O thread has no way to wake us */
+	for (size_t i = 0; i < WALL_CHANNELS; i++)
+		away = away || relay->lanes[i].state == LANE_AWAY;
+	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->gather_until && !away)
+		return -1;
 	now = now_ms();
 	keep_time(relay, now);
-	at[0] = relay->settle_at;
-	at[1] = relay->resubscribe_at;
-	at[2] = relay->state == STATE_DRAINING ? relay->quiet_at : 0;
-	at[3] = relay->state >= STATE_DRAINING ? relay->drained_at : 0;
-	at[4] = relay->gather_until;
-	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
-		if (at[i] && (!next || at[i] < next))
-			next = at[i];
-	}
+	next = earlier(relay->settle_at, relay->gather_until);
+	if (relay->state == STATE_DRAINING)
+		next = earlier(next, relay->quiet_at);
+	if (relay->state >= STATE_DRAINING)
+		next = earlier(next, relay->drained_at);
+	for (size_t i = 0; i < WALL_CHANNELS && relay->state != STATE_FLUSHING; i++)
+		if (relay->lanes[i].state == LANE_AWAY)
+			next = earlier(next, relay->lanes[i].connect_at);
 	return !next ? -1 : next > now ? (int)(next - now) : 0;
 }
 
-enum {
-	POLL_WALL,
-	POLL_LIFELINE,
-	POLL_MONITOR,
-	POLL_LANES,
-	POLL_COUNT = POLL_LANES + WALL_CHANNELS
-};
+enum { POLL_WALL, POLL_LIFELINE, POLL_LANES, POLL_COUNT = POLL_LANES + WALL_CHANNELS };
 
 /* Whether a lane is read now. */
-static bool lane_open(const struct relay *relay, size_t channel)
+static bool lane_is_read(const struct relay *relay, size_t channel)
 {
-	if (relay->state == STATE_FLUSHING)
+	if (relay->state == STATE_FLUSHING || relay->lanes[channel].state == LANE_AWAY)
 		return false;
 	return channel == WALL_IOPUB ? !relay->gather_until : !relay->replies_paused;
 }
@@ -344,19 +377,19 @@ static bool fill_poll(const struct relay *relay, struct pollfd fds[POLL_COUNT])
 
 	fds[POLL_WALL] = (struct pollfd){.fd = RELAY_FD_WALL};
 	fds[POLL_LIFELINE] = (struct pollfd){.fd = RELAY_FD_LIFELINE}; /* hang-ups come unasked */
-	fds[POLL_MONITOR] = (struct pollfd){.fd = relay->monitor.fd, .events = POLLIN};
 	if (relay->state == STATE_CONNECTING)
 		fds[POLL_WALL].events = POLLRDHUP;
-	else if (relay->state == STATE_RELAYING && !input_full())
+	else if (relay->state == STATE_RELAYING && !input_full(relay))
 		fds[POLL_WALL].events = POLLIN;
-	if (wall_writer_pending(relay->writer) > 0)
+	if (wall_writer_ready(relay->writer))
 		fds[POLL_WALL].events |= POLLOUT;
 	for (size_t i = 0; i < WALL_CHANNELS; i++) {
-		bool open = lane_open(relay, i);
+		const bool in = lane_is_read(relay, i), out = lane_wants_write(&relay->lanes[i]);
 
-		fds[POLL_LANES + i].fd = open ? relay->lanes[i].fd : -1;
-		fds[POLL_LANES + i].events = POLLIN;
-		work = work || (open && relay->lanes[i].look);
+		/* A descriptor that nothing is asked of would still tell of its hang-up. */
+		fds[POLL_LANES + i].fd = in || out ? relay->lanes[i].fd : -1;
+		fds[POLL_LANES + i].events = (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0));
+		work = work || (in && relay->lanes[i].look);
 	}
 	return work;
 }
@@ -375,8 +408,6 @@ static void wait_for_work(struct relay *relay)
 		_exit(EXIT_ORPHAN);
 	if (fds[POLL_WALL].revents & (POLLHUP | POLLERR | POLLNVAL))
 		_exit(0);
-	if (fds[POLL_MONITOR].revents)
-		relay->monitor.look = true;
 	for (size_t i = 0; i < WALL_CHANNELS; i++)
 		relay->lanes[i].look |= fds[POLL_LANES + i].revents != 0;
 	if (fds[POLL_WALL].revents & POLLRDHUP)
@@ -392,17 +423,17 @@ static void serve(struct relay *relay)
 
 	for (;;) {
 		wait_for_work(relay);
-		if (relay->monitor.look)
-			read_monitor(relay);
+		flush_lanes(relay);
 		relay->replies_paused =
 			relay->held_replies >
 			(relay->replies_paused ? RELAY_REPLIES_MAX / 2 : RELAY_REPLIES_MAX);
-		relay->passed_output = relay->passed_reply = false;
+		relay->passed_output = 0;
+		relay->passed_reply = false;
 		for (size_t i = 0; i < WALL_CHANNELS; i++) {
 			if (relay->passed_reply)
 				end_gathering(relay);
-			if (relay->lanes[order[i]].look && lane_open(relay, order[i]))
-				take_turn(relay, order[i]);
+			if (relay->lanes[order[i]].look && lane_is_read(relay, order[i]))
+				lane_read(&relay->lanes[order[i]], RELAY_TURN_BYTES, now_ms());
 		}
 		begin_gathering(relay);
 		if (relay->held_output < RELAY_OUTPUT_MAX / 2 || relay->state == STATE_FLUSHING)
@@ -414,82 +445,26 @@ static void serve(struct relay *relay)
 	}
 }
 
-static int set_number(void *socket, int option, int value)
-{
-	return zmq_setsockopt(socket, option, &value, sizeof(value));
-}
-
-static int lane_fd(struct lane *lane)
-{
-	size_t size = sizeof(lane->fd);
-
-	lane->look = true;
-	return zmq_getsockopt(lane->socket, ZMQ_FD, &lane->fd, &size);
-}
-
-/*
- * One socket with its options. libzmq's 1000 messages would be too few: what is over them it drops
- * without a word. What goes to the kernel has no limit here, or a kernel busy with one cell would
- * block control; see RELAY_INPUT_MAX.
- */
-static int open_lane(struct relay *relay, enum wall_channel channel)
+static void set_lane(struct relay *relay, enum wall_channel channel)
 {
 	struct lane *lane = &relay->lanes[channel];
-	const int64_t largest = WALL_TOTAL_MAX;
-	int r = 0;
 
-	lane->socket = zmq_socket(relay->context, channel == WALL_IOPUB ? ZMQ_SUB : ZMQ_DEALER);
-	if (!lane->socket)
-		return -1;
-	r |= set_number(lane->socket, ZMQ_LINGER, 0);
-	r |= set_number(lane->socket, ZMQ_SNDHWM, 0);
-	r |= set_number(lane->socket, ZMQ_RCVHWM,
-			channel == WALL_IOPUB ? RELAY_OUTPUT_HWM : RELAY_REPLIES_HWM);
-	r |= set_number(lane->socket, ZMQ_RECONNECT_IVL, RELAY_RECONNECT_MS);
-	r |= zmq_setsockopt(lane->socket, ZMQ_MAXMSGSIZE, &largest, sizeof(largest));
-	if (channel == WALL_IOPUB)
-		r |= zmq_setsockopt(lane->socket, ZMQ_SUBSCRIBE, "", 0);
+	lane->channel = channel;
+	lane->path = paths[channel];
+	lane->type = channel == WALL_IOPUB ? "SUB" : "DEALER";
 	/* One identity: ipykernel sends input_request on stdin to the identity it saw on shell. */
-	if (channel == WALL_SHELL || channel == WALL_CONTROL || channel == WALL_STDIN)
-		r |= zmq_setsockopt(lane->socket, ZMQ_ROUTING_ID, relay->identity,
-				    strlen(relay->identity));
-	return r < 0 ? -1 : lane_fd(lane);
-}
-
-/* The monitor's queue has no limit: libzmq's I/O thread would wait for us. */
-static int open_monitor(struct relay *relay)
-{
-	static const char name[] = "inproc://iopub";
-
-	relay->monitor.socket = zmq_socket(relay->context, ZMQ_PAIR);
-	if (!relay->monitor.socket || set_number(relay->monitor.socket, ZMQ_RCVHWM, 0) < 0 ||
-	    zmq_socket_monitor(relay->lanes[WALL_IOPUB].socket, name,
-			       ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) < 0 ||
-	    zmq_connect(relay->monitor.socket, name) < 0)
-		return -1;
-	return lane_fd(&relay->monitor);
-}
-
-/* For the airlock: zmq_ctx_new looks up a protocol by name, which loads what /etc/nsswitch.conf
- * says. */
-static int prepare(void *arg, struct err *err)
-{
-	struct relay *relay = arg;
-
-	relay->context = zmq_ctx_new();
-	if (!relay->context || zmq_ctx_set(relay->context, ZMQ_IO_THREADS, 1) < 0 ||
-	    zmq_ctx_set(relay->context, ZMQ_MAX_SOCKETS, 16) < 0)
-		return err_errno(err, "cannot make a ZeroMQ context");
-	return 0;
+	lane->identity = channel == WALL_SHELL || channel == WALL_CONTROL || channel == WALL_STDIN
+				 ? relay->identity
+				 : "";
+	lane->user = &user;
+	lane->arg = relay;
+	lane_init(lane, &relay->queued);
 }
 
 static int start(struct relay *relay, bool plain, struct err *err)
 {
-	struct airlock airlock = {.plain = plain,
-				  .lifeline = RELAY_FD_LIFELINE,
-				  .sockets = RELAY_FD_SOCKETS,
-				  .prepare = prepare,
-				  .arg = relay};
+	struct airlock airlock = {
+		.plain = plain, .lifeline = RELAY_FD_LIFELINE, .sockets = RELAY_FD_SOCKETS};
 
 	if (airlock_enter(&airlock, err) < 0)
 		return err->code;
@@ -499,16 +474,8 @@ static int start(struct relay *relay, bool plain, struct err *err)
 		return err_set(err, -ENOMEM, "wall: out of memory");
 	if (random_hex(relay->identity, (sizeof(relay->identity) - 1) / 2) < 0)
 		return err_errno(err, "identity: no random bytes");
-	for (enum wall_channel i = 0; i < WALL_CHANNELS; i++) {
-		if (open_lane(relay, i) < 0)
-			return err_errno(err, "channels: cannot open %s", endpoints[i]);
-	}
-	if (open_monitor(relay) < 0)
-		return err_errno(err, "channels: cannot watch %s", endpoints[WALL_IOPUB]);
-	for (size_t i = 0; i < WALL_CHANNELS; i++) {
-		if (zmq_connect(relay->lanes[i].socket, endpoints[i]) < 0)
-			return err_errno(err, "channels: cannot connect to %s", endpoints[i]);
-	}
+	for (enum wall_channel i = 0; i < WALL_CHANNELS; i++)
+		set_lane(relay, i);
 	return 0;
 }
 

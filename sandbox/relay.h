@@ -24,32 +24,22 @@ enum {
 /* Bytes of replies that wait for the wall before the kernel's reply sockets are not read any more.
  */
 #define RELAY_REPLIES_MAX (16L * 1024 * 1024)
-/* Replies in libzmq's queue while they are not read: as many as an ordinary client's socket holds.
- */
-#define RELAY_REPLIES_HWM 1000
-/* Output in libzmq's queue: it is always read, so that only a kernel that is faster than the relay
- * for seconds gets here, and has to wait. */
-#define RELAY_OUTPUT_HWM 100000
 /* Bytes for a kernel that does not take them before the wall is not read any more. Large, because a
  * full queue keeps an interrupt_request on control waiting too. */
 #define RELAY_INPUT_MAX (256L * 1024 * 1024)
 
-/* Above this many waiting bytes, small parts are copied out of libzmq's shared 8 KiB receive
- * buffers: a kernel that sends in dribs would make each part keep a whole one. */
-#define RELAY_COMPACT_MIN  (1024L * 1024)
-#define RELAY_COMPACT_PART 8192u
-
-/* Parts of a client's message from this size on are lent to libzmq, smaller ones copied. */
-#define RELAY_LEND_MIN (16u * 1024)
-
 /* After output was passed on, what comes next waits this long, so that a stream of small messages
- * wakes the threads on its way (two here, two in the proxy, the client's) once for many of them. A
+ * wakes the threads on its way (ours, two in the proxy, the client's) once for many of them. A
  * reply ends the wait: the end of a cell is never late. */
 #define RELAY_GATHER_MS 2
+/* Not after so many bytes at once: meanwhile they stay in the kernel's socket, which holds 200 KiB,
+ * and behind it a kernel's iopub drops what is over 1000 messages. */
+#define RELAY_GATHER_MOST (16u * 1024)
 
-/* Messages and bytes taken from one socket before the others have their turn. */
-#define RELAY_TURN_MESSAGES 256
-#define RELAY_TURN_BYTES    (4L * 1024 * 1024)
+/* Bytes taken from one socket before the others have their turn. */
+#define RELAY_TURN_BYTES (4u * 1024 * 1024)
+/* What the allocator adds to a block. */
+#define RELAY_BLOCK_COST 32u
 
 /* The kernel binds its sockets some 700 ms after it was started; a connect(2) that finds none costs
  * microseconds. */
@@ -57,9 +47,8 @@ enum {
 /* After the handshake the subscription is on its way to the kernel's iopub socket, which looks for
  * it at the latest 1 ms after it was last used (libzmq's max_command_delay). */
 #define RELAY_SETTLE_MS 5
-/* A connection that libzmq gave up (a frame over ZMQ_MAXMSGSIZE, garbage) it does not make again;
- * we do. */
-#define RELAY_RESUBSCRIBE_MS 100
+/* After a connection was given up (a frame over WALL_TOTAL_MAX, garbage). */
+#define RELAY_AGAIN_MS 100
 
 /* After the proxy has said its last word: until the kernel has been silent for this long, at the
  * most for that long, and then as long as writing may take. */

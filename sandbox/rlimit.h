@@ -13,7 +13,7 @@ struct build;
 int rlimit_open_files(struct err *err);
 /* Stage of the kernel: after U2 was entered, so that RLIMIT_NPROC counts what is in it only. */
 int rlimit_kernel(struct build *build, struct err *err);
-/* For the relay: RLIMIT_DATA is the bound of last resort for what libzmq queues. */
+/* For the relay: RLIMIT_DATA is the bound of last resort for what it queues. */
 int rlimit_relay(struct err *err);
 
 #endif

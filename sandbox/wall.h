@@ -110,12 +110,37 @@ struct wall_writer *wall_writer_free(struct wall_writer *writer); /* accepts NUL
 int wall_writer_push(struct wall_writer *writer, enum wall_kind kind, enum wall_channel channel,
 		     bool urgent, const struct iovec *parts, size_t count, void (*done)(void *arg),
 		     void *arg);
+/* The same for a message; `block` (from malloc) holds its parts and is freed when they were
+ * written. What it costs in memory is in *held meanwhile. */
+int wall_writer_give(struct wall_writer *writer, enum wall_channel channel, bool urgent,
+		     const struct iovec *parts, size_t count, void *block, size_t *held);
+/* The same with a copy of the bytes; `held` may be NULL. */
+int wall_writer_copy(struct wall_writer *writer, enum wall_channel channel, bool urgent,
+		     const struct iovec *parts, size_t count, size_t *held);
+/*
+ * Queues a message whose last part, of `last` bytes, is to come: its iov_base is not looked at, the
+ * others are copied. One at a time: -EBUSY; otherwise as wall_writer_push. Nothing goes between its
+ * bytes, so that the other end waits for them.
+ */
+int wall_writer_open(struct wall_writer *writer, enum wall_channel channel,
+		     const struct iovec *parts, size_t count, size_t last, size_t *held);
+/* The next bytes of that part: written at once as far as nothing is before them, the rest copied.
+ * Returns 0, -EINVAL when nothing is open or it is more than is missing, or another negative errno.
+ */
+int wall_writer_feed(struct wall_writer *writer, int fd, const void *bytes, size_t size,
+		     size_t *held);
+/* They will not come: zeroes instead, which no signature fits. Returns 0 or -ENOMEM. */
+int wall_writer_fill(struct wall_writer *writer);
+/* Until its last byte was written. */
+bool wall_writer_is_open(const struct wall_writer *writer);
 /*
  * Writes what the socket takes now, a few MiB at the most so that other events have their turn.
  * Returns 0 (look at wall_writer_pending), or a negative errno. The socket may be blocking or not.
  */
 int wall_writer_flush(struct wall_writer *writer, int fd);
-/* Bytes not written yet, headers included. 0: no need to poll for writing. */
+/* Bytes not written yet, headers included. */
 size_t wall_writer_pending(const struct wall_writer *writer);
+/* Whether some of them can be: else there is no need to poll for writing. */
+bool wall_writer_ready(const struct wall_writer *writer);
 
 #endif
