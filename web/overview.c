@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "kernelspec/files.h"
+#include "proxy/policy.h"
 #include "sandbox/base.h"
 #include "web/bridge.h"
 #include "web/http.h"
 #include "web/kernel_model.h"
 #include "web/kernels.h"
 #include "web/server.h"
+#include "web/specs.h"
 #include "web/trail.h"
 #include "web/usage_tree.h"
 #include "web/users.h"
@@ -108,6 +110,59 @@ void overview_log(struct request *request)
 	lines = trail_lines(request->server->trail, view.id, blocked && *blocked == '1',
 			    http_query(request, "q"));
 	http_json(request, 200, json_pack("{s:o}", "lines", lines));
+}
+
+/* The FILE of `cellwall kernel … --policy FILE … -- COMMAND`; NULL: none. */
+static const char *policy_file(const json_t *argv)
+{
+	const char *last = "", *text;
+	size_t index;
+	json_t *word;
+
+	json_array_foreach(argv, index, word)
+	{
+		text = json_string_value(word);
+		if (!text || strcmp(text, "--") == 0)
+			break;
+		if (strcmp(last, "--policy") == 0 || strcmp(last, "-p") == 0)
+			return text;
+		if (strncmp(text, "--policy=", 9) == 0)
+			return text + 9;
+		last = text;
+	}
+	return NULL;
+}
+
+/* What `cellwall policy show` says of a kernelspec's policy; NULL when it cannot be read. */
+static json_t *policy_of(const struct spec_entry *entry)
+{
+	const char *file = policy_file(json_object_get(entry->json, "argv"));
+	cleanup(free_ptr) char *text = NULL;
+	struct policy policy;
+
+	if ((file ? policy_read(file, &policy, NULL) : policy_default(&policy)) < 0)
+		return NULL;
+	text = policy_show(&policy);
+	policy_done(&policy);
+	return text ? json_loads(text, 0, NULL) : NULL;
+}
+
+void overview_policy(struct request *request)
+{
+	struct kernel *kernel = find(request);
+	const struct spec_entry *entry;
+	struct kernel_view view;
+	json_t *policy = NULL;
+
+	if (!kernel)
+		return;
+	kernel_look(kernel, &view);
+	entry = specs_find(request->server->specs, view.spec);
+	if (entry && entry->walled)
+		policy = policy_of(entry);
+	http_json(request, 200,
+		  json_pack("{s:b, s:o}", "walled", entry && entry->walled, "policy",
+			    policy ? policy : json_null()));
 }
 
 void overview_interrupt(struct request *request)

@@ -17,6 +17,7 @@ static const struct route routes[] = {
 	{HTTP_GET, "/page/{}", ROUTE_ANYBODY, 0, overview_page},
 	{HTTP_GET, "/api/wall/kernels", ROUTE_USER, 0, overview_kernels},
 	{HTTP_GET, "/api/wall/kernels/{}/log", ROUTE_USER, 0, overview_log},
+	{HTTP_GET, "/api/wall/kernels/{}/policy", ROUTE_USER, 0, overview_policy},
 	{HTTP_POST, "/api/wall/kernels/{}/interrupt", ROUTE_USER, 0, overview_interrupt},
 	{HTTP_POST, "/api/wall/kernels/{}/restart", ROUTE_USER, 0, overview_restart},
 	{HTTP_POST, "/api/wall/kernels/{}/stop", ROUTE_USER, 0, overview_stop},

@@ -555,8 +555,9 @@ def test_the_page_runs_nothing_but_its_own_script(server):
 
 
 def test_the_page_shows_kernels_to_whom_they_belong(site):
+    spec = site.variant("--policy", site.policy({"outputs": {"mode": "interactive"}, "stage": {"out_limit": "3G"}}))
     with Server(site) as server:
-        started = requests.post(f"{server.url}/api/kernels", json={"name": "isolated"}, headers=bearer("anna"), timeout=60)
+        started = requests.post(f"{server.url}/api/kernels", json={"name": spec}, headers=bearer("anna"), timeout=60)
         assert started.status_code == 201, started.text
         kernel = started.json()["id"]
 
@@ -568,7 +569,10 @@ def test_the_page_shows_kernels_to_whom_they_belong(site):
         for order in ("interrupt", "restart", "stop"):
             url = f"{server.url}/api/wall/kernels/{kernel}/{order}"
             assert requests.post(url, headers=bearer("ben"), timeout=30).status_code == 404
-        assert get(server, f"/api/wall/kernels/{kernel}/log", headers=bearer("ben")).status_code == 404
+        for part in ("log", "policy"):
+            assert get(server, f"/api/wall/kernels/{kernel}/{part}", headers=bearer("ben")).status_code == 404
+        may = get(server, f"/api/wall/kernels/{kernel}/policy", headers=bearer("anna")).json()
+        assert may["walled"] is True and may["policy"]["outputs"]["mode"] == "interactive" and may["policy"]["stage"]["out_limit"] == "3G"
         events = []
         while "launch" not in events:
             lines = get(server, f"/api/wall/kernels/{kernel}/log", headers=bearer("anna")).json()["lines"]

@@ -3,6 +3,7 @@
 const $ = id => document.getElementById(id);
 const base = location.pathname.replace(/\/[^/]*$/, "");
 const LOOK_MS = 3000;
+const FILES_MS = 10000;
 const BLOCKED = new Set(["blocked", "refused", "result", "failed", "lost", "skipped", "attempt"]);
 let shown = null;
 let timer = 0;
@@ -14,23 +15,26 @@ function make(tag, properties = {}, ...children) {
   node.append(...children);
   return node;
 }
-function say(text) { $("message").textContent = text; clearTimeout(say.timer); say.timer = setTimeout(() => { $("message").textContent = ""; }, 6000); }
+const sentence = text => text.charAt(0).toUpperCase() + text.slice(1);
+function say(text, bad = false) { $("message").textContent = sentence(text); $("message").className = bad ? "bad" : ""; clearTimeout(say.timer); say.timer = setTimeout(() => { $("message").textContent = ""; }, bad ? 15000 : 6000); }
+const wrong = error => say(error.message, true);
+const pairs = list => list.flatMap(([key, value]) => [make("dt", { textContent: key }), make("dd", { textContent: value })]);
 function bytes(count) {
-  for (const unit of ["B", "kB", "MB", "GB"]) { if (count < 1000 || unit === "GB") return `${count < 10 && unit !== "B" ? count.toFixed(1) : Math.round(count)} ${unit}`; count /= 1000; }
+  for (const unit of ["B", "kB", "MB", "GB"]) { if (count < 1000 || unit === "GB") return `${count < 10 && unit !== "B" ? count.toFixed(1) : Math.round(count)}\u00a0${unit}`; count /= 1000; }
 }
 function since(time) {
   const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
   return seconds < 60 ? "now" : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
 async function ask(path, options = {}) {
-  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", ...options });
+  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", ...options }).catch(() => { throw new Error("the server does not answer"); });
   if (answer.status === 401) { login(); throw new Error("log in first"); }
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message || answer.statusText);
   return answer.status === 204 ? null : answer.json();
 }
 
 function login() {
-  clearInterval(timer); timer = 0; shown = null;
+  clearInterval(timer); timer = 0; shown = null; $("message").textContent = "";
   for (const id of ["kernels", "detail", "areas", "leave"]) $(id).hidden = true;
   $("who").textContent = "";
   if ($("login").hidden) { $("login").hidden = false; $("token").focus(); }
@@ -39,7 +43,7 @@ async function begin() {
   try { await look(); } catch { return; }
   $("login").hidden = true;
   for (const id of ["kernels", "leave"]) $(id).hidden = false;
-  if (!timer) timer = setInterval(() => { if (!document.hidden) look().catch(error => say(error.message)); }, LOOK_MS);
+  if (!timer) timer = setInterval(() => { if (!document.hidden) look().catch(wrong); }, LOOK_MS);
   areas().catch(() => { $("areas").hidden = true; });
 }
 $("login-form").addEventListener("submit", async event => {
@@ -47,29 +51,33 @@ $("login-form").addEventListener("submit", async event => {
   $("login-error").textContent = "";
   const answer = await fetch(`${base}/login`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: $("token").value.trim() }) });
   $("token").value = "";
-  if (answer.ok) { await begin(); $("main").focus(); } else $("login-error").textContent = (await answer.json().catch(() => ({}))).message || answer.statusText;
+  if (answer.ok) { await begin(); $("main").focus(); } else $("login-error").textContent = sentence((await answer.json().catch(() => ({}))).message || answer.statusText);
 });
 $("leave").addEventListener("click", async () => { await fetch(`${base}/logout`, { method: "POST" }); login(); });
 
 /* Kernels. Rows are kept and only changed, so that focus stays where it is. */
 const rows = new Map();
-function figure(name) { const value = make("dd"); return { box: make("div", {}, make("dt", { textContent: name }), value), value }; }
+function figure(name) { const value = make("dd"), more = make("dd", { className: "sub" }); return { box: make("div", {}, make("dt", { textContent: name }), value, more), parts: [value, more] }; }
+const ago = time => (since(time) === "now" ? "just now" : `${since(time)} ago`);
+const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 function row(kernel) {
   const state = make("span"), sub = make("div", { className: "sub" }), reason = make("div", { className: "sub" });
   const figures = ["Memory", "Processor", "Messages", "Blocked"].map(name => figure(name));
   const button = (text, order, kind) => make("button", { type: "button", className: kind || "", textContent: text, ariaLabel: `${text} ${kernel.name} of ${kernel.owner}, ${kernel.id.slice(0, 8)}`, onclick: () => act(kernel.id, order, text) });
+  const log = make("button", { type: "button", textContent: "Details", ariaLabel: `Details and log of ${kernel.name} of ${kernel.owner}, ${kernel.id.slice(0, 8)}`, onclick: () => show(kernel.id, kernel.name) });
   const item = make("li", {},
     make("div", {}, make("div", { className: "name" }, `${kernel.name} `, state), sub, reason),
     make("dl", { className: "figures" }, ...figures.map(one => one.box)),
-    make("div", { className: "actions" },
-      make("button", { type: "button", textContent: "Log", ariaLabel: `Log of ${kernel.name}, ${kernel.id.slice(0, 8)}`, onclick: () => show(kernel.id, kernel.name) }),
+    make("div", { className: "actions" }, log,
       button("Interrupt", "interrupt"), button("Restart", "restart"), button("Stop", "stop", "danger")));
-  return { item, update(now) {
+  return { item, log, update(now) {
     state.className = `state ${now.execution_state}`; state.textContent = now.execution_state;
-    sub.textContent = `${now.owner} · area ${now.area} · ${now.id.slice(0, 8)} · ${since(now.started)}${now.connections ? "" : " · nobody is connected"}`;
+    sub.textContent = `${now.owner} · area ${now.area} · ${now.id.slice(0, 8)} · since ${when(now.started).textContent}${now.connections ? "" : " · nobody is connected"}`;
     reason.textContent = now.reason || "";
-    const values = [bytes(now.memory), `${now.seconds.toFixed(1)} s`, `${now.messages_out} · ${bytes(now.bytes_out)}`, now.blocked ? `${now.blocked} · ${since(now.last_blocked)}` : "0"];
-    figures.forEach((one, i) => { if (one.value.textContent !== values[i]) one.value.textContent = values[i]; });
+    const values = [
+      [bytes(now.memory), count(now.processes, "process", "processes")], [`${now.seconds.toFixed(1)} s`, now.restarts ? count(now.restarts, "restart") : ""],
+      [`${now.messages_in} in`, `${now.messages_out} out, ${bytes(now.bytes_out)}`], [String(now.blocked), now.blocked ? ago(now.last_blocked) : ""]];
+    figures.forEach((one, i) => one.parts.forEach((part, k) => { if (part.textContent !== values[i][k]) part.textContent = values[i][k]; }));
     figures[3].box.className = now.blocked ? "bad" : "";
   } };
 }
@@ -81,48 +89,95 @@ async function look() {
   if ($("summary").textContent !== summary) $("summary").textContent = summary;
   $("empty").hidden = answer.kernels.length > 0;
   const ids = new Set(answer.kernels.map(kernel => kernel.id));
-  for (const [id, one] of rows) if (!ids.has(id)) { one.item.remove(); rows.delete(id); }
+  for (const [id, one] of rows) if (!ids.has(id)) { if (one.item.contains(document.activeElement)) $("main").focus(); one.item.remove(); rows.delete(id); }
   for (const kernel of answer.kernels) {
     if (!rows.has(kernel.id)) { const one = row(kernel); rows.set(kernel.id, one); $("list").append(one.item); }
     rows.get(kernel.id).update(kernel);
   }
   if (shown && !document.hidden) await lines();
+  if (!$("areas").hidden && Date.now() - files.looked > FILES_MS) await files();
 }
 async function act(id, order, text) {
   if (order !== "interrupt" && !confirm(`${text} this kernel? Its variables are lost.`)) return;
-  try { await ask(`/api/wall/kernels/${id}/${order}`, { method: "POST" }); say(`${text}: done`); await look(); } catch (error) { say(error.message); }
+  try { await ask(`/api/wall/kernels/${id}/${order}`, { method: "POST" }); say(`${text}: done`); await look(); } catch (error) { wrong(error); }
 }
 
-/* The log of one kernel. */
-function words(line) {
-  const { seq, time, kernel, user, event, ...rest } = line;
-  return Object.entries(rest).map(([key, value]) => `${key} ${typeof value === "string" ? (key === "sha256" ? value.slice(0, 12) : value) : JSON.stringify(value)}`).join("  ");
+/* One kernel: what it may do, and its log. */
+const READABLE = /\b(\d{4,}) bytes/g;
+const human = text => String(text || "").replace(READABLE, (all, count) => bytes(Number(count)));
+function may(answer) {
+  const policy = answer.policy;
+  if (!answer.walled) return [["No wall", "The operator lets this kernel run without one: it can do what the server's account can."]];
+  if (!policy) return [["Policy", "Its file cannot be read now."]];
+  const { stage, resources, outputs } = policy, list = values => values.map(value => (typeof value === "string" ? value : value.path)).join(", ");
+  return [
+    ["Network", "None"],
+    ["Reads", ["staging/in", list(stage.in || []), "its Python environment", policy.python || ""].filter(Boolean).join(", ")],
+    ["Writes", `Its own /work; results of up to ${stage.out_limit} and ${stage.out_files} files come out to staging/out`],
+    ["Memory", resources.memory ? `${resources.memory}${String(resources.memory).endsWith("%") ? " of the machine's" : ""}` : "No limit"], ["Processors", resources.cpus ? String(resources.cpus) : "All"],
+    ["Disk", resources.disk ? String(resources.disk) : "No limit"], ["Processes", String(resources.pids)],
+    ["Outputs", { static: "Static: no script runs", interactive: "Interactive: scripts run in frames of their own", off: "Not looked at" }[outputs?.mode] || outputs?.mode || ""],
+    ["Ends", resources.idle_timeout ? `When idle for ${resources.idle_timeout}` : "When it is stopped, or the server culls it"],
+  ];
 }
-async function show(id, name) { shown = id; $("detail-title").textContent = `${name}, ${id.slice(0, 8)}`; $("words").value = ""; $("detail").hidden = false; await lines().catch(error => say(error.message)); $("detail").focus(); $("detail").scrollIntoView({ block: "start" }); }
+function held(all) {
+  const found = [];
+  for (const line of all) {
+    if (line.event === "launch") found.push(["Folder", line.folder], ["Command", (line.command || []).join(" ")], ["Policy", line.policy || "The default"]);
+    if (line.event === "layers") found.push(["Layers", (line.has || "").replaceAll(" ", ", ")], ["Not here", line.lacks], ["Each process", human(line.limits)]);
+    if (line.event === "limits") found.push(["All together", `${human(line.limits)}${line.held_by ? ` (by ${line.held_by})` : ""}`]);
+  }
+  return [...new Map(found)].filter(([, value]) => value);
+}
+function words(line) {
+  const { seq, time, kernel, user, event, reason, ...rest } = line;
+  const parts = reason ? [human(reason)] : [];
+  for (const [key, value] of Object.entries(rest)) {
+    const text = Array.isArray(value) ? value.join(" ") : typeof value === "string" ? (key === "sha256" ? value.slice(0, 12) : human(value)) : JSON.stringify(value);
+    if (parts.length) parts.push(" ");
+    parts.push(make("span", { className: "quiet", textContent: `${key} ` }), text, " ");
+  }
+  return parts;
+}
+function when(time) {
+  const date = new Date(time);
+  const today = date.toDateString() === new Date().toDateString();
+  return make("time", { dateTime: time || "", title: time || "", textContent: isNaN(date) ? "" : today ? date.toLocaleTimeString("en-GB") : `${date.toLocaleDateString("sv")} ${date.toLocaleTimeString("en-GB")}` });
+}
+const cell = (properties, ...children) => { const node = make("td", properties, ...children); node.setAttribute("role", "cell"); return node; };
+const tableRow = (properties, ...cells) => { const node = make("tr", properties, ...cells); node.setAttribute("role", "row"); return node; };
+async function show(id, name) {
+  shown = id; $("detail-title").textContent = `${name}, ${id.slice(0, 8)}`; $("words").value = ""; $("blocked").checked = false;
+  $("may").replaceChildren(); $("held").replaceChildren(); $("lines").replaceChildren(); $("lines").dataset.mark = ""; $("detail").hidden = false;
+  try { const answer = await ask(`/api/wall/kernels/${id}/policy`); if (shown === id) $("may").replaceChildren(...pairs(may(answer))); await lines(); } catch (error) { wrong(error); }
+  if (shown === id) { $("detail").focus(); $("detail").scrollIntoView({ block: "start" }); }
+}
+function hide() {
+  const opener = rows.get(shown)?.log;
+  shown = null;
+  const inside = $("detail").contains(document.activeElement);
+  $("detail").hidden = true;
+  if (inside) (opener || $("main")).focus();
+}
 async function lines() {
   const query = new URLSearchParams({ q: $("words").value, blocked: $("blocked").checked ? "1" : "" });
   const id = shown;
-  const answer = await ask(`/api/wall/kernels/${id}/log?${query}`).catch(error => { if (shown === id) { shown = null; $("detail").hidden = true; } throw error; });
+  const answer = await ask(`/api/wall/kernels/${id}/log?${query}`).catch(error => { if (shown === id) hide(); throw error; });
   if (shown !== id) return;
   const all = answer.lines || [];
-  const mark = all.length ? `${all[0].seq}-${all.at(-1).seq}-${all.length}` : "";
-  if ($("lines").dataset.mark === id + mark + query) return;
-  $("lines").dataset.mark = id + mark + query;
+  const mark = id + query + (all.length ? `${all[0].seq}-${all.at(-1).seq}-${all.at(-1).time}-${all.length}` : "");
+  if ($("lines").dataset.mark === mark) return;
+  $("lines").dataset.mark = mark;
   $("none").hidden = all.length > 0;
-  $("lines").replaceChildren(...all.toReversed().map(line => make("tr", { className: BLOCKED.has(line.event) ? "blocked" : "" },
-    make("td", { textContent: (line.time || "").slice(11, 19) }), make("td", { textContent: line.event }), make("td", { textContent: words(line) }))));
-  const may = [];
-  for (const line of all) {
-    if (line.event === "launch") may.push(["Folder", line.folder], ["Command", (line.command || []).join(" ")], ["Policy", line.policy || "the default"]);
-    if (line.event === "layers") may.push(["Layers", line.has], ["Not here", line.lacks], ["Each process", line.limits]);
-    if (line.event === "limits") may.push(["All together", `${line.limits || ""} (${line.held_by || ""})`]);
-  }
-  if (may.length) $("may").replaceChildren(...[...new Map(may)].filter(([, value]) => value).flatMap(([key, value]) => [make("dt", { textContent: key }), make("dd", { textContent: value })]));
+  $("log").hidden = all.length === 0;
+  $("lines").replaceChildren(...all.toReversed().map(line => tableRow({ className: BLOCKED.has(line.event) ? "blocked" : "" }, cell({}, when(line.time)), cell({ textContent: line.event }), cell({}, ...words(line)))));
+  const how = held(all);
+  if (how.length && !$("words").value && !$("blocked").checked) $("held").replaceChildren(...pairs(how));
 }
 $("search").addEventListener("submit", event => event.preventDefault());
-for (const id of ["words", "blocked"]) $(id).addEventListener("input", () => { clearTimeout(lines.timer); lines.timer = setTimeout(() => lines().catch(error => say(error.message)), 200); });
-$("close").addEventListener("click", () => { shown = null; $("detail").hidden = true; $("main").focus(); });
-document.addEventListener("keydown", event => { if (event.key === "Escape" && shown) $("close").click(); });
+for (const id of ["words", "blocked"]) $(id).addEventListener("input", () => { clearTimeout(lines.timer); lines.timer = setTimeout(() => lines().catch(wrong), 200); });
+$("close").addEventListener("click", hide);
+document.addEventListener("keydown", event => { if (event.key === "Escape" && shown) hide(); });
 
 /* Staging areas. */
 const place = (area, path) => `/api/areas/${encodeURIComponent(area)}/${path.split("/").map(encodeURIComponent).join("/")}`;
@@ -135,17 +190,32 @@ async function areas() {
   $("areas").hidden = false;
   await files();
 }
+async function remove(area, path) {
+  if (!confirm(`Remove ${path}?`)) return;
+  try { await ask(place(area, path), { method: "DELETE" }); await files(); $("area").focus(); say(`${path} is removed`); } catch (error) { wrong(error); }
+}
+/* Rows that did not change stay, so that focus stays where it is. */
 async function files() {
   const area = $("area").value;
+  files.looked = Date.now();
   const answer = await ask(`/api/areas/${encodeURIComponent(area)}`);
+  if ($("area").value !== area) return;
+  const before = new Map([...$("files").children].map(node => [node.dataset.mark, node]));
   $("area-empty").hidden = answer.files.length > 0;
-  $("files").replaceChildren(...answer.files.map(file => make("tr", {},
-    make("td", {}, make("a", { href: base + place(area, file.path), textContent: file.path, download: "" })),
-    make("td", { textContent: bytes(file.size) }), make("td", { textContent: file.modified.slice(0, 16).replace("T", " ") }),
-    make("td", {}, make("button", { type: "button", className: "danger", textContent: "Remove", ariaLabel: `Remove ${file.path}`, onclick: async () => {
-      if (!confirm(`Remove ${file.path}?`)) return;
-      try { await ask(place(area, file.path), { method: "DELETE" }); await files(); } catch (error) { say(error.message); }
-    } })))));
+  $("area-files").hidden = answer.files.length === 0;
+  const sorted = answer.files.sort((one, other) => (one.path < other.path ? -1 : 1));
+  const now = sorted.map(file => {
+    const mark = JSON.stringify([area, file]);
+    return before.get(mark) || tableRow({ dataset: { mark } },
+      cell({}, make("a", { href: base + place(area, file.path), textContent: file.path, download: "" })),
+      cell({ textContent: bytes(file.size) }), cell({}, when(file.modified)),
+      cell({}, make("button", { type: "button", className: "danger", textContent: "Remove", ariaLabel: `Remove ${file.path}`, onclick: () => remove(area, file.path) })));
+  });
+  if (now.length !== before.size || now.some((node, i) => node !== $("files").children[i])) {
+    const focused = document.activeElement;
+    $("files").replaceChildren(...now);
+    if (now.some(node => node.contains(focused))) focused.focus();
+  }
 }
 function put(area, file) {
   return new Promise((done, fail) => {
@@ -159,11 +229,11 @@ function put(area, file) {
 }
 async function upload(list) {
   $("progress").hidden = false;
-  try { for (const file of list) { await put($("area").value, file); say(`${file.name} is there`); } } catch (error) { say(error.message); }
+  try { for (const file of list) { await put($("area").value, file); say(`${file.name} is there`); } } catch (error) { wrong(error); }
   $("progress").hidden = true;
-  await areas().catch(error => say(error.message));
+  await areas().catch(wrong);
 }
-$("area").addEventListener("change", () => files().catch(error => say(error.message)));
+$("area").addEventListener("change", () => files().catch(wrong));
 $("file").addEventListener("change", () => { upload([...$("file").files]); $("file").value = ""; });
 for (const kind of ["dragenter", "dragover"]) $("drop").addEventListener(kind, event => { event.preventDefault(); $("drop").classList.add("over"); });
 for (const kind of ["dragleave", "drop"]) $("drop").addEventListener(kind, event => { event.preventDefault(); $("drop").classList.remove("over"); });
