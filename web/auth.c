@@ -28,8 +28,7 @@ struct place {
 struct cookie {
 	unsigned char hash[HASH_SIZE];
 	const struct user *user; /* NULL: free */
-	unsigned epoch;		 /* the user's then */
-	char *token;		 /* of a Hub, which is asked again; NULL: none */
+	struct auth_lease lease;
 	int64_t ends;
 };
 
@@ -63,9 +62,7 @@ struct auth *auth_new(struct server *server)
 
 static void clear_cookie(struct cookie *cookie)
 {
-	if (cookie->token)
-		OPENSSL_cleanse(cookie->token, strlen(cookie->token));
-	free(cookie->token);
+	auth_lease_end(&cookie->lease);
 	*cookie = (struct cookie){0};
 }
 
@@ -190,6 +187,50 @@ void auth_token(struct auth *auth, const char *address, const char *token, size_
 	hub_ask(auth->server->hub, token, size, hub_answered, question);
 }
 
+/* ---- what lasts longer than a request ---- */
+
+int auth_lease_new(struct auth *auth, const struct user *user, const char *token,
+		   struct auth_lease *ret_lease)
+{
+	struct auth_lease lease = {.epoch = user->epoch};
+
+	if (token && auth->server->hub &&
+	    users_by_token(auth->server->users, token, strlen(token)) != user) {
+		lease.token = strdup(token);
+		if (!lease.token)
+			return -ENOMEM;
+	}
+	*ret_lease = lease;
+	return 0;
+}
+
+void auth_lease_end(struct auth_lease *lease)
+{
+	if (lease->token)
+		OPENSSL_cleanse(lease->token, strlen(lease->token));
+	free(lease->token);
+	*lease = (struct auth_lease){0};
+}
+
+static void answered_for_later(void *arg, bool reached, const struct user *user)
+{
+	(void)arg;
+	(void)reached;
+	(void)user;
+}
+
+bool auth_lease_good(struct auth *auth, const struct user *user, const struct auth_lease *lease)
+{
+	struct hub *hub = auth->server->hub;
+
+	if (user->disabled || lease->epoch != user->epoch)
+		return false;
+	if (!lease->token)
+		return true;
+	hub_ask(hub, lease->token, strlen(lease->token), answered_for_later, NULL);
+	return !hub_refused(hub, lease->token, strlen(lease->token));
+}
+
 /* ---- cookies ---- */
 
 static bool hash(const char *value, size_t size, unsigned char out[HASH_SIZE])
@@ -201,19 +242,17 @@ int auth_cookie_new(struct auth *auth, const struct user *user, const char *toke
 		    char out[AUTH_COOKIE_HEX + 1])
 {
 	struct cookie *cookie = &auth->cookie[auth->next_cookie++ % COOKIES];
-	bool of_hub = auth->server->hub &&
-		      users_by_token(auth->server->users, token, strlen(token)) != user;
 	int code = random_hex(out, AUTH_COOKIE_HEX / 2);
 
 	if (code < 0)
 		return code;
 	clear_cookie(cookie);
-	if (of_hub && !(cookie->token = strdup(token)))
-		return -ENOMEM;
+	code = auth_lease_new(auth, user, token, &cookie->lease);
+	if (code < 0)
+		return code;
 	if (!hash(out, AUTH_COOKIE_HEX, cookie->hash))
 		return -ENOMEM;
 	cookie->user = user;
-	cookie->epoch = user->epoch;
 	cookie->ends = now_ms() + AUTH_COOKIE_S * 1000LL;
 	return 0;
 }
@@ -257,11 +296,11 @@ void auth_cookie(struct auth *auth, const char *value, size_t size, auth_done *d
 	struct check *check;
 
 	if (!cookie || cookie->ends < now_ms() || cookie->user->disabled ||
-	    cookie->epoch != cookie->user->epoch) {
+	    cookie->lease.epoch != cookie->user->epoch) {
 		done(arg, AUTH_WRONG, NULL);
 		return;
 	}
-	if (!cookie->token) {
+	if (!cookie->lease.token) {
 		done(arg, AUTH_GOOD, cookie->user);
 		return;
 	}
@@ -271,7 +310,8 @@ void auth_cookie(struct auth *auth, const char *value, size_t size, auth_done *d
 		return;
 	}
 	*check = (struct check){.done = done, .arg = arg, .user = cookie->user};
-	hub_ask(auth->server->hub, cookie->token, strlen(cookie->token), hub_asked_again, check);
+	hub_ask(auth->server->hub, cookie->lease.token, strlen(cookie->lease.token),
+		hub_asked_again, check);
 }
 
 void auth_cookie_end(struct auth *auth, const char *value, size_t size)

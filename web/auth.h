@@ -44,6 +44,18 @@ typedef void auth_done(void *arg, enum auth_result result, const struct user *us
 void auth_token(struct auth *auth, const char *address, const char *token, size_t size,
 		auth_done *done, void *arg);
 
+/* What an open connection came with; a connection's user is the one it was then. */
+struct auth_lease {
+	unsigned epoch; /* the user's then */
+	char *token;	/* of a Hub; owned, NULL: none */
+};
+/* `token` may be NULL. Returns 0 or -ENOMEM. */
+int auth_lease_new(struct auth *auth, const struct user *user, const char *token,
+		   struct auth_lease *ret_lease);
+void auth_lease_end(struct auth_lease *lease);
+/* False: the user is gone, or the token is not good any more. Asks the Hub again, for next time. */
+bool auth_lease_good(struct auth *auth, const struct user *user, const struct auth_lease *lease);
+
 /* A new session of this user, who came with `token`. Returns 0 or a negative errno. */
 int auth_cookie_new(struct auth *auth, const struct user *user, const char *token,
 		    char out[AUTH_COOKIE_HEX + 1]);

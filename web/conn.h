@@ -102,7 +102,6 @@ struct conns {
 
 struct conns *conns_new(struct server *server, unsigned most);
 struct conns *conns_free(struct conns *conns); /* closes all; accepts NULL; returns NULL */
-
 /* Takes the descriptor in any case; `ctx` NULL: no TLS. */
 void conn_accept(struct conns *conns, struct listener *listener, int fd, SSL_CTX *ctx,
 		 const char *peer, unsigned uid);

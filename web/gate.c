@@ -254,8 +254,7 @@ static void token_answered(void *arg, enum auth_result result, const struct user
 	}
 }
 
-/* The token of a request; NULL: it has none. */
-static const char *find_token(const struct request *request)
+const char *gate_token(const struct request *request)
 {
 	const char *header = http_header(request, "authorization");
 	const char *query = http_query(request, "token");
@@ -311,7 +310,7 @@ static const char *find_cookie(const struct request *request, size_t *ret_size)
 
 static void find_user(struct request *request)
 {
-	const char *token = find_token(request), *cookie;
+	const char *token = gate_token(request), *cookie;
 	const struct user *user;
 	size_t size = 0;
 

@@ -323,6 +323,14 @@ bool hub_knew(struct hub *hub, const char *token, size_t size)
 	       find_kept(hub->good, hash);
 }
 
+bool hub_refused(struct hub *hub, const char *token, size_t size)
+{
+	unsigned char hash[HASH_SIZE];
+
+	return EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1 &&
+	       find_kept(hub->refused, hash) && !find_kept(hub->good, hash);
+}
+
 void hub_ask(struct hub *hub, const char *token, size_t size,
 	     void (*done)(void *arg, bool reached, const struct user *user), void *arg)
 {

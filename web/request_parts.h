@@ -55,7 +55,9 @@ const char *request_method(enum http_method method);
 /* websocket.c */
 /* Returns how much was used: less when it is paused. */
 size_t websocket_feed(struct conn *conn, const char *data, size_t size);
-void websocket_tick(struct conn *conn);	   /* pings */
+void websocket_tick(struct conn *conn); /* pings */
+/* Users have changed: closes those whose token has ended. */
+void websocket_check_all(struct conns *conns);
 void websocket_flushed(struct conn *conn); /* some of the queue was written */
 void websocket_end(struct conn *conn);	   /* frees it, calls `closed` */
 

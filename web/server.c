@@ -29,6 +29,7 @@
 #include "web/link.h"
 #include "web/listen.h"
 #include "web/loop.h"
+#include "web/request_parts.h"
 #include "web/tls.h"
 #include "web/trail.h"
 #include "web/users.h"
@@ -104,6 +105,7 @@ static void reload(struct server *server)
 		else
 			event_info("reload", "what=tokens");
 	}
+	websocket_check_all(server->conns);
 	for (size_t i = 0; i < LISTEN_MAX; i++)
 		if (server->listener[i] && listen_is_unix(server->listener[i]) &&
 		    listen_share(server->listener[i], &err) < 0)

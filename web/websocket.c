@@ -13,9 +13,11 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "web/auth.h"
 #include "web/conn.h"
 #include "web/gate.h"
 #include "web/request_parts.h"
+#include "web/server.h"
 #include "web/wsframe.h"
 
 #define KEY_SIZE       24		    /* 16 bytes in base64 */
@@ -34,6 +36,7 @@ static LIST_HEAD(, share) shares = LIST_HEAD_INITIALIZER(shares);
 struct websocket {
 	struct conn *conn;
 	struct share *share;
+	struct auth_lease lease;
 	struct websocket_calls calls;
 	void *arg;
 	size_t message_max;
@@ -143,6 +146,7 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 	struct conn *conn = request->conn;
 	int status = conn ? check_upgrade(request) : 0;
 	struct websocket *websocket;
+	struct auth_lease lease = {0};
 	struct share *share;
 	char key[32], text[512];
 	struct iovec part = {text, 0};
@@ -153,7 +157,8 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 	}
 	websocket = calloc(1, sizeof(*websocket));
 	share = share_of(request->user);
-	if (!websocket || !share || !accept_key(http_header(request, "sec-websocket-key"), key)) {
+	if (!websocket || !share || !accept_key(http_header(request, "sec-websocket-key"), key) ||
+	    auth_lease_new(conn->server->auth, request->user, gate_token(request), &lease) < 0) {
 		if (share)
 			leave_share(share);
 		free(websocket);
@@ -162,6 +167,7 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 	}
 	*websocket = (struct websocket){.conn = conn,
 					.share = share,
+					.lease = lease,
 					.calls = *calls,
 					.arg = arg,
 					.message_max = message_max,
@@ -431,12 +437,32 @@ size_t websocket_feed(struct conn *conn, const char *data, size_t size)
 
 /* ---- time, and the end ---- */
 
+static void check_token(struct conn *conn)
+{
+	struct websocket *websocket = conn->websocket;
+
+	if (websocket && conn->state == CONN_WEBSOCKET &&
+	    !auth_lease_good(conn->server->auth, websocket->share->user, &websocket->lease))
+		fail(websocket, 1008, "the token that this was opened with has ended");
+}
+
+void websocket_check_all(struct conns *conns)
+{
+	struct conn *conn;
+
+	LIST_FOREACH(conn, &conns->all, in_all)
+	{
+		check_token(conn);
+	}
+}
+
 void websocket_tick(struct conn *conn)
 {
 	if (!conn->paused && now_ms() - conn->heard > CONN_PONG_MS)
 		conn_close(conn);
 	else if (conn->out_size < WEBSOCKET_LOW)
 		(void)send_frame(conn->websocket, WSFRAME_PING, NULL, 0);
+	check_token(conn);
 }
 
 void websocket_flushed(struct conn *conn)
@@ -457,6 +483,7 @@ void websocket_end(struct conn *conn)
 	websocket->calls.closed(websocket->arg, websocket->code);
 	websocket->share->unfinished -= websocket->message_room;
 	leave_share(websocket->share);
+	auth_lease_end(&websocket->lease);
 	free(websocket->message);
 	free(websocket);
 }

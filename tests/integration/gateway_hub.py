@@ -182,8 +182,9 @@ def test_gateway_as_a_service(site):
         assert hub.ask("GET", "/services/cellwall/api/kernels", "0" * 32).status_code == 401
         assert hub.ask("POST", f"/user/anna/api/kernels/{running['anna']}/interrupt", tokens["anna"]).status_code == 204
 
-        # The page, with a token of the Hub's: its cookie ends with the token.
+        # The page, with a token of the Hub's: its cookie ends with the token, and so does a WebSocket.
         given, page = hub.token("anna"), requests.Session()
+        held = Channels(f"{hub.url}/services/cellwall", given["token"], running["anna"])
         page.headers["Origin"] = hub.url
         assert page.post(f"{hub.url}/services/cellwall/login", json={"token": given["token"]}, timeout=60).status_code == 204
 
@@ -198,6 +199,9 @@ def test_gateway_as_a_service(site):
             assert time.monotonic() < end, "the cookie outlives its token"
             time.sleep(1)
         assert me().status_code == 401
+        with pytest.raises(ConnectionError, match="has ended"):
+            while True:
+                held.receive()
         assert hub.ask("DELETE", "/hub/api/users/anna/server").status_code in (202, 204)
     finally:
         hub.close()

@@ -372,3 +372,23 @@ def test_jupyter_server_as_a_client(serve, site):
         jupyter.kill()
         jupyter.wait()
         log.close()
+
+
+def test_a_socket_ends_with_its_token(begin):
+    """When the token file is read again: of a user who is not in it any more, or has another token; others go on."""
+    server = begin()
+    sockets = {user: server.connect(server.start(user=user), user) for user in gateway.TOKENS}
+    users = {name: {"token": token} for name, token in gateway.TOKENS.items()}
+    users["bob"]["token"] = uuid.uuid4().hex
+    server.tokens.write_text(json.dumps({"users": users}))
+    server.process.send_signal(signal.SIGHUP)
+    with pytest.raises(ConnectionError, match="the token that this was opened with has ended"):
+        while True:
+            sockets["bob"].receive()
+    assert gateway.text_of(sockets["anna"].run("print(6 * 7)")) == "42\n"
+    del users["anna"]
+    server.tokens.write_text(json.dumps({"users": users}))
+    server.process.send_signal(signal.SIGHUP)
+    with pytest.raises(ConnectionError, match="has ended"):
+        while True:
+            sockets["anna"].receive()
