@@ -11,6 +11,8 @@ import requests
 from conftest import start_browser
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import alert_is_present
+from selenium.webdriver.support.ui import WebDriverWait
 from serving import TOKENS, Server, bearer
 
 gateway.TOKENS.update(TOKENS)
@@ -40,7 +42,7 @@ class Page:
 
     def wait(self, script, wanted=None):
         """What the script returns, once that is `wanted`, or something."""
-        end = time.monotonic() + 20 * harness.PATIENCE
+        end = time.monotonic() + 60 * harness.PATIENCE
         while True:
             value = self.run(script)
             if value == wanted if wanted is not None else value:
@@ -52,7 +54,7 @@ class Page:
         return self.run("return document.querySelector(arguments[0]).innerText", selector)
 
     def until(self, selector, words):
-        end = time.monotonic() + 20 * harness.PATIENCE
+        end = time.monotonic() + 60 * harness.PATIENCE
         while words not in self.text(selector):
             assert time.monotonic() < end, (words, self.text(selector))
             time.sleep(0.05)
@@ -74,7 +76,7 @@ class Page:
         self.tab_to(begin)
         self.keys(Keys.ENTER)
         if confirm:
-            self.browser.switch_to.alert.accept()
+            WebDriverWait(self.browser, 60).until(alert_is_present()).accept()
 
     def login(self, user):
         self.tab_to("token")
@@ -241,7 +243,7 @@ def test_files_by_drop_by_choice_and_out_again(page, server, site):
     page.until("#files", "out/page.html")
     assert not (place / "in" / "dropped.csv").exists() and "dropped.csv" not in page.text("#files")
     page.press("out/page.html")
-    end = time.monotonic() + 20 * harness.PATIENCE
+    end = time.monotonic() + 60 * harness.PATIENCE
     while not (page.downloads / "page.html").exists():
         assert time.monotonic() < end
         time.sleep(0.05)

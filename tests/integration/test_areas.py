@@ -200,6 +200,11 @@ def test_who_asks_and_whom(site, server, folder):
         assert (url, done.returncode) == (url, 1) and "https://HOST:PORT is needed" in done.stderr
 
 
+def test_a_kernel_loads_no_http_library(site):
+    parts = {name: subprocess.run(["ldd", os.path.join(site.prefix, name)], capture_output=True, text=True, check=True).stdout for name in ("bin/cellwall", "libexec/cellwall/cellwall-remote")}
+    assert ["libcurl" in text for text in parts.values()] == [False, True]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -354,6 +359,42 @@ def test_a_command_that_was_killed_goes_on_the_next_time(site, server, folder, a
         assert (done.returncode, done.stderr) == (0, "")
         assert sum(held.counts[1:]) < SIZE - 500_000
     assert (folder / name if action == "get" else staging(server) / "in" / name).read_bytes() == data
+
+
+class Slow(Between):
+    """Slowly, until `seen` is set."""
+
+    seen = threading.Event()
+
+    def copy(self, source, target, number):
+        try:
+            while data := source.recv(8192):
+                self.seen.wait(0.01)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("action", ["put", "get"])
+def test_a_long_copy_says_how_far_it_is(site, server, folder, action):
+    place = staging(server) / "out" / "slow"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (place if action == "get" else folder / "slow").write_bytes(bytes(SIZE))
+    with Slow(server, []) as slow:
+        slow.seen.clear()
+        ours, its = os.openpty()
+        words = ("get", "out/slow") if action == "get" else ("put", "slow")
+        command = [site.cellwall, "stage", *words, "--server", slow.url]
+        process = subprocess.Popen(command, cwd=folder, env={**site.environment, "CELLWALL_TOKEN": TOKENS["anna"]}, stdout=subprocess.PIPE, stderr=its)
+        os.close(its)
+        shown = b""
+        while b"% " not in shown and b"%\x1b" not in shown:
+            shown += os.read(ours, 4096)
+        slow.seen.set()
+        assert process.communicate()[0].startswith(action.encode() if action == "put" else b"got") and process.returncode == 0
+        os.close(ours)
+        assert re.search(rb"\r(in|out)/slow: [0-9.]+ .?B of 8.0 MB, [0-9]+ %\x1b\[K", shown), shown
 
 
 def test_another_file_is_not_gone_on_with(site, server, folder):
