@@ -172,6 +172,13 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 	size_t i;
 
 	printf("%s, built with %s\n", sealed->name, sealed->python);
+	if (json_object_get(sealed->record, "base")) {
+		char folder[256];
+
+		printf("installed by cells of notebooks in %s\n",
+		       escape_string(folder, sizeof(folder),
+				     json_string_value(json_object_get(sealed->record, "folder"))));
+	}
 	(void)sealed_each(sealed->store, sealed->name, print_generation, &any);
 	printf("%zu packages:\n", json_array_size(rows));
 	json_array_foreach(rows, i, row)

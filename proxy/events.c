@@ -327,8 +327,10 @@ void events_installed(struct session *session)
 		audit_note(session->plan->audit, "install", NULL, NULL, 0, report.verdict,
 			   report.text);
 	}
-	if (r < 0 && session->phase < DRAINING)
+	if (r < 0 && session->phase < DRAINING) {
 		log_warning("the process that installs packages has ended");
+		events_say(session, "the process that installs packages has ended");
+	}
 }
 
 /* The supervisor was killed: the kernel has died with it, its files have not. */

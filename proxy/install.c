@@ -108,6 +108,18 @@ static int write_asked(const struct install *install, const struct pip_line *lin
 	return r == 0 && chmod(path, 0644) < 0 ? -errno : r;
 }
 
+/* Nobody will end what was asked for: it ends here. Those that have ended are not touched. */
+static void end_asked(const struct install *install, unsigned from)
+{
+	for (unsigned number = from; install->directory && number <= install->asked; number++) {
+		cleanup(free_ptr) char *path =
+			format_string("%s/done-%u", install->directory, number);
+
+		if (path && write_new_file(AT_FDCWD, path, 0644, "1\n", 2, NULL) == 0)
+			(void)chmod(path, 0644);
+	}
+}
+
 static int judge(const struct install *install, const struct pip_line *line, struct err *err)
 {
 	if (install->rules->mode == INSTALL_DENY)
@@ -121,6 +133,8 @@ static int judge(const struct install *install, const struct pip_line *line, str
 		    install_judge(install->rules, line->word[i].text, err) < 0)
 			return err->code;
 	}
+	if (install->socket < 0)
+		return err_set(err, -EPIPE, "the process that installs packages has ended");
 	if (install->asked >= INSTALL_ASKED_MAX)
 		return err_set(err, -EDQUOT,
 			       "this kernel has asked for packages %u times: restart it",
@@ -143,8 +157,11 @@ static void take_line(void *arg, const struct pip_line *line)
 			r = err_set(&err, wrote, "the kernel cannot be told");
 		if (r == 0)
 			r = send_line(install, line, number);
-		if (r < 0 && !err.text[0])
-			(void)err_set(&err, r, "the process that installs packages has ended");
+		if (r < 0 && !err.text[0]) {
+			(void)err_set(&err, r,
+				      "the process that installs packages does not answer");
+			end_asked(install, number);
+		}
 	}
 	if (r == 0)
 		return;
@@ -197,6 +214,7 @@ int install_hear(struct install *install, struct install_report *ret_report)
 		return 0;
 	if (got <= 0) {
 		close_fd(&install->socket);
+		end_asked(install, 1);
 		return -EPIPE;
 	}
 	packet[got] = '\0';

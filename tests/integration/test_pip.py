@@ -104,12 +104,20 @@ def place(site, start, index, request):
     return Place(site, start, index, request.node.name)
 
 
+@pytest.fixture
+def ended(site):
+    """No process of ours is left behind: a build that is given up takes its sandbox down first."""
+    since = processes.now_ticks()
+    yield
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, since), 60 * harness.PATIENCE)
+
+
 def restart(kernel, place):
     kernel.manager.restart_kernel(now=False, cwd=str(kernel.cwd), env={**place.site.environment, **place.store.environment})
     kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
 
 
-def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, nothing_left):
+def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, ended):
     with contextlib.closing(socket.create_connection(index.server.server_address, 5)):
         pass  # what the kernel tries in vain can be reached from outside
     kernel = place.kernel()
@@ -137,16 +145,17 @@ def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, nothi
     # one environment of this folder, which the log names
     assert len(place.names()) == 1
     shown = place.store.record(place.names()[0])
-    assert [one["name"] for one in shown["packages"]] == ["alpha", "beta"]
+    assert [(one["name"], one["licence"]) for one in shown["packages"]] == [("alpha", "MIT"), ("beta", "MIT")]
+    assert f"installed by cells of notebooks in {place.folder.resolve()}" in place.store.env("show", place.names()[0]).stdout
     assert shown["record"]["folder"] == str(place.folder.resolve()) and shown["record"]["base"] == place.site.python
     noted = [line for line in place.log() if line["event"] == "install"]
     assert noted[0]["verdict"] == "installed" and "alpha==1.0" in noted[0]["reason"], noted
     assert place.store.env("update", place.names()[0], "gamma").returncode == 1
     kernel.shutdown()
-    assert processes.wait_until(lambda: place.left("live") == [], 10 * harness.PATIENCE)
     # and the next kernel of the folder starts with it; one of another folder does not
     kernel = place.kernel()
     assert kernel.run("import alpha, beta\nprint(alpha.__file__)").stdout == "/cellwall-added/0/lib/alpha.py\n"
+    assert len(place.left("live")) == 1
     kernel.shutdown()
     place.folder = place.site.project()
     kernel = place.kernel()
@@ -226,7 +235,7 @@ def test_a_policy_says_who_may(site, start, index, request):
     assert plain.run("import os; print(os.path.exists('/cellwall-added'))").stdout == "False\n"
 
 
-def test_an_interrupt_ends_the_build(place, index, nothing_left):
+def test_an_interrupt_ends_the_build(place, index, ended):
     index.open.clear()
     try:
         kernel = place.kernel()
@@ -243,14 +252,32 @@ def test_an_interrupt_ends_the_build(place, index, nothing_left):
     kernel.shutdown()
 
 
-def test_everything_ends_with_the_kernel(place, index, nothing_left):
+def test_a_cell_ends_when_the_installer_does(place, index):
+    index.open.clear()
+    try:
+        kernel = place.kernel()
+        msg_id = kernel.client.execute("%pip install gamma\nprint('went on')", allow_stdin=False)
+        assert processes.wait_until(lambda: index.wants("/files/gamma"), BUILD * harness.PATIENCE)
+        [installer] = [process for process in processes.tree(kernel.pid) if process.name == "cellwall" and process.parent == kernel.pid]
+        installer.kill()
+        messages = harness.collect(kernel.client, msg_id, BUILD * harness.PATIENCE)
+        assert any("went on" in message["content"].get("text", "") for message in messages)
+        assert processes.wait_until(lambda: not any(process.name == "cellwall" and process.pid != kernel.pid
+                                                    for process in processes.tree(kernel.pid)), 30 * harness.PATIENCE)
+    finally:
+        index.open.set()
+    assert "has ended" in kernel.run("%pip install gamma").notices[0]
+    assert place.names() == []
+
+
+def test_everything_ends_with_the_kernel(place, index, ended):
     index.open.clear()
     try:
         kernel = place.kernel()
         kernel.client.execute("%pip install gamma", allow_stdin=False)
         assert processes.wait_until(lambda: index.wants("/files/gamma"), BUILD * harness.PATIENCE)
         os.kill(kernel.pid, signal.SIGKILL)
-        gone = processes.wait_until(lambda: place.left("live") == [] and place.left("builds") == [], 30 * harness.PATIENCE)
+        gone = processes.wait_until(lambda: place.left("live") == [] and place.left("builds") == [], 60 * harness.PATIENCE)
         assert gone and place.names() == []
     finally:
         index.open.set()

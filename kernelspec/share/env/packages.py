@@ -22,6 +22,7 @@ import zipfile
 FILE_MAX = 4 << 20  # of one METADATA, RECORD or advisory
 MANIFEST_MAX = 512 << 20
 ADVISORIES_MAX = 1 << 20  # how many
+ADDED = ("lib", "over")  # of what cells have had installed, kernelspec/added.h
 LICENCE_CLASSIFIERS = ("License :: OSI Approved :: ", "License :: ")
 
 
@@ -125,7 +126,7 @@ class Environment:
         for path in sorted(sizes):
             site, _, name = path.rpartition("/")
             site, _, info = site.rpartition("/")
-            if name == "METADATA" and info.endswith(".dist-info") and site.endswith("-packages"):
+            if name == "METADATA" and info.endswith(".dist-info") and (site.endswith("-packages") or site in ADDED):
                 package = Package(*(info[:-len(".dist-info")].split("-", 1) + [""])[:2])
                 package.name = canonical(package.name)
                 package.read_metadata(read(os.path.join(self.tree, path)))
