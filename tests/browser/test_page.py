@@ -313,7 +313,7 @@ def test_a_screen_reader_hears_what_is_there(page, staged, kernel):
     nameless = [role for role, name in nodes if role in ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "MenuListPopup", "region", "progressbar", "heading") and not name.strip() and role != "MenuListPopup"]
     assert nameless == []
     names = {name for _, name in nodes}
-    assert {"Kernels", "Staging areas", "Area", "Search the log", "Only what was blocked", "Log", "Files", "choose files"} <= names
+    assert {"Kernels", "Staging areas", "Area", "Search the log", "Only what was blocked or went wrong", "Log", "Files", "choose files"} <= names
     roles = [role for role, _ in nodes]
     assert roles.count("table") == 2 and "row" in roles and "columnheader" in roles and "main" in roles and "search" in roles
     buttons = [name for role, name in nodes if role == "button"]

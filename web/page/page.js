@@ -16,7 +16,7 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 const sentence = text => text.charAt(0).toUpperCase() + text.slice(1);
-function say(text, bad = false) { $("message").textContent = sentence(text); $("message").className = bad ? "bad" : ""; clearTimeout(say.timer); say.timer = setTimeout(() => { $("message").textContent = ""; }, bad ? 15000 : 6000); }
+function say(text, bad = false) { $("message").textContent = text; $("message").className = bad ? "bad" : ""; clearTimeout(say.timer); say.timer = setTimeout(() => { $("message").textContent = ""; }, bad ? 15000 : 6000); }
 const wrong = error => say(error.message, true);
 const pairs = list => list.flatMap(([key, value]) => [make("dt", { textContent: key }), make("dd", { textContent: value })]);
 function bytes(count) {
@@ -27,9 +27,9 @@ function since(time) {
   return seconds < 60 ? "now" : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
 async function ask(path, options = {}) {
-  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", ...options }).catch(() => { throw new Error("the server does not answer"); });
-  if (answer.status === 401) { login(); throw new Error("log in first"); }
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message || answer.statusText);
+  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", ...options }).catch(() => { throw new Error("The server does not answer."); });
+  if (answer.status === 401) { login(); throw new Error("Log in first."); }
+  if (!answer.ok) throw new Error(sentence((await answer.json().catch(() => ({}))).message || answer.statusText));
   return answer.status === 204 ? null : answer.json();
 }
 
@@ -61,7 +61,7 @@ function figure(name) { const value = make("dd"), more = make("dd", { className:
 const ago = time => (since(time) === "now" ? "just now" : `${since(time)} ago`);
 const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 function row(kernel) {
-  const state = make("span"), sub = make("div", { className: "sub" }), reason = make("div", { className: "sub" });
+  const state = make("span"), owner = make("strong"), rest = make("span"), sub = make("div", { className: "sub" }, owner, rest), reason = make("div", { className: "sub reason" });
   const figures = ["Memory", "Processor", "Messages", "Blocked"].map(name => figure(name));
   const button = (text, order, kind) => make("button", { type: "button", className: kind || "", textContent: text, ariaLabel: `${text} ${kernel.name} of ${kernel.owner}, ${kernel.id.slice(0, 8)}`, onclick: () => act(kernel.id, order, text) });
   const log = make("button", { type: "button", textContent: "Details", ariaLabel: `Details and log of ${kernel.name} of ${kernel.owner}, ${kernel.id.slice(0, 8)}`, onclick: () => show(kernel.id, kernel.name) });
@@ -72,8 +72,9 @@ function row(kernel) {
       button("Interrupt", "interrupt"), button("Restart", "restart"), button("Stop", "stop", "danger")));
   return { item, log, update(now) {
     state.className = `state ${now.execution_state}`; state.textContent = now.execution_state;
-    sub.textContent = `${now.owner} · area ${now.area} · ${now.id.slice(0, 8)} · since ${when(now.started).textContent}${now.connections ? "" : " · nobody is connected"}`;
-    reason.textContent = now.reason || "";
+    owner.textContent = now.owner;
+    rest.textContent = ` · area ${now.area} · ${now.id.slice(0, 8)} · since ${when(now.started).textContent}${now.connections ? "" : " · nobody is connected"}`;
+    reason.textContent = sentence(now.reason || "");
     const values = [
       [bytes(now.memory), count(now.processes, "process", "processes")], [`${now.seconds.toFixed(1)} s`, now.restarts ? count(now.restarts, "restart") : ""],
       [`${now.messages_in} in`, `${now.messages_out} out, ${bytes(now.bytes_out)}`], [String(now.blocked), now.blocked ? ago(now.last_blocked) : ""]];
