@@ -1,5 +1,6 @@
 """A client of the link that follows the protocol (web/link_frame.h) as far as its script does; argv: where, host's key, own key."""
 
+import contextlib
 import os  # noqa: F401 (for the scripts)
 import struct
 import sys
@@ -45,6 +46,11 @@ class Connection:
             self.socket.send_multipart(one if isinstance(one, list) else [one])
         answer = self.hear(seconds)
         return (answer[1], answer[2]) if answer else None
+
+    def stay(self):
+        """Says that it is there."""
+        with contextlib.suppress(zmq.Again):
+            self.send(frame(ACK), zmq.DONTWAIT)
 
     def ended(self, seconds=60):
         """Whether the host ends it, within so many seconds."""

@@ -165,8 +165,9 @@ def test_refused_for_a_while(start, hosts, far):
 
     def cut():
         hosts.tell("refuse")
-        time.sleep(3.5)
+        told = processes.wait_until(lambda: "does not answer" in kernel.log, 60 * PATIENCE)
         hosts.tell("accept")
+        assert told, kernel.log
 
     said = count_through_cut(kernel, cut, 4)
     assert any("does not answer" in text for text in said) and any("is back" in text for text in said), said
@@ -232,8 +233,15 @@ def far_gateway(site, hosts):
 
 
 @pytest.mark.slow
-def test_cut_for_20_seconds(site, start, hosts, far):
-    """The wire is cut for 20 s while cells print, through the link and through the gateway; neither is seen on it."""
+def test_cut_for_20_seconds(site, start, launch, hosts, far):
+    """The wire is cut for 20 s while cells print, through the link and through the gateway; neither is seen on it.
+
+    Who looks for a host in vain gives up after 20 s, too: exit code 1, and one line that says what to do."""
+    keys = ["--host-key", far.keys / "host.key", "--key", far.keys / "client.key_secret"]
+    nowhere = {
+        "nobody answers there: is `cellwall serve": launch(options=["--host", "curve://127.0.0.1:1", *keys]),
+        "no address is known for no..such": launch(options=["--host", "curve://no..such:8890", *keys]),
+    }
     kernel = linked(start, far)
     serve, token = far_gateway(site, hosts)
     lines, mark = 22 * 20, "plain-" + uuid.uuid4().hex
@@ -257,6 +265,9 @@ def test_cut_for_20_seconds(site, start, hosts, far):
         client.kill()
         serve.terminate()
         serve.wait(30 * PATIENCE)
+    for said, end in nowhere.items():
+        assert end.wait(30) == 1, end.log
+        assert end.log.count("\n") == 1 and said in end.log, end.log
     captured = list(two_hosts.frames(site.root / "captured"))
     to_gateway = [frame for frame in captured if two_hosts.to_far_too(frame)]
     assert len(to_gateway) > 20
@@ -290,12 +301,20 @@ def test_interrupt_while_much_flows(start, far):
     assert processes.wait_until(lambda: len(far.kernels()) == len(before) - 2, 20 * PATIENCE), far.log
 
 
-def test_wrong_key_gets_nothing(site, start, far):
+def test_wrong_key_gets_nothing(start, hosts, far):
     """A key that is not allowed, and a host that is another one: one line that says so, and no kernel."""
     before = far.log.count("result=started")
-    kernel = start(far.spec(key="stranger"), transport="ipc", wait=False)
-    client = kernel.connect(own_session=False, wait=False)
-    reply = reply_to(client, client.kernel_info(), 20 * PATIENCE)
+    hosts.tell("refuse")  # until the client has asked
+    try:
+        kernel = start(far.spec(key="stranger"), transport="ipc", wait=False)
+        shell = json.loads(pathlib.Path(kernel.connection_file).read_text())
+        there = pathlib.Path(f"{shell['ip']}-{shell['shell_port']}")
+        assert processes.wait_until(there.exists, 20 * PATIENCE), kernel.log
+        client = kernel.connect(own_session=False, wait=False)
+        asked = client.kernel_info()
+    finally:
+        hosts.tell("accept")
+    reply = reply_to(client, asked, 20 * PATIENCE)
     assert "cellwall key allow" in reply["content"]["evalue"], reply
     assert kernel.wait_gone(10) is not None
     kernel = start(far.spec("--host-key", far.keys / "stranger.key"), transport="ipc", wait=False)
@@ -305,7 +324,7 @@ def test_wrong_key_gets_nothing(site, start, far):
 
 
 HOSTILE = r"""
-def talk(*frames, seconds=5):
+def talk(*frames, seconds=60):
     connection = Connection()
     answer = connection.ask(*frames, seconds=seconds)
     connection.close()
@@ -328,6 +347,7 @@ print("survived")
 """
 
 
+@pytest.mark.core
 def test_hostile_frames(far, start):
     """A client whose key is allowed and that breaks the protocol: refused in words, and others go on."""
     other = linked(start, far)

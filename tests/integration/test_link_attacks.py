@@ -2,6 +2,7 @@
 
 import pathlib
 
+import pytest
 from harness import PATIENCE
 from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
@@ -24,6 +25,7 @@ print("refused")
 """
 
 
+@pytest.mark.core
 def test_a_number_of_its_own(far, start):
     """A client chooses the routing id that the next connection would get: neither that one nor the host is harmed."""
     kernel = linked(start, far)
@@ -38,7 +40,6 @@ connection = Connection()
 assert connection.ask(frame(HELLO, body=ident + b"{}"))[0] == WELCOME
 print(ident.hex(), flush=True)
 sys.stdin.readline()
-connection.send(frame(ACK))
 again = Connection()
 print(again.ask(frame(HELLO, a=1, body=ident)) == (WELCOME, 0), connection.ended())
 """
@@ -54,6 +55,7 @@ print("refused")
 """
 
 
+@pytest.mark.core
 def test_the_session_of_another_key(far):
     """Who is allowed, and knows even the id of another's session, has nothing of it: neither its kernel nor its end."""
     with by_hand(far, OWNER) as owner:
@@ -68,12 +70,12 @@ REVOKED = r"""
 connection = Connection()
 assert connection.ask(frame(HELLO, body=os.urandom(32) + b"{}"))[0] == WELCOME
 print("started", flush=True)
-while (answer := connection.hear())[1] != REFUSE:
-    pass
+while not (answer := connection.hear(1)) or answer[1] != REFUSE:
+    connection.stay()
 print(answer[2] == NOT_ALLOWED, answer[12:].decode(), connection.ended(), flush=True)
 late = Connection()
 late.send(frame(HELLO, body=os.urandom(32) + b"{}"))
-print(late.hear(3))
+print(late.ended(), late.hear(0))
 """
 
 
@@ -86,7 +88,7 @@ def test_revoked_while_it_runs(site, far, start):
         stopped = far.log.count('reason="its key was revoked"')
         site.run("key", "revoke", "second", check=True)
         try:
-            assert client.communicate(timeout=100 * PATIENCE)[0] == "True this client's key was revoked True\nb''\n"
+            assert client.communicate(timeout=100 * PATIENCE)[0] == "True this client's key was revoked True\nTrue b''\n"
         finally:
             site.run("key", "allow", far.keys / "second.key", check=True)
     assert far.log.count('reason="its key was revoked"') >= stopped + 2
@@ -142,11 +144,12 @@ for i in range(400):
         held[-1].send(says[i % len(says)])
     except ConnectionError:                                           # it has been ended already
         pass
-connection = Connection()
-print(connection.ask(frame(HELLO, a=1, body=os.urandom(32))) == (REFUSE, NOT_KNOWN))
+answers = (Connection().ask(frame(HELLO, a=1, body=os.urandom(32)), seconds=15) for i in range(5))
+print(next(filter(None, answers)) == (REFUSE, NOT_KNOWN))
 """
 
 
+@pytest.mark.core
 def test_strangers_in_numbers(far, start):
     """Connections that say nothing, stall in the handshake or send garbage: who may come in does, others go on."""
     kernel = linked(start, far)
@@ -157,6 +160,8 @@ def test_strangers_in_numbers(far, start):
 
 def test_the_near_end_is_confined(far, start):
     """Every thread of it, also those that came later; what that is worth is tests/unit/web/test_near.c."""
+    if b"__asan_init" in pathlib.Path(far.site.prefix, "libexec/cellwall/cellwall-link").read_bytes():
+        pytest.skip("a sanitizer's runtime asks for more than the filter lets through")
     kernel = linked(start, far)
     for status in pathlib.Path(f"/proc/{kernel.pid}/task").glob("*/status"):
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
