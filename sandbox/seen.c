@@ -312,6 +312,15 @@ bool seen_is_ours(const struct seen_file *file, const struct seen_target *there)
 		(file->before.inode != 0 && seen_same_target(&file->before, there)));
 }
 
+bool seen_is_anothers(const struct seen *seen, const struct seen_file *file,
+		      const struct seen_target *there)
+{
+	for (size_t i = 0; i < seen->size; i++)
+		if (seen->table[i] && seen->table[i] != file && seen_is_ours(seen->table[i], there))
+			return true;
+	return false;
+}
+
 static int64_t nanoseconds(struct timespec time)
 {
 	return (int64_t)((uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec);

@@ -91,6 +91,9 @@ int seen_store_earlier(struct seen *seen, struct seen_file *file, const struct s
 		       const struct seen_target *target, uint32_t beside, bool unsettled);
 /* Is this file of the host the one we left there? */
 bool seen_is_ours(const struct seen_file *file, const struct seen_target *there);
+/* Or one that we left for another file than this one (NULL: for any)? Looks through all of them. */
+bool seen_is_anothers(const struct seen *seen, const struct seen_file *file,
+		      const struct seen_target *there);
 
 void seen_source_of(const struct stat *status, struct seen_source *ret_source);
 void seen_target_of(const struct stat *status, struct seen_target *ret_target);

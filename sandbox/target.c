@@ -269,6 +269,14 @@ static void refuse_obstacle(struct collector *c, const struct stat *there)
 		       S_ISDIR(there->st_mode) ? "directory" : "link or other thing");
 }
 
+/* A name beside a taken one is the other file's, also while both have the same content: it is
+ * going to be replaced with that one. */
+static bool is_anothers(const struct collector *c, const struct result *result)
+{
+	return strstr(result->target, " (cellwall ") &&
+	       seen_is_anothers(&c->staging->seen, result->file, &result->found);
+}
+
 /*
  * What another one wrote, and what earlier runs left, may be this very file: a copy that overlayfs
  * or we made of it. One that we brought out in this run differs, or its stamp cannot tell.
@@ -305,6 +313,8 @@ int target_choose(struct collector *c, struct result *result, const char *name)
 		seen_target_of(&there, &result->found);
 		if (n == first && is_to_compare(result, whose))
 			same = same_content(c, result, &there);
+		if (same > 0 && whose == CLAIM_FOREIGN && is_anothers(c, result))
+			same = 0;
 		result->equal = same > 0;
 		result->replace = whose == CLAIM_OURS || whose == CLAIM_EARLIER;
 		if (same != 0 || result->replace)

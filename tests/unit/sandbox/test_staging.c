@@ -236,6 +236,27 @@ static void keeps_twins_apart(void **state)
 	assert_int_equal(count_names(world.out, "m"), 1);
 }
 
+/* A file of that very name and content gets a place of its own: the twin's is written again. */
+static void keeps_names_beside_apart(void **state)
+{
+	char *second;
+
+	(void)state;
+	put(&world, "w:x.csv", "outer");
+	put(&world, "w:staging/out/x.csv", "inner");
+	assert_collects(&world, 2);
+	second = get(&world, "o:x (cellwall 1).csv");
+	assert_non_null(second);
+	put(&world, "w:x (cellwall 1).csv", second);
+	assert_collects(&world, 1);
+	put(&world, "w:x.csv", "outer2");
+	put(&world, "w:staging/out/x.csv", "inner2");
+	assert_collects(&world, 2);
+	assert_content(&world, "o:x (cellwall 1) (cellwall 1).csv", second);
+	free(second);
+	assert_collects(&world, 0);
+}
+
 /* ---- the host's own changes ---- */
 
 static void never_overwrites_the_host(void **state)
@@ -1073,6 +1094,7 @@ static int group(const char *name)
 		fresh(survives_removal_of_out),
 		fresh(maps_inner_staging_out),
 		fresh(keeps_twins_apart),
+		fresh(keeps_names_beside_apart),
 		fresh(never_overwrites_the_host),
 		fresh(knows_earlier_results),
 		fresh(leaves_what_is_in_the_way),
