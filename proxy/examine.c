@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proxy/limits.h"
@@ -41,6 +42,7 @@ struct examine {
 	struct template templates[TEMPLATES];
 	size_t asked; /* which of them; TEMPLATES: none is left */
 	int examiner; /* our end of its socket; -1: one was asked for */
+	pid_t pid;    /* the examiner's, for its clock */
 	unsigned replaced;
 };
 
@@ -128,11 +130,10 @@ static _Noreturn void run_examiner(int fd, pid_t parent, examine_server *server,
 	_exit(0);
 }
 
-/* A descriptor as the only content of a message (unix(7)). */
-static int send_fd(int socket, int fd)
+/* A descriptor with the pid of who has its other end, one message (unix(7)). */
+static int send_fd(int socket, int fd, pid_t pid)
 {
-	char byte = 0;
-	struct iovec part = {&byte, 1};
+	struct iovec part = {&pid, sizeof(pid)};
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];
@@ -147,13 +148,12 @@ static int send_fd(int socket, int fd)
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+	return sendmsg(socket, &message, MSG_NOSIGNAL) == sizeof(pid) ? 0 : -errno;
 }
 
-static int receive_fd(int socket)
+static int receive_fd(int socket, pid_t *ret_pid)
 {
-	char byte;
-	struct iovec part = {&byte, 1};
+	struct iovec part = {ret_pid, sizeof(*ret_pid)};
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];
@@ -165,7 +165,7 @@ static int receive_fd(int socket)
 	struct cmsghdr *header;
 	int fd;
 
-	if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1)
+	if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != sizeof(*ret_pid))
 		return -EPIPE;
 	header = CMSG_FIRSTHDR(&message);
 	if (!header || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int)))
@@ -197,7 +197,7 @@ static _Noreturn void run_template(int socket, examine_server *server,
 			close(pair[0]);
 			run_examiner(pair[1], self, server, rules, known);
 		}
-		if (pid < 0 || send_fd(socket, pair[0]) < 0)
+		if (pid < 0 || send_fd(socket, pair[0], pid) < 0)
 			_exit(1);
 		close(pair[0]);
 		close(pair[1]);
@@ -309,24 +309,53 @@ unsigned examine_replaced(const struct examine *examine)
 
 /* ---- asking ---- */
 
-static int wait_for(int fd, short events, int64_t deadline)
+/* Until when something may take. */
+struct deadline {
+	int64_t at;	 /* now_ms */
+	clockid_t clock; /* the examiner's own time; */
+	int64_t own;	 /* what that may come to, 0: it does not count */
+};
+
+/* ms of that time so far; -1: it has ended, or the system does not say. */
+static int64_t own_ms(clockid_t clock)
+{
+	struct timespec time;
+
+	if (clock_gettime(clock, &time) < 0)
+		return -1;
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* What passes at the least before it is over. */
+static int64_t left_of(const struct deadline *deadline)
+{
+	const int64_t left = deadline->at - now_ms();
+	int64_t used;
+
+	if (left <= 0 || !deadline->own)
+		return left;
+	used = own_ms(deadline->clock);
+	return used >= 0 && deadline->own - used < left ? deadline->own - used : left;
+}
+
+static int wait_for(int fd, short events, const struct deadline *deadline)
 {
 	struct pollfd item = {.fd = fd, .events = events};
 
 	for (;;) {
-		const int64_t left = deadline - now_ms();
+		const int64_t left = left_of(deadline);
 		const int r = left > 0 ? poll(&item, 1, (int)left) : 0;
 
 		if (r > 0)
 			return 0;
-		if (r == 0)
+		if (r == 0 && left <= 0)
 			return -ETIMEDOUT;
-		if (errno != EINTR)
+		if (r < 0 && errno != EINTR)
 			return -errno;
 	}
 }
 
-static int transfer(int fd, bool out, void *bytes, size_t size, int64_t deadline)
+static int transfer(int fd, bool out, void *bytes, size_t size, const struct deadline *deadline)
 {
 	char *at = bytes;
 
@@ -350,7 +379,7 @@ static int transfer(int fd, bool out, void *bytes, size_t size, int64_t deadline
 }
 
 /* The template has one ready, or makes one; one that was killed is followed by the next. */
-static int find_examiner(struct examine *examine, int64_t deadline)
+static int find_examiner(struct examine *examine, const struct deadline *deadline)
 {
 	while (examine->examiner < 0 && examine->asked < TEMPLATES) {
 		struct template *template = &examine->templates[examine->asked];
@@ -358,7 +387,7 @@ static int find_examiner(struct examine *examine, int64_t deadline)
 
 		if (r < 0)
 			return r;
-		r = receive_fd(template->socket);
+		r = receive_fd(template->socket, &examine->pid);
 		if (r >= 0) {
 			examine->examiner = r;
 		} else {
@@ -370,7 +399,8 @@ static int find_examiner(struct examine *examine, int64_t deadline)
 	return examine->examiner < 0 ? -EPIPE : 0;
 }
 
-static int ask(struct examine *examine, const struct examination *examination, int64_t deadline)
+static int ask(struct examine *examine, const struct examination *examination,
+	       const struct deadline *deadline)
 {
 	struct question question = {.metadata = examination->metadata.iov_len,
 				    .content = examination->content.iov_len,
@@ -414,7 +444,7 @@ static bool plausible(const struct answer *answer)
 	       answer->content >= 2 && answer->content <= EXAMINE_ANSWER_MAX;
 }
 
-static int take_text(int fd, size_t size, char **ret_text, int64_t deadline)
+static int take_text(int fd, size_t size, char **ret_text, const struct deadline *deadline)
 {
 	*ret_text = malloc(size + 1);
 	if (!*ret_text)
@@ -423,7 +453,8 @@ static int take_text(int fd, size_t size, char **ret_text, int64_t deadline)
 	return transfer(fd, false, *ret_text, size, deadline);
 }
 
-static int listen_to(struct examine *examine, struct examination *examination, int64_t deadline)
+static int listen_to(struct examine *examine, struct examination *examination,
+		     const struct deadline *deadline)
 {
 	const int fd = examine->examiner;
 	struct answer answer;
@@ -456,10 +487,21 @@ static void replace(struct examine *examine)
 	ask_for_examiner(examine);
 }
 
+/* From now on its own time counts. */
+static void start_clock(const struct examine *examine, int64_t limit_ms, struct deadline *deadline)
+{
+	int64_t used = -1;
+
+	if (clock_getcpuclockid(examine->pid, &deadline->clock) == 0)
+		used = own_ms(deadline->clock);
+	deadline->own = used >= 0 ? used + limit_ms : 0;
+}
+
 int examine(struct examine *examine, struct examination *examination)
 {
 	size_t total = examination->metadata.iov_len + examination->content.iov_len, buffers = 0;
-	int64_t limit_ms, deadline;
+	struct deadline deadline = {0};
+	int64_t limit_ms;
 	int r;
 
 	examination->verdict = CONTENT_DROP;
@@ -471,12 +513,16 @@ int examine(struct examine *examine, struct examination *examination)
 	    examination->buffer_count > EXAMINE_BUFFERS_MAX)
 		return -EMSGSIZE;
 	limit_ms = EXAMINE_MS + (int64_t)((total + buffers) >> 20) * EXAMINE_MIB_MS;
-	deadline = now_ms() + (limit_ms < EXAMINE_MOST_MS ? limit_ms : EXAMINE_MOST_MS);
-	r = find_examiner(examine, deadline);
+	if (limit_ms > EXAMINE_MOST_MS)
+		limit_ms = EXAMINE_MOST_MS;
+	deadline.at = now_ms() + limit_ms + EXAMINE_WAIT_MS;
+	r = find_examiner(examine, &deadline);
 	if (r == 0)
-		r = ask(examine, examination, deadline);
+		start_clock(examine, limit_ms, &deadline);
 	if (r == 0)
-		r = listen_to(examine, examination, deadline);
+		r = ask(examine, examination, &deadline);
+	if (r == 0)
+		r = listen_to(examine, examination, &deadline);
 	if (r < 0)
 		replace(examine);
 	return r;

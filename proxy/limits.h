@@ -95,12 +95,13 @@
 #define EXAMINE_ANSWER_MAX  (256u * 1024 * 1024) /* markup is escaped twice in its frames */
 /* Address space of the guard process: some 20 times a list of small numbers as text. */
 #define EXAMINE_MEMORY (2048ull * 1024 * 1024)
-/* One message may take so long, and so much longer for each of its MiB; never more than MOST. A
- * loaded machine takes ms for what is done in us. 15 MB of "<", the most that escaping makes of
- * anything, take 2 s. */
+/* One message may take so much of the guard process's own time, and so much more for each of its
+ * MiB; never more than MOST. 15 MB of "<", the most that escaping makes of anything, take 2 s. In
+ * all it may take WAIT longer: on a loaded machine its turn comes late. */
 #define EXAMINE_MS	1500
 #define EXAMINE_MIB_MS	300
 #define EXAMINE_MOST_MS 8000
+#define EXAMINE_WAIT_MS 8000
 
 /* Output of one cell, past which further output of it is dropped with a notice: more than any
  * notebook can hold, less than what makes a browser fail. */

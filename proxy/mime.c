@@ -69,31 +69,14 @@ static unsigned plain_flags(const struct mime *mime)
 	return mime->rules->links ? PLAIN_LINKS : 0;
 }
 
-static size_t cut_at(const char *text, size_t size)
-{
-	while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80)
-		size--;
-	return size;
-}
-
 static void make_plain(struct mime *mime, const char *text, size_t size)
 {
 	cleanup(free_ptr) char *clean = NULL;
-	struct buffer out = {0};
-	size_t shown = size, left = size;
-	int r;
+	size_t left = size;
 
-	if (size > MIME_PLAIN_MAX)
-		shown = left = cut_at(text, MIME_PLAIN_MAX);
-	r = plain_clean(text, shown, plain_flags(mime), &clean, &left);
-	mime->failed |= r < 0;
-	buffer_add(&out, clean ? clean : text, left);
-	if (shown < size)
-		buffer_format(&out, "\n[cellwall: %zu more bytes are not shown]", size - shown);
-	mime->failed |= out.failed;
+	mime->failed |= plain_clean(text, size, plain_flags(mime), &clean, &left) < 0;
 	if (!mime->failed)
-		set_text(mime, out.data, out.size);
-	buffer_done(&out);
+		set_text(mime, clean ? clean : text, left);
 }
 
 static void read_plain(struct mime *mime, const char *type, const struct text *text)
@@ -140,7 +123,7 @@ static void read_markdown(struct mime *mime, const char *type, const struct text
 	const char *why;
 
 	(void)type;
-	if (text->size > MIME_PLAIN_MAX) {
+	if (text->size > MIME_MARKDOWN_MAX) {
 		as_text(mime, text, "larger than 1 MiB");
 		return;
 	}

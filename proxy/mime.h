@@ -13,9 +13,9 @@
 
 #include "proxy/content.h"
 
-#define MIME_PLAIN_MAX (1024u * 1024)
-#define MIME_KEYS      16
-#define MIME_KEY_MAX   128
+#define MIME_MARKDOWN_MAX (1024u * 1024) /* what is longer is shown as text */
+#define MIME_KEYS	  16
+#define MIME_KEY_MAX	  128
 
 struct mime {
 	const struct outputs_rules *rules;

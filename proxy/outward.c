@@ -321,6 +321,13 @@ static void take_answer(struct passage *passage, struct examination *examination
 		(struct iovec){passage->metadata, examination->new_metadata_size};
 }
 
+/* That can be of any length. */
+static bool has_text(enum content_rule rule)
+{
+	return rule == CONTENT_STREAM || rule == CONTENT_DISPLAY || rule == CONTENT_RESULT ||
+	       rule == CONTENT_UPDATE;
+}
+
 static int ask(const struct corridor *corridor, const struct passage *passage,
 	       struct examination *examination)
 {
@@ -328,7 +335,7 @@ static int ask(const struct corridor *corridor, const struct passage *passage,
 
 	if (!corridor->examine)
 		return -EPIPE;
-	if (passage->guard.rule == CONTENT_STREAM && examination->content.iov_len >= PORTIONS_LEAST)
+	if (has_text(passage->guard.rule) && examination->content.iov_len >= PORTIONS_LEAST)
 		code = portions_examine(corridor->examine, examination, corridor->rules->links);
 	return code == -EINVAL ? examine(corridor->examine, examination) : code;
 }

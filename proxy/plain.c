@@ -163,6 +163,15 @@ static unsigned bidi_control(const unsigned char *text, size_t size)
 	return 0;
 }
 
+static const char *bidi_shown(unsigned control)
+{
+	static const char *const embeddings[] = {"\\u202a", "\\u202b", "\\u202c", "\\u202d",
+						 "\\u202e"};
+	static const char *const isolates[] = {"\\u2066", "\\u2067", "\\u2068", "\\u2069"};
+
+	return control < 0x2066 ? embeddings[control - 0x202a] : isolates[control - 0x2066];
+}
+
 /* Handles the control or lead byte at `i`. Returns how many bytes stay as they are; 0: `i` moved
  * on.
  */
@@ -180,7 +189,7 @@ static size_t strip_one(struct strip *strip, size_t *i)
 		bidi = bidi_control(at, left);
 		if (!bidi)
 			return 1;
-		buffer_format(&strip->out, "\\u%04x", bidi);
+		buffer_text(&strip->out, bidi_shown(bidi));
 		*i += 3;
 	} else if (*at == ESC) {
 		sgr = strip->flags & PLAIN_PROMPT ? 0 : sgr_length(at, left);

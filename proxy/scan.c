@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "proxy/header.h"
-#include "proxy/mime.h"
 
 /* Front ends redraw a line for each of these: more of them are for plain_clean to judge. */
 #define OVERWRITES_MAX 256
@@ -348,8 +347,6 @@ static const char *blank(const char *at, const char *end)
 
 static const char *bundle(const char *at, const char *end, bool links)
 {
-	if (end - at > MIME_PLAIN_MAX)
-		return NULL; /* shown in part */
 	at = literal(at, end, "{\"text/plain\":");
 	at = at ? scan_text(blank(at, end), end, links) : NULL;
 	return at ? literal(at, end, "}") : NULL;

@@ -176,6 +176,51 @@ static void long_streams(void **state)
 	examine_stop(examine_of);
 }
 
+/* The same of an output's text; what stands beside it is judged as ever. */
+static void long_texts(void **state)
+{
+	static const char front[] =
+		"{\"data\": {\"text/html\": \"<b>b</b><script>1</script>\", \"text/plain\": \"";
+	struct examine *examine_of = begin(examine_serve);
+	const size_t lines = (EXAMINE_CONTENT_MAX + 1000000) / 64;
+	char *text = malloc(lines * 64 + 200), *at = text;
+	struct examination examination = {.rule = CONTENT_DISPLAY, .metadata = {empty, 2}};
+
+	(void)state;
+	assert_non_null(text);
+	memcpy(at, front, sizeof(front));
+	at += strlen(at);
+	for (size_t i = 0; i < lines; i++)
+		at += snprintf(at, 65, "%-62s\\n",
+			       i == lines / 2 ? "https://a.b/ \\u001b]0;x\\u0007y" : "-");
+	memcpy(at, "\"}, \"metadata\": {}}", 20);
+	examination.content = (struct iovec){text, strlen(text)};
+	assert_int_equal(portions_examine(examine_of, &examination, false), 0);
+	assert_int_equal(examination.verdict, CONTENT_CHANGED);
+	assert_int_equal(examination.new_content_size, strlen(examination.new_content));
+	assert_non_null(strstr(examination.new_content, "https[:]//a.b/ y "));
+	assert_null(strstr(examination.new_content, "<script"));
+	assert_non_null(strstr(examination.blocked, "scripts"));
+	assert_true(examination.new_content_size > lines * 64);
+	done(&examination);
+	at[-70] = '\x01';
+	assert_int_equal(portions_examine(examine_of, &examination, false), 0);
+	assert_int_equal(examination.verdict, CONTENT_DROP);
+	done(&examination);
+	/* without anything beside it */
+	at[-70] = '-';
+	memset(text + strlen("{\"data\": {"), ' ',
+	       strlen("\"text/html\": \"<b>b</b><script>1</script>\","));
+	assert_int_equal(portions_examine(examine_of, &examination, false), 0);
+	assert_int_equal(examination.verdict, CONTENT_CHANGED);
+	assert_true(examination.new_content_size > lines * 64);
+	done(&examination);
+	text[strlen("{\"")] = 'x';
+	assert_int_equal(portions_examine(examine_of, &examination, false), -EINVAL);
+	free(text);
+	examine_stop(examine_of);
+}
+
 /* ---- bad examiners: each behaves on the message that says so, and well on others ---- */
 
 static void crash(int fd, const struct outputs_rules *with, struct known *known)
@@ -386,6 +431,7 @@ int main(void)
 		cmocka_unit_test(too_large_or_deep),
 		cmocka_unit_test(cuts),
 		cmocka_unit_test(long_streams),
+		cmocka_unit_test(long_texts),
 		cmocka_unit_test(crashes),
 		cmocka_unit_test(hangs),
 		cmocka_unit_test(lies),
