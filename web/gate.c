@@ -222,7 +222,7 @@ static void check_user(struct request *request, const struct user *user)
 	request->user = user;
 	if (!user && request->own->route->who != ROUTE_ANYBODY)
 		refuse_user(request);
-	else if (request->own->route->who == ROUTE_ADMIN && !user->admin)
+	else if (request->own->route->who == ROUTE_ADMIN && !(user && user->admin))
 		http_error(request, 403, NULL, "this is for administrators");
 	else
 		passed(request);
