@@ -316,6 +316,14 @@ static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], s
 	return r < 0 ? r : to_hex(text, size, hex, err);
 }
 
+static void remove_below(int directory, const char *name)
+{
+	cleanup(close_fd) int fd = tree_step(directory, name, O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0)
+		(void)tree_remove(directory, name, fd);
+}
+
 /* Another build may have made the same: then ours is not needed. */
 static int place_tree(struct sealed_build *build, const char *hash, struct err *err)
 {
@@ -324,7 +332,10 @@ static int place_tree(struct sealed_build *build, const char *hash, struct err *
 
 	if (directory < 0)
 		return directory;
-	/* What the name will lead to is on disk before the name is. */
+	/* What the name will lead to is on disk before the name is; what it was built from need
+	 * not be written there. */
+	remove_below(build->held, "private");
+	remove_below(build->held, "out");
 	if (syncfs(build->held) < 0)
 		return err_errno(err, "%s", build->directory);
 	if (renameat(build->held, "new", directory, hash) == 0)

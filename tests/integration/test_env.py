@@ -3,175 +3,23 @@
 The packages come from an index that the test serves on 127.0.0.1, so that each can be as hostile as it likes.
 """
 
-import base64
 import contextlib
 import fcntl
 import hashlib
-import http.server
-import io
 import json
 import os
 import pathlib
 import re
 import signal
 import socket
-import ssl
 import subprocess
-import tarfile
 import threading
 import time
 import urllib.parse
 import zipfile
 
 import harness
-import pytest
-
-PYTHON = "/usr/bin/python3"
-
-
-def wheel(name, version, files, metadata=""):
-    """The bytes of a wheel with these files, and no others but its metadata."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n{metadata}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = ""
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        record += f'"{path}",sha256={digest},{len(text.encode())}\n' if "," in path else f"{path},sha256={digest},{len(text.encode())}\n"
-    files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return out.getvalue()
-
-
-def source(name, version, files):
-    """The bytes of a source distribution."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        for path, text in {"PKG-INFO": f"Metadata-Version: 1.2\nName: {name}\nVersion: {version}\n", **files}.items():
-            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return out.getvalue()
-
-
-BACKEND = """
-import base64, hashlib, zipfile
-def build_wheel(directory, settings=None, metadata=None):
-    seen = []
-    exec({code!r}, {{"seen": seen, "directory": directory}})
-    name, version = {name!r}, {version!r}
-    info = f"{{name}}-{{version}}.dist-info/"
-    files = {{name + ".py": "seen = " + repr(seen), info + "METADATA": f"Metadata-Version: 2.1\\nName: {{name}}\\nVersion: {{version}}\\n",
-             info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"}}
-    files[info + "RECORD"] = "".join(f"{{path}},,\\n" for path in [*files, info + "RECORD"])
-    with zipfile.ZipFile(f"{{directory}}/{{name}}-{{version}}-py3-none-any.whl", "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return f"{{name}}-{{version}}-py3-none-any.whl"
-"""
-
-
-def building(name, version, code):
-    """A source distribution whose build runs `code` and needs no other package; its module has what the code put in `seen`."""
-    return source(name, version, {
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": BACKEND.format(code=code, name=name, version=version),
-    })
-
-
-class Index:
-    """The simple repository API (PEP 503) on this machine, over plain HTTP or, with a certificate, as localhost over TLS."""
-
-    def __init__(self, certificate=None):
-        self.files, self.asked = {}, []
-        index = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                index.asked.append(self.path)
-                parts = urllib.parse.unquote(self.path).strip("/").split("/")
-                if parts[0] == "simple" and len(parts) == 2:
-                    links = "".join(
-                        f'<a href="/files/{name}#sha256={hashlib.sha256(data).hexdigest()}">{name}</a><br>\n'
-                        for name, data in index.files.items()
-                        if name.split("-")[0].lower().replace("_", "-") == parts[1]
-                    )
-                    self.answer("text/html", f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), 200 if links else 404)
-                elif parts[0] == "files" and parts[1] in index.files:
-                    self.answer("application/octet-stream", index.files[parts[1]])
-                else:
-                    self.answer("text/plain", b"no", 404)
-
-            def answer(self, kind, data, status=200):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *words):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/simple"
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-            self.url = f"https://localhost:{self.server.server_port}/simple"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture(scope="module")
-def index():
-    index = Index()
-    for version in ("1.0", "2.0"):
-        name = f"plain-{version}-py3-none-any.whl"
-        index.files[name] = wheel("plain", version, {"plain.py": f"version = {version!r}\n", "plain_data/d.txt": "data"})
-    yield index
-    index.close()
-
-
-class Store:
-    """A store of its own, on which `cellwall env` is run."""
-
-    def __init__(self, site, index, name):
-        self.site, self.data = site, site.root / name
-        self.environment = {"XDG_DATA_HOME": str(self.data), "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": index.url,
-                            "PIP_FIND_LINKS": "", "https_proxy": "", "HTTPS_PROXY": "", "http_proxy": "", "ALL_PROXY": "",
-                            "all_proxy": ""}
-        self.place = self.data / "cellwall" / "environments"
-
-    def env(self, *words, check=False, timeout=120):
-        return self.site.run("env", *words, check=check, timeout=timeout * harness.PATIENCE, env=self.environment)
-
-    def create(self, name, *words):
-        return self.env("create", name, "--python", PYTHON, "--no-kernel", *words)
-
-    def record(self, name):
-        return json.loads(self.env("show", name, "--json", check=True).stdout)
-
-    def tree(self, name):
-        return self.place / "trees" / self.record(name)["record"]["tree"] / "tree"
-
-
-@pytest.fixture
-def store(site, index, request):
-    return Store(site, index, "store-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:8])
-
-
-def left_over(store):
-    return sorted(path.name for path in (store.place / "builds").glob("*"))
+from environments import PYTHON, Index, Store, begin, building, index, left_over, source, store, wheel  # noqa: F401
 
 
 def test_from_a_private_index_to_a_kernel(site, store, index, launch):
@@ -574,30 +422,6 @@ def test_words_that_are_no_requirements(store):
         assert store.env("create", "--", name, "plain").returncode == 1
     assert "there is no environment" in store.env("show", "nothing").stderr
     assert store.env("frobnicate").returncode == 2
-
-
-def begin(store, *words):
-    return subprocess.Popen([store.site.cellwall, "env", *words], env={**store.site.environment, **store.environment}, cwd=store.site.root,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def test_killed_builds_leave_nothing_half_made(site, store):
-    store.create("k", "plain==1.0").check_returncode()
-    before = store.record("k")
-    for i in range(6 if not harness.SLOW else 30):
-        build = begin(store, "update", "k", "plain==2.0")
-        time.sleep(0.05 + 0.1 * (i % 15))
-        build.send_signal(signal.SIGKILL)
-        build.communicate(timeout=60)
-        now = store.record("k")
-        assert now == before or now["packages"][0]["version"] == "2.0"
-        store.env("verify", "k", check=True)
-    deadline = time.monotonic() + 30 * harness.PATIENCE
-    while time.monotonic() < deadline:  # the last supervisor may still be ending
-        if "removed" in store.env("gc").stdout and left_over(store) == []:
-            break
-        time.sleep(0.2)
-    assert left_over(store) == []
 
 
 def test_two_builds_of_one_name(store):

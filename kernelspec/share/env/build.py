@@ -257,7 +257,8 @@ def finish(names):
     bundle = Bundle(BUNDLE)
     bundle.text(b"m", "lock", lock_of(names).encode())
     for name in names:
-        bundle.file(b"w", name, os.path.join(WHEELS, name))
+        if not os.path.islink(os.path.join(WHEELS, name)):  # a link: the cache has it
+            bundle.file(b"w", name, os.path.join(WHEELS, name))
     bundle.tree(ENVIRONMENT)
     bundle.end()
 

@@ -1,0 +1,248 @@
+"""Environments whose builds meet a proxy with a password, a full disk, SIGKILL, and packages that mean harm.
+
+  CELLWALL_FAULTS   at how many moments a build is killed (4)
+"""
+
+import base64
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+
+import harness
+import pytest
+from environments import PYTHON, Store, begin, building, index, left_over, store, wheel  # noqa: F401
+
+FAULTS = int(os.environ.get("CELLWALL_FAULTS", "4"))
+
+
+class Upstream:
+    """A host's own proxy, which wants a password and alone knows where index.private is."""
+
+    def __init__(self, index, password):
+        self.asked, self.refused = [], 0
+        expected = "Basic " + base64.b64encode(password.encode()).decode()
+        upstream = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                if self.headers.get("Proxy-Authorization") != expected:
+                    upstream.refused += 1
+                    self.send_error(407)
+                    return
+                upstream.asked.append(self.path)
+                target = urllib.parse.urlsplit(self.path)
+                with socket.create_connection(index.server.server_address, 20) as way:
+                    way.sendall(f"GET {target.path} HTTP/1.0\r\n\r\n".encode())
+                    while data := way.recv(65536):
+                        self.wfile.write(data)
+
+            def log_message(self, *words):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+LOOK = """
+import os, pathlib
+found = [name + "=" + value for name, value in os.environ.items()]
+for place in ("/proc/self/environ", "/proc/1/environ", "/etc/pip.conf", os.path.expanduser("~/.config/pip/pip.conf")):
+    try:
+        found.append(pathlib.Path(place).read_text())
+    except OSError as error:
+        pass
+seen.append("p\\x40ss" in " ".join(found) or "p%40ss" in " ".join(found))
+"""
+
+
+def test_a_proxy_with_a_password_and_a_private_index(store, index):
+    """The proxy of the host gets the password of pip's configuration, the build does not; names are the proxy's to resolve."""
+    upstream = Upstream(index, "me:p@ss")
+    index.files["looking-1.tar.gz"] = building("looking", "1", LOOK)
+    try:
+        store.environment |= {"PIP_INDEX_URL": "http://index.private/simple", "PIP_TRUSTED_HOST": "index.private",
+                              "PIP_PROXY": f"http://me:p%40ss@127.0.0.1:{upstream.server.server_port}"}
+        made = store.create("private", "plain", "looking")
+        assert made.returncode == 0, made.stdout + made.stderr
+        assert "http://index.private/simple/plain/" in upstream.asked and upstream.refused == 0, upstream.asked
+        assert "reached index.private" in made.stdout
+        module = next(store.tree("private").glob("lib/python3*/site-packages/looking.py")).read_text()
+        assert module == "seen = [False]"
+        store.environment["PIP_PROXY"] = f"http://me:wrong@127.0.0.1:{upstream.server.server_port}"
+        refused = store.create("refused", "plain")
+        assert refused.returncode == 1 and upstream.refused > 0 and "p%40ss" not in refused.stdout + refused.stderr
+    finally:
+        upstream.close()
+
+
+COMPILE = """
+import pathlib, socket, subprocess, zipfile
+pathlib.Path("seven.c").write_text("int seven(void) { return 7; }")
+subprocess.run(["gcc", "-shared", "-fPIC", "-o", "/tmp/seven.so", "seven.c"], check=True)
+seen.append(pathlib.Path("/tmp/seven.so").read_bytes())
+# and a process that stays behind, with a connection that nobody ends
+if not os.fork():
+    os.setsid()
+    os.closerange(0, 1000)
+    way = socket.create_connection(("127.0.0.1", 3128), 20)
+    way.sendall(b"GET http://127.0.0.1:{port}/slow HTTP/1.1\\r\\n\\r\\n")
+    pathlib.Path("/tmp/slow").write_bytes(way.recv(1))
+    time.sleep(1000)
+while not os.path.exists("/tmp/slow"):
+    time.sleep(0.05)
+"""
+
+
+def test_c_is_compiled_and_every_connection_is_named(site, store, index, launch):
+    """One that is open when the build ends is in the result too."""
+    code = "import os, time\n" + COMPILE.replace("{port}", str(index.server.server_port))
+    index.files["seven-1.tar.gz"] = building("seven", "1", code)
+    index.asked.clear()
+    made = store.create("seven", "seven")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "/slow" in index.asked
+    reached = store.record("seven")["record"]["reached"]
+    assert [(one["host"], one["verdict"]) for one in reached] == [("127.0.0.1", "ok")] and reached[0]["connections"] == len(index.asked)
+    code = ("import ctypes, seven\nopen('/tmp/seven.so', 'wb').write(seven.seen[0])\n"
+            "print('made', ctypes.CDLL('/tmp/seven.so').seven(), flush=True)\n")
+    started = launch("/env/bin/python", "-c", code, "{inner_connection_file}", options=("--env", "seven"), cwd=site.project(),
+                     env={**site.environment, **store.environment})
+    started.wait(30)
+    assert "made 7" in started.log or "failed to map segment" in started.log, started.log
+
+
+HARM = {
+    "a link out": ("os.symlink('/etc/passwd', '/env/lib/stolen')", "a link that leads out"),
+    "a link up": ("os.symlink('../../../../etc', '/env/lib/up')", "a link that leads out"),
+    "a pipe": ("os.mkfifo('/env/lib/pipe')", "neither a file nor a directory"),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_what_a_build_puts_beside_its_package(store, index, harm):
+    code, words = HARM[harm]
+    index.files["harm-1.tar.gz"] = building("harm", "1", f"import os\nif not os.path.lexists('/env/lib/done'): {code}\nopen('/env/lib/done', 'w').close()\n")
+    made = store.create("harm", "harm")
+    assert made.returncode == 1 and words in made.stdout + made.stderr, made.stdout + made.stderr
+    assert left_over(store) == [] and not (store.place / "names" / "harm").exists()
+
+
+def test_what_a_wheel_puts_elsewhere(site, store, index):
+    """Scripts and data files come to lie in the tree, or the build fails: nothing else is written, nothing is run."""
+    info = "inside-1.dist-info"
+    index.files["inside-1-py3-none-any.whl"] = wheel("inside", "1", {
+        "inside.py": "", "inside-1.data/data/etc/inside.conf": "x", "inside-1.data/scripts/inside-tool": "#!python\nprint('ran')\n",
+        f"{info}/entry_points.txt": "[console_scripts]\ninside = inside:main\n"})
+    made = store.create("inside", "inside")
+    assert made.returncode == 0, made.stdout + made.stderr
+    tree = store.tree("inside")
+    assert (tree / "etc/inside.conf").read_text() == "x" and {path.name for path in (tree / "bin").glob("inside*")} == {"inside", "inside-tool"}
+    for name, files in {
+        "outdata": {"outdata-1.data/data/../../../../../../tmp/outdata": "x"},
+        "outfile": {"../../../../../../../tmp/outfile": "x"},
+        "outscript": {"outscript.py": "", "outscript-1.dist-info/entry_points.txt": "[console_scripts]\n../../../../tmp/outscript = outscript:main\n"},
+    }.items():
+        index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", files)
+        made = store.create(name, name)
+        assert not os.path.lexists(f"/tmp/{name}")
+        if made.returncode == 0:
+            paths = [str(path) for path in store.tree(name).rglob("out*")]
+            assert all(path.startswith(str(store.tree(name))) for path in paths) and not any(name in path for path in os.listdir("/tmp"))
+    assert left_over(store) == []
+
+
+def test_the_cache_of_wheels_is_used_where_a_hash_decides(site, store, index):
+    """A build may say of anything that it is the wheel of another package: with a private index it is not taken for that."""
+    evil = wheel("plain", "2.0", {"plain.py": "version = 'evil'\n"})
+    place = store.place / "wheels" / hashlib.sha256(evil).hexdigest()
+    place.mkdir(parents=True)
+    (place / "plain-2.0-py3-none-any.whl").write_bytes(evil)
+    store.create("open", "plain").check_returncode()
+    lock = site.root / "cache.lock"
+    lock.write_text(store.env("show", "open", "--lock", check=True).stdout)
+    store.create("locked", "--lock", "-r", str(lock)).check_returncode()
+    for name in ("open", "locked"):
+        assert "evil" not in next(store.tree(name).glob("lib/python3*/site-packages/plain.py")).read_text()
+    # a lock of the one that lies there is what asks for it, and then nothing is fetched but the index's page
+    lock.write_text(f"plain==2.0 --hash=sha256:{hashlib.sha256(evil).hexdigest()}\n")
+    refused = store.create("other", "--lock", "-r", str(lock))
+    assert refused.returncode == 1 or "evil" in next(store.tree("other").glob("lib/python3*/site-packages/plain.py")).read_text()
+
+
+def test_an_import_runs_no_other_program(site, store):
+    store.create("i", "plain").check_returncode()
+    file = site.root / "python.bundle"
+    file.unlink(missing_ok=True)
+    store.env("export", "i", str(file), check=True)
+    whole, own = file.read_bytes(), json.dumps(PYTHON).encode()
+    assert whole.count(own) == 1
+    for other, words in (("/bin/sh", "names no Python"), ("python3", "no absolute path"), ("/nothing", "not on this host")):
+        file.write_bytes(whole.replace(own, json.dumps(other).encode().ljust(len(own))))
+        refused = store.env("import", "other", str(file))
+        assert refused.returncode == 1 and words in refused.stderr, refused
+        assert not (store.place / "names" / "other" / "current").exists() and left_over(store) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_full_disk(site, index):
+    """Whatever it is that does not fit any more: one line, and the environment that was there is as it was."""
+    index.files["large-1-py3-none-any.whl"] = wheel("large", "1", {f"large{i}.py": f"# {random.Random(i).randbytes(400_000).hex()}\n" for i in range(5)})
+    store = Store(site, index, "small-disk")
+    sizes = [7, 16] if FAULTS <= 4 else range(3, 40)
+    store.data.mkdir()
+    for size in sizes:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=755", "tmpfs", store.data], check=True, timeout=30)
+        try:
+            store.create("small", "plain==1.0").check_returncode()
+            before = store.record("small")
+            made = store.env("update", "small", "large")
+            if made.returncode == 0:
+                assert len(store.record("small")["packages"]) == 2
+            else:
+                assert "No space left" in made.stdout + made.stderr or "failed with code" in made.stderr, made.stdout + made.stderr
+                assert store.record("small") == before
+            store.env("verify", "small", check=True)
+            assert left_over(store) == []
+        finally:
+            subprocess.run(["umount", store.data], check=True, timeout=30)
+
+
+def test_builds_are_killed(store):
+    """SIGKILL to `cellwall env`, the last of its processes end by themselves: whole or not at all, and gc finds nothing."""
+    store.create("k", "plain==1.0").check_returncode()
+    before = store.record("k")
+    begun = time.monotonic()
+    store.env("update", "k", "plain==2.0", check=True)
+    whole = time.monotonic() - begun
+    store.env("rollback", "k", check=True)
+    assert store.record("k") == before
+    for i in range(FAULTS):
+        build = begin(store, "update", "k", "plain==2.0")
+        time.sleep(whole * random.Random(i).uniform(0, 1.1))
+        build.send_signal(signal.SIGKILL)
+        build.communicate(timeout=60 * harness.PATIENCE)
+        now = store.record("k")
+        assert now["record"]["tree"] == before["record"]["tree"] or now["packages"][0]["version"] == "2.0"
+        if i % 4 == 0:
+            store.env("verify", "k", check=True)
+    deadline = time.monotonic() + 30 * harness.PATIENCE
+    while time.monotonic() < deadline:  # the last supervisor may still be ending
+        if "removed" in store.env("gc").stdout and left_over(store) == []:
+            break
+        time.sleep(0.2)
+    assert left_over(store) == []
+    store.env("verify", "k", check=True)
+    assert not [path for path in pathlib.Path(store.place).rglob(".new-*")]
