@@ -24,6 +24,8 @@ def numbers():
 
 
 def find(words):
+    """The newest line with these words; else one that was refused, whose words were not read to the end."""
+    cut = None
     for number in numbers():
         try:
             with open(f"{ADDED}/asked-{number}", encoding="utf-8") as file:
@@ -31,9 +33,11 @@ def find(words):
         except (OSError, ValueError):
             continue
         own = asked["words"]
-        if own == words or asked["refused"] and own == words[:len(own)]:
+        if own == words:
             return number, asked["refused"]
-    return None, False
+        if asked["refused"] and own == words[:len(own)]:
+            cut = cut or number
+    return cut, cut is not None
 
 
 def copy(file):
