@@ -76,7 +76,7 @@ class Lab:
             notebook(
                 [
                     "x = 5\nprint('x is set')",
-                    "import time\ntime.sleep(300)",
+                    "import time\nprint('asleep', flush=True)\ntime.sleep(300)",
                     "print('x' in globals())",
                     "import os\nos.symlink('/etc/passwd', 'alink')",
                 ],
@@ -92,7 +92,7 @@ class Lab:
         config.mkdir()
         if headers:
             site.run("install", f"--server-config={config}", check=True)
-        self.log = open(site.root / "lab.log", "wb")
+        self.log = open(site.root / f"lab-{self.port}.log", "wb")
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -128,7 +128,7 @@ class Lab:
                 break
             except OSError:
                 if time.monotonic() > end or self.process.poll() is not None:
-                    raise RuntimeError((site.root / "lab.log").read_text()[-3000:]) from None
+                    raise RuntimeError((site.root / f"lab-{self.port}.log").read_text()[-3000:]) from None
                 time.sleep(0.2)
 
     def get(self, path):

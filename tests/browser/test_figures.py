@@ -105,11 +105,11 @@ def test_figures_are_drawn_and_reach_nothing(browser, lab, site, builds, listene
     for (kind, _, colour), frame in zip(FIGURES, frames, strict=True):
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", frame)
         if colour:
-            until(browser, lambda: pixels(browser, frame, colour) > 100, 20, f"{kind} drawn")
+            until(browser, lambda: pixels(browser, frame, colour) > 100, 60, f"{kind} drawn")
         browser.switch_to.frame(frame)
         browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe"))
         assert browser.find_elements(By.CSS_SELECTOR, "a, link, area") == [], kind
-        assert until(browser, lambda: not browser.find_elements(By.ID, "wait"), 20, f"{kind} without a complaint")
+        assert until(browser, lambda: not browser.find_elements(By.ID, "wait"), 60, f"{kind} without a complaint")
         browser.switch_to.default_content()
         shot(browser, "figure-" + kind.removeprefix("application/vnd.").removesuffix("+json"))
     assert "what it loads from the network" in current(browser)[-1]["text"]
@@ -132,7 +132,7 @@ def test_the_same_figures_reach_it_in_a_page_of_their_own(browser, site, builds,
         figures,
     )
     for way in ("image", "mark", "computed", "data.json"):
-        until(browser, lambda: listener.reached(way), 10, way)
+        until(browser, lambda: listener.reached(way), 60, way)
     links = browser.execute_script("return [...document.querySelectorAll('a')].map(a => a.href.baseVal || a.href)")
     for way in ("anchor", "template"):
         assert any(way in link for link in links), links

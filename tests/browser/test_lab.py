@@ -140,7 +140,7 @@ def test_sample_notebook_runs(browser, lab):
     time.sleep(0.5)
     shot(browser, "2-sample-notebook")
     result = lab.folder / "staging" / "out" / "summary.csv"
-    until(browser, result.exists, 10, "the result file")
+    until(browser, result.exists, what="the result file")
     assert result.read_text().startswith(",x,y")
 
 
@@ -164,18 +164,21 @@ def test_interrupt_and_restart(browser, lab):
     open_notebook(browser, lab, "control.ipynb")
     command(browser, "notebook:run-all-cells")
     until(browser, lambda: "x is set" in current(browser)[0]["text"], what="the first cell")
-    until(browser, lambda: "[*]" in current(browser)[1]["prompt"], what="the sleep")
+    until(browser, lambda: "asleep" in current(browser)[1]["text"], what="the sleep")
     shot(browser, "3-busy")
     command(browser, "notebook:interrupt-kernel")
-    until(browser, lambda: "KeyboardInterrupt" in current(browser)[1]["text"], 10, "the interrupt")
+    until(browser, lambda: "KeyboardInterrupt" in current(browser)[1]["text"], what="the interrupt")
     until(browser, lambda: kernel_status(browser) == "idle", what="an idle kernel")
     shot(browser, "4-interrupted")
     first = lab.get("/api/kernels")
     command(browser, "notebook:restart-kernel")
-    until(browser, lambda: find(browser, ".jp-Dialog .jp-mod-accept"), 10, "the question")
+    until(browser, lambda: find(browser, ".jp-Dialog .jp-mod-accept"), what="the question")
+    browser.execute_script(
+        "window.states = []; window.jupyterapp.shell.currentWidget.sessionContext.statusChanged.connect("
+        "(_, state) => { window.states.push(state); })"
+    )
     find(browser, ".jp-Dialog .jp-mod-accept")[-1].click()
-    until(browser, lambda: kernel_status(browser) in ("idle",) and not find(browser, ".jp-Dialog"), what="the restart")
-    time.sleep(1)
+    until(browser, lambda: "restarting" in browser.execute_script("return window.states"), what="the restart")
     until(browser, lambda: kernel_status(browser) == "idle", what="an idle kernel")
     assert {kernel["id"] for kernel in first} == {kernel["id"] for kernel in lab.get("/api/kernels")}
     browser.execute_script("window.jupyterapp.commands.execute('notebook:select-all')")
@@ -200,8 +203,7 @@ def test_notice_of_cellwall_is_seen(browser, lab):
     until(
         browser,
         lambda: any("cellwall:" in cell["text"] and "alink" in cell["text"] for cell in current(browser)),
-        20,
-        "cellwall's notice",
+        what="cellwall's notice",
     )
     shot(browser, "6-notice")
 
@@ -211,6 +213,6 @@ def test_shutdown_leaves_nothing(browser, lab, site):
         urllib.request.urlopen(
             urllib.request.Request(f"{lab.url}/api/kernels/{kernel['id']}", method="DELETE"), timeout=30
         )
-    assert processes.wait_until(lambda: not processes.strays(site.prefix, lab.since), 10), processes.strays(
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, lab.since), 30), processes.strays(
         site.prefix, lab.since
     )

@@ -85,12 +85,17 @@ def test_frames_follow_the_theme_of_the_page(browser, lab, system, theme):
     light = "true" if theme == "Light" else "false"
     until(browser, lambda: browser.execute_script("return document.body.dataset.jpThemeLight") == light, what="the theme")
     until(browser, lambda: not find(browser, ".jp-SplashScreen, #jupyterlab-splash"), what="the page")
-    browser.switch_to.frame(find(browser, ".jp-OutputArea-output iframe")[0])
-    browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe"))
-    background, text, dark = browser.execute_script(SEEN)
-    browser.switch_to.default_content()
+    wanted = ["rgb(255, 255, 255)", "rgb(17, 17, 17)", False]
+    if theme == "Dark":
+        wanted = ["rgb(17, 17, 17)", "rgb(221, 221, 221)", True]
+
+    def seen():
+        browser.switch_to.frame(find(browser, ".jp-OutputArea-output iframe")[0])
+        browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe"))
+        try:
+            return browser.execute_script(SEEN)
+        finally:
+            browser.switch_to.default_content()
+
+    until(browser, lambda: seen() == wanted, 20, f"colours {theme} {system}")
     shot(browser, f"9-frame-{theme.lower()}-{system}")
-    if theme == "Light":
-        assert (background, text, dark) == ("rgb(255, 255, 255)", "rgb(17, 17, 17)", False)
-    else:
-        assert (background, text, dark) == ("rgb(17, 17, 17)", "rgb(221, 221, 221)", True)

@@ -399,6 +399,19 @@ class Kernel:
                         return text
         return ""
 
+    def started(self, msg_id):
+        """Returns when a cell has begun to run."""
+
+        class Begun(Exception):
+            pass
+
+        def look(message):
+            if message["msg_type"] == "execute_input":
+                raise Begun
+
+        with contextlib.suppress(Begun):
+            collect(self.client, msg_id, 20 * PATIENCE, stop_at_idle=False, on_message=look)
+
     def shutdown(self, now=False):
         for client in self.clients:
             client.stop_channels()
@@ -456,7 +469,7 @@ class Raw:
     def sign(self, parts):
         return self.session.sign(parts)
 
-    def ping(self, seconds=1.0):
+    def ping(self, seconds=20.0):
         """Is the heartbeat answered?"""
         socket = self.socket("hb")
         try:
@@ -497,6 +510,20 @@ def parse(frames):
         "content": content,
         "buffers": frames[at + 6 :],
     }
+
+
+def becomes(path, content, seconds=10):
+    """What a file holds once it holds `content`, or in the end; None: it is not there. The files of a cell are awaited for
+    1 s, and then come after its reply."""
+
+    def read():
+        try:
+            return path.read_text() if isinstance(content, str) else path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    processes.wait_until(lambda: read() == content, seconds * PATIENCE)
+    return read()
 
 
 class Watch:

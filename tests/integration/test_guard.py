@@ -151,7 +151,7 @@ def test_any_number_of_topics_becomes_one(kernels):
     kernel = kernels("static")
     with harness.Raw(kernel.connection_file) as raw:
         socket = raw.socket("iopub")
-        time.sleep(0.3)
+        assert harness.parse(harness.receive(socket, 20))["msg_type"] == "iopub_welcome"
         for topics in ([], ["topic"], ["\x00\xff", "client"], ["a"] * 200):
             Seen(kernel, {"send": [{"type": "stream", "content": STREAM, "topics": topics}]})
         seen = []

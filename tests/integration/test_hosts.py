@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import harness
+import processes
 import pytest
 from harness import SLEEP, shell
 
@@ -163,7 +164,8 @@ def test_listener_of_its_own(launch):
     """Another process answers system calls already: the kernel runs, and one line says what that costs."""
     run = launch(*SLEEP, wrapper=[sys.executable, "-c", LISTENER_ABOVE])
     assert run.wait_role("kernel")
-    assert run.log.count("what the kernel is refused is not reported: the host gives no listener (EBUSY)") == 1
+    said = "what the kernel is refused is not reported: the host gives no listener (EBUSY)"
+    assert processes.wait_until(lambda: said in run.log, 10 * harness.PATIENCE) and run.log.count(said) == 1
 
 
 def test_container_as_root(site, launch):

@@ -26,7 +26,7 @@ def start_reader(kernel, hwm=None):
     kernel.client.stop_channels()
     raw = Raw(kernel.connection_file)
     socket = raw.socket("iopub", **({} if hwm is None else {"rcvhwm": hwm, "rcvbuf": 4096}))
-    assert receive(socket, 5) is not None
+    assert receive(socket, 30) is not None
     return raw, socket
 
 
@@ -166,10 +166,10 @@ def test_interrupt_while_paused(start, way):
         else:
             control = raw.socket("control")
             control.send_multipart(raw.frames("interrupt_request"))
-            assert receive(control, 10) is not None
+            assert receive(control, 30) is not None
         text, _ = read_until_idle(socket, msg_id, 90 * harness.PATIENCE)
         assert len(text.split()) < 20000
-        frames = receive(shell, 5)
+        frames = receive(shell, 30)
         assert parse(frames)["content"]["ename"] == "KeyboardInterrupt"
     finally:
         raw.close()
@@ -182,9 +182,9 @@ def test_shutdown_while_paused(start, nothing_left, now):
     try:
         begin_flood(kernel, raw, 20000)
         assert processes.wait_until(lambda: stopped(kernel), 15 * harness.PATIENCE)
-        begin = time.monotonic()
+        everybody = processes.tree(kernel.pid)
         kernel.shutdown(now=now)
-        assert time.monotonic() - begin < 6 * harness.PATIENCE
+        assert processes.wait_until(lambda: not any(process.alive() for process in everybody), 6 * harness.PATIENCE)
     finally:
         raw.close()
 
@@ -224,7 +224,7 @@ def test_reader_that_never_returns(start):
                 if message["parent_header"].get("msg_id") == msg_id:
                     break
         harness.figure(f"one reader that never returns: 300 MB in {now - begin:.1f} s, longest silence {max(pauses):.1f} s")
-        assert lines >= 3000 and max(pauses) < 33
+        assert lines >= 3000 and max(pauses) < 40
         assert kernel.alive()
         assert any(character.isdigit() for character in kernel.log)
     finally:
@@ -320,9 +320,8 @@ serve(extra)
     run = harness.Run(msg_id, reply_to(client, msg_id), harness.drain(client, 1))
     assert run.stdout == "good"
     assert kernel.alive()
-    log = kernel.log.lower()
     for word in ("wrong", "missing", "repeated"):
-        assert word in log, log
+        assert processes.wait_until(lambda: word in kernel.log.lower(), 10 * harness.PATIENCE), kernel.log  # noqa: B023
 
 
 def test_flood_that_undoes_the_pause(site, start):
@@ -379,7 +378,7 @@ serve(extra)
         header = b'{"version":"5.4",  "msg_type" :"odd_request","msg_id":"a\\u0041","session":"q", "date":"", "username":"\xc3\xa4"}'
         signed = [header, b"{}", b'{ "a" :1}', b'{"n": 1e400}']
         shell.send_multipart([b"<IDS|MSG>", raw.sign(signed), *signed, b"buffer\0"])
-        frames = receive(shell, 10)
+        frames = receive(shell, 30)
         assert frames is not None, kernel.log
         at = frames.index(b"<IDS|MSG>")
         assert frames[at + 2].startswith(b'{ "msg_id" : "odd1"') and frames[at + 4] == b'{"\\ud800": NaN}'

@@ -5,7 +5,6 @@ CELLWALL_OLD_KERNEL is the python of such an environment.
 
 import json
 import os
-import time
 
 import harness
 import pytest
@@ -55,7 +54,7 @@ def test_first_output_is_not_lost(old):
 def test_interrupt_restart_shutdown(old, nothing_left):
     kernel = old()
     msg_id = kernel.client.execute("import time; time.sleep(30)")
-    time.sleep(0.5)
+    kernel.started(msg_id)
     kernel.manager.interrupt_kernel()
     harness.collect(kernel.client, msg_id, 20)  # cells sent before its idle are given up with it
     assert reply_to(kernel.client, msg_id)["content"]["ename"] == "KeyboardInterrupt"

@@ -14,7 +14,7 @@ import harness
 import pages
 import processes
 import pytest
-from harness import DIRECT, ISOLATED
+from harness import DIRECT, ISOLATED, becomes
 
 LARGE = 2 << 30
 PAGE = "share/cellwall/doc/project.md"
@@ -144,21 +144,22 @@ def test_project_works_after_one_command(site, start, project):
     out = project / "staging" / "out"
     kernel, second = start(ISOLATED, cwd=project), start(ISOLATED, cwd=project)
     analyse(kernel)
-    assert json.loads((out / "model.json").read_text()) == {"version": 2}
-    assert (out / "log.txt").read_text() == "first run\nnext run\n"
-    assert (out / "summary.csv").read_text() == "sensor,value\na,3.0\nb,5.0\n"
+    assert becomes(out / "model.json", '{"version": 2}') == '{"version": 2}'
+    assert becomes(out / "log.txt", "first run\nnext run\n") == "first run\nnext run\n"
+    assert becomes(out / "summary.csv", "sensor,value\na,3.0\nb,5.0\n") == "sensor,value\na,3.0\nb,5.0\n"
+    assert processes.wait_until((out / "plots" / "rows.png").exists, 10 * harness.PATIENCE)
     assert (out / "plots" / "rows.png").read_bytes().startswith(b"\x89PNG")
     run = second.run(
         "import utils, os; print(utils.mean([1, 3]), os.path.exists('summary.csv')); open('second.txt', 'w').write('2')"
     )
     assert run.stdout == "2.0 False\n", run.problem
-    assert (out / "second.txt").read_text() == "2"
+    assert becomes(out / "second.txt", "2") == "2"
     analyse(kernel)
-    assert json.loads((out / "model.json").read_text()) == {"version": 3}
+    assert becomes(out / "model.json", '{"version": 3}') == '{"version": 3}'
     restarted(kernel)
     analyse(kernel)
-    assert json.loads((out / "model.json").read_text()) == {"version": 4}
-    assert (out / "log.txt").read_text() == "first run\n" + 3 * "next run\n"
+    assert becomes(out / "model.json", '{"version": 4}') == '{"version": 4}'
+    assert becomes(out / "log.txt", "first run\n" + 3 * "next run\n") == "first run\n" + 3 * "next run\n"
     assert second.run("print(open('second.txt').read())").stdout == "2\n"
     second.shutdown()
     kernel.shutdown()
@@ -167,7 +168,7 @@ def test_project_works_after_one_command(site, start, project):
     assert site.private_directories() == []
     again = start(ISOLATED, cwd=project)
     analyse(again)
-    assert json.loads((out / "model.json").read_text()) == {"version": 5}
+    assert becomes(out / "model.json", '{"version": 5}') == '{"version": 5}'
 
 
 @pytest.mark.core
@@ -235,6 +236,7 @@ def test_same_file_from_two_kernels(site, start, project):
     """Neither loses what it wrote: the later one gets a name beside it, and its user is told."""
     one, two = start(ISOLATED, cwd=project), start(ISOLATED, cwd=project)
     one.run("open('shared.txt', 'w').write('from one')")
+    assert becomes(project / "staging" / "out" / "shared.txt", "from one") == "from one"
     run = two.run("open('shared.txt', 'w').write('from two')")
     one.shutdown()
     two.shutdown()
@@ -263,7 +265,7 @@ def test_project_after_a_crash(site, start, project):
     run = again.run("import utils; print(open('staging/out/partial.csv').read())")
     assert run.stdout == "1\n\n", run.problem
     assert any("earlier" in text for text in run.notices), run.notices
-    assert (project / "staging" / "out" / "partial.csv").read_text() == "1\n"
+    assert becomes(project / "staging" / "out" / "partial.csv", "1\n") == "1\n"
 
 
 def test_same_cells_without_the_wall(site, start):

@@ -194,6 +194,7 @@ def test_wrapped_r_kernel(site, wrapped_r, start, nothing_left):
 def test_wrapped_r_interrupt(site, wrapped_r, start):
     kernel = start(ISOLATED, spec=wrapped_r)
     msg_id = kernel.client.execute("Sys.sleep(30)")
+    kernel.started(msg_id)
     time.sleep(1)
     kernel.manager.interrupt_kernel()
     harness.collect(kernel.client, msg_id, 10)

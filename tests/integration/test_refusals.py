@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from harness import DIRECT, ISOLATED, NOTICE, PATIENCE, Kernel, collect
+from processes import wait_until
 
 BLOCKED = NOTICE + "blocked: "
 
@@ -46,6 +47,7 @@ def test_a_package_connects(kernel):
     assert blocked(first) == ["`somepkg` tried to connect to 203.0.113.5:8080"]
     again = kernel.run("print(somepkg.post('http://203.0.113.5:8080/'))")
     assert blocked(again) == []
+    assert wait_until(lambda: kernel.log.count("203.0.113.5:8080") >= 2, 10 * PATIENCE)
     lines = [line for line in kernel.log.splitlines() if "203.0.113.5:8080" in line]
     assert len(lines) == 2
     assert all("(python" in line and "somepkg.py:6)" in line for line in lines)
@@ -211,9 +213,8 @@ def test_flood(site):
             "`this cell` tried to connect to 203.0.113.6:1",
         ]
         assert kernel.run("print(6 * 7)").stdout.strip() == "42"
-        lines = [line for line in kernel.log.splitlines() if "blocked: " in line]
-        assert len(lines) < 300
-        assert any("more attempts, too many to list" in line for line in lines)
+        assert wait_until(lambda: "more attempts, too many to list" in kernel.log, 10 * PATIENCE)
+        assert len([line for line in kernel.log.splitlines() if "blocked: " in line]) < 300
         # It waits for answers, and is interrupted and ended all the same.
         endless = "print('begun', flush=True)\nwhile True: libc.unshare(0x10000000)"
 

@@ -2,11 +2,12 @@
 
 import json
 import re
+import time
 
 import gateway
 import pytest
 import requests
-from harness import ISOLATED
+from harness import ISOLATED, PATIENCE
 from serving import TOKENS, Server, bearer
 
 USERS = {"anna": {"token": gateway.TOKENS["anna"]}, "admin": {"token": TOKENS["admin"], "admin": True}}
@@ -48,10 +49,12 @@ def start(server, name=ISOLATED):
 
 def until(server, good):
     """The first look that is good: what a wall counts is there a moment after what it answers."""
+    end = time.monotonic() + 60 * PATIENCE
     while True:
         metrics = Metrics(server)
         if good(metrics):
             return metrics
+        assert time.monotonic() < end, metrics.text
 
 
 @pytest.mark.core

@@ -15,6 +15,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import harness
+import processes
 import pytest
 import requests
 from serving import TOKENS, USERS, Server, answer_of, bearer, make_authority, rest, status
@@ -330,8 +332,7 @@ def subject(server):
 
 
 def wait_for(server, words):
-    while words not in server.log():
-        time.sleep(0.01)
+    assert processes.wait_until(lambda: words in server.log(), 60 * harness.PATIENCE), server.log()
 
 
 def test_sighup_reads_certificate_and_tokens_again(site, authority):

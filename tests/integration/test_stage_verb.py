@@ -400,10 +400,8 @@ def test_names_that_are_let_out(site, start):
     for policy, expected in ((site.policy({}), ["last"]), (out_names, ["conftest.py", "last"])):
         kernel = start(ISOLATED, spec=site.variant("--policy", policy))
         kernel.run(code)
-        out = kernel.cwd / "staging" / "out"
-        assert processes.wait_until((out / "last").exists, 5 * harness.PATIENCE)
-        assert sorted(os.listdir(out)) == expected
-        kernel.close()
+        kernel.shutdown()
+        assert sorted(os.listdir(kernel.cwd / "staging" / "out")) == expected
 
 
 # ---- running kernels ----
@@ -416,7 +414,12 @@ def test_ls_of_a_running_kernel(site, start):
     assert "no kernel runs in this folder" in site.run("stage", "ls", cwd=project, check=True).stdout
     kernel = start(ISOLATED, cwd=project)
     kernel.run("open('done.txt', 'w').write('x' * 1500)\nimport os; os.symlink('/etc', 'e\\x1b[31m')")
-    assert processes.wait_until((project / "staging" / "out" / "done.txt").exists, 5 * harness.PATIENCE)
+
+    def settled():
+        text = site.run("stage", "ls", cwd=project, check=True).stdout
+        return "collected     1.5 kB  done.txt" in text and "  e\\x1b[31m  (" in text
+
+    assert processes.wait_until(settled, 10 * harness.PATIENCE)
     seen = json.loads(site.run("stage", "ls", "--json", cwd=project, check=True).stdout)
     assert [(entry["name"], entry["size"], entry["files"]) for entry in seen["inputs"]] == [("data", 4, 1)]
     (running,) = seen["kernels"]
