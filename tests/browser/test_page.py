@@ -87,9 +87,10 @@ class Page:
         """Anew, as this user, with the details of this kernel."""
         self.look(1400, "light")
         self.open()
-        if self.run("return document.getElementById('login').hidden"):
+        if self.run("return document.getElementById('login').hidden") and not self.text("#who").startswith(user):
             self.logout()
-        self.login(user)
+        if not self.run("return document.getElementById('login').hidden"):
+            self.login(user)
         if kernel:
             self.until("#list", kernel[:8])
             self.press("Details and log of isolated")
