@@ -178,15 +178,18 @@ static bool is_field(const char *line, size_t size, const char *name, const char
 	return true;
 }
 
-/* "bytes A-B/T" */
+/* "bytes A-B/T" to the end of the file. */
 static void take_range(struct remote_head *head, const char *text)
 {
+	char number[3][24];
 	uint64_t first, last, total;
 	int end = 0;
 
-	if (sscanf(text, "bytes %18" SCNu64 "-%18" SCNu64 "/%18" SCNu64 "%n", &first, &last, &total,
+	if (sscanf(text, "bytes %20[0-9]-%20[0-9]/%20[0-9]%n", number[0], number[1], number[2],
 		   &end) == 3 &&
-	    end > 0 && last + 1 == total) {
+	    end > 0 && parse_u64(number[0], INT64_MAX, &first) == 0 &&
+	    parse_u64(number[1], INT64_MAX, &last) == 0 &&
+	    parse_u64(number[2], INT64_MAX, &total) == 0 && last + 1 == total) {
 		head->first = first;
 		head->total = total;
 	}
