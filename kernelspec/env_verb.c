@@ -5,33 +5,42 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "kernelspec/actions.h"
 #include "kernelspec/env.h"
 #include "kernelspec/verbs.h"
 
 #define MAKING (ENV_FILE | ENV_HOST | ENV_QUIET | ENV_POLICY)
 
-static const struct action {
-	const char *name;
-	int (*run)(const struct env *env);
-	bool named;	    /* the first word is the name of an environment */
-	size_t least, most; /* words after it */
-	unsigned options;
-} actions[] = {
-	{"create", env_create, true, 0, 10000, MAKING | ENV_PYTHON | ENV_BARE | ENV_LOCK},
-	{"list", env_list, false, 0, 0, ENV_JSON},
-	{"show", env_show, true, 0, 1, ENV_JSON | ENV_LOCK | ENV_SBOM},
-	{"update", env_update, true, 0, 10000, MAKING | ENV_PYTHON},
-	{"verify", env_verify, true, 0, 1, 0},
-	{"diff", env_diff, true, 0, 2, 0},
-	{"audit", env_audit, true, 0, 1, ENV_JSON | ENV_ADVISORIES},
-	{"usage", env_usage, true, 0, 0, ENV_JSON},
-	{"rollback", env_rollback, true, 0, 1, 0},
-	{"export", env_export, true, 1, 1, 0},
-	{"import", env_import, true, 1, 1, 0},
-	{"remove", env_remove, true, 0, 0, 0},
-	{"gc", env_gc, false, 0, 0, 0},
+/* In one order: what each takes, and what it does. */
+static const struct action actions[] = {
+	{"create", 0, 10000, NULL, MAKING | ENV_PYTHON | ENV_BARE | ENV_LOCK, 0},
+	{"list", 0, 0, NULL, ENV_JSON, 0},
+	{"show", 0, 1, NULL, ENV_JSON | ENV_LOCK | ENV_SBOM, 0},
+	{"update", 0, 10000, NULL, MAKING | ENV_PYTHON, 0},
+	{"verify", 0, 1, NULL, 0, 0},
+	{"diff", 0, 2, NULL, 0, 0},
+	{"audit", 0, 1, NULL, ENV_JSON | ENV_ADVISORIES, 0},
+	{"usage", 0, 0, NULL, ENV_JSON, 0},
+	{"rollback", 0, 1, NULL, 0, 0},
+	{"export", 1, 1, "a FILE", 0, 0},
+	{"import", 1, 1, "a FILE", 0, 0},
+	{"remove", 0, 0, NULL, 0, 0},
+	{"gc", 0, 0, NULL, 0, 0},
+	{NULL, 0, 0, NULL, 0, 0},
 };
-enum { ACTIONS = sizeof(actions) / sizeof(actions[0]) };
+
+static const struct {
+	int (*run)(const struct env *env);
+	bool named; /* the first word is the name of an environment */
+} deeds[] = {
+	{env_create, true},   {env_list, false},  {env_show, true},   {env_update, true},
+	{env_verify, true},   {env_diff, true},	  {env_audit, true},  {env_usage, true},
+	{env_rollback, true}, {env_export, true}, {env_import, true}, {env_remove, true},
+	{env_gc, false},
+};
+
+_Static_assert(sizeof(actions) / sizeof(actions[0]) == sizeof(deeds) / sizeof(deeds[0]) + 1,
+	       "each action does something");
 
 static const char words[] = "create NAME [PACKAGE...]\n"
 			    "list\n"
@@ -94,16 +103,9 @@ static const struct argp_option options[] = {
 
 struct parsed {
 	struct env env;
-	const struct action *action;
+	const struct action *action; /* NULL: no word yet */
+	size_t place;		     /* of it */
 };
-
-static const struct action *find_action(const char *name)
-{
-	for (size_t i = 0; i < ACTIONS; i++)
-		if (strcmp(actions[i].name, name) == 0)
-			return &actions[i];
-	return NULL;
-}
 
 /* argp_error(3) does not return. */
 static void check(const struct parsed *parsed, struct argp_state *state)
@@ -111,32 +113,23 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 	const struct env *env = &parsed->env;
 	const struct action *action = parsed->action;
 
-	if (!action)
-		argp_error(state, "one of create, list, show, update, verify, diff, audit, usage, "
-				  "rollback, export, import, remove, gc is expected");
-	else if (env->options & ~action->options)
-		argp_error(state, "%s does not take one of the options given", action->name);
-	else if (action->named && !env->name)
+	if (action && deeds[parsed->place].named && !env->name)
 		argp_error(state, "%s needs the NAME of an environment", action->name);
-	else if (env->count < action->least)
-		argp_error(state, "%s needs a FILE", action->name);
-	else if (env->count > action->most)
-		argp_error(state, "too many words for %s", action->name);
-	else if (env->file && env->count > 0)
+	actions_check(actions, action, env->options, env->count, state);
+	if (env->file && env->count > 0)
 		argp_error(state, "packages as words, or -r FILE, not both");
-	else if ((env->options & ENV_LOCK) && action->run == env_create && !env->file)
+	else if ((env->options & ENV_LOCK) && deeds[parsed->place].run == env_create && !env->file)
 		argp_error(state, "--lock needs -r FILE");
-	else if (action->run == env_audit && !env->advisories)
+	else if (deeds[parsed->place].run == env_audit && !env->advisories)
 		argp_error(state, "audit needs --advisories FILE");
 }
 
 static void take_word(struct parsed *parsed, char *word, struct argp_state *state)
 {
 	if (!parsed->action) {
-		parsed->action = find_action(word);
-		if (!parsed->action)
-			argp_error(state, "unknown word; see --help");
-	} else if (parsed->action->named && !parsed->env.name) {
+		parsed->place = actions_find(actions, word, state);
+		parsed->action = &actions[parsed->place];
+	} else if (deeds[parsed->place].named && !parsed->env.name) {
 		parsed->env.name = word;
 	} else {
 		parsed->env.words[parsed->env.count++] = word;
@@ -221,7 +214,7 @@ int verb_env(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	if (argp_parse(&parser, argc, argv, 0, NULL, &parsed) != 0)
 		return EXIT_USAGE;
-	code = parsed.action->run(&parsed.env);
+	code = deeds[parsed.place].run(&parsed.env);
 	paths_list_done(&parsed.env.hosts);
 	return code;
 }

@@ -6,29 +6,34 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernelspec/actions.h"
 #include "kernelspec/files.h"
 #include "kernelspec/stage.h"
 #include "kernelspec/verbs.h"
 #include "sandbox/staging.h"
 
-static const struct action {
-	const char *name;
-	int (*run)(const struct stage *stage);
-	size_t least, most; /* words after it */
-	unsigned options;
-	unsigned instead; /* of the least: one of these options */
-} actions[] = {
-	{"add", stage_add, 1, 10000, 0, 0},
-	{"list", stage_list, 0, 0, STAGE_ALL | STAGE_JSON, 0},
-	{"drop", stage_drop, 1, 10000, STAGE_ALL | STAGE_GONE, STAGE_ALL | STAGE_GONE},
-	{"ls", stage_ls, 0, 0, STAGE_ALL | STAGE_JSON | STAGE_KERNEL | STAGE_REMOTE, 0},
-	{"diff", stage_diff, 0, 10000, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
-	{"get", stage_get, 1, 10000, STAGE_KERNEL | STAGE_OUTPUT | STAGE_REMOTE, 0},
-	{"put", stage_put, 1, 2, STAGE_KERNEL | STAGE_REMOTE, 0},
-	{"status", stage_status, 0, 0, STAGE_JSON, 0},
-	{"recover", stage_recover, 0, 0, STAGE_ALL | STAGE_DRY_RUN, 0},
+/* In one order: what each takes, and what it does. */
+static const struct action actions[] = {
+	{"add", 1, 10000, "a PATH", 0, 0},
+	{"list", 0, 0, NULL, STAGE_ALL | STAGE_JSON, 0},
+	{"drop", 1, 10000, "a NAME, --all or --gone", STAGE_ALL | STAGE_GONE,
+	 STAGE_ALL | STAGE_GONE},
+	{"ls", 0, 0, NULL, STAGE_ALL | STAGE_JSON | STAGE_KERNEL | STAGE_REMOTE, 0},
+	{"diff", 0, 10000, NULL, STAGE_ALL | STAGE_JSON | STAGE_KERNEL, 0},
+	{"get", 1, 10000, "a PATH", STAGE_KERNEL | STAGE_OUTPUT | STAGE_REMOTE, 0},
+	{"put", 1, 2, "a FILE", STAGE_KERNEL | STAGE_REMOTE, 0},
+	{"status", 0, 0, NULL, STAGE_JSON, 0},
+	{"recover", 0, 0, NULL, STAGE_ALL | STAGE_DRY_RUN, 0},
+	{NULL, 0, 0, NULL, 0, 0},
 };
-enum { ACTIONS = sizeof(actions) / sizeof(actions[0]) };
+
+static int (*const deeds[])(const struct stage *stage) = {
+	stage_add, stage_list, stage_drop,   stage_ls,	    stage_diff,
+	stage_get, stage_put,  stage_status, stage_recover,
+};
+
+_Static_assert(sizeof(actions) / sizeof(actions[0]) == sizeof(deeds) / sizeof(deeds[0]) + 1,
+	       "each action does something");
 
 static const char words[] = "add PATH...|NAME=/ABS/PATH|.\n"
 			    "list\n"
@@ -92,45 +97,9 @@ static const struct argp_option options[] = {
 
 struct parsed {
 	struct stage stage;
-	const struct action *action;
+	const struct action *action; /* NULL: no word yet */
+	size_t place;		     /* of it */
 };
-
-static const struct action *find_action(const char *name)
-{
-	for (size_t i = 0; i < ACTIONS; i++)
-		if (strcmp(actions[i].name, name) == 0)
-			return &actions[i];
-	return NULL;
-}
-
-/* Does what was given go together? argp_error(3) does not return. */
-static void check(const struct parsed *parsed, struct argp_state *state)
-{
-	const struct stage *stage = &parsed->stage;
-	const struct action *action = parsed->action;
-	bool spared = action && (stage->options & action->instead);
-
-	if (!action)
-		argp_error(state, "one of add, list, drop, ls, diff, get, put, status, recover is "
-				  "expected");
-	else if (stage->options & ~action->options)
-		argp_error(state, "%s does not take one of the options given", action->name);
-	else if (stage->count < action->least && !spared)
-		argp_error(state, "%s needs %s", action->name,
-			   strcmp(action->name, "put") == 0    ? "a FILE"
-			   : strcmp(action->name, "drop") == 0 ? "a NAME, --all or --gone"
-							       : "a PATH");
-	else if (stage->count > action->most)
-		argp_error(state, "too many words for %s", action->name);
-	else if (stage->count > 0 && spared)
-		argp_error(state, "drop: names, --all or --gone");
-	else if ((stage->options & STAGE_REMOTE) && !(stage->options & STAGE_SERVER))
-		argp_error(state, "--area, --token-file and --ca are for --server");
-	else if ((stage->options & STAGE_SERVER) && (stage->options & STAGE_ALL))
-		argp_error(state, "--server: without --area ls shows all areas");
-	else if ((stage->options & STAGE_AREA) && (stage->options & STAGE_KERNEL))
-		argp_error(state, "--area or --kernel");
-}
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
@@ -170,15 +139,14 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_ARG:
 		if (!parsed->action) {
-			parsed->action = find_action(argument);
-			if (!parsed->action)
-				argp_error(state, "unknown word; see --help");
+			parsed->place = actions_find(actions, argument, state);
+			parsed->action = &actions[parsed->place];
 			return 0;
 		}
 		stage->words[stage->count++] = argument;
 		return 0;
 	case ARGP_KEY_END:
-		check(parsed, state);
+		actions_check(actions, parsed->action, stage->options, stage->count, state);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -228,7 +196,7 @@ int verb_stage(int argc, char **argv)
 	else
 		code = find_places(&parsed.stage);
 	if (code == 0)
-		code = parsed.action->run(&parsed.stage);
+		code = deeds[parsed.place](&parsed.stage);
 	free(parsed.stage.words);
 	free(parsed.stage.folder);
 	free(parsed.stage.out);
