@@ -304,7 +304,7 @@ int near_run(const struct near_plan *plan)
 	if (plan->failure)
 		near_fail(&near, plan->failure);
 	else
-		near.apart_since = now_ms();
+		near.apart_since = near.deadline = now_ms();
 	while (near.phase != NEAR_OVER) {
 		int code;
 

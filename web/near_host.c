@@ -100,13 +100,6 @@ static void send_hello(struct near *near)
 	send_frame(near, frame, size);
 }
 
-void near_host_connect(struct near *near)
-{
-	near->deadline = now_ms() + NAME_MS;
-	near->phase = NEAR_ASKING;
-	near_name_ask(near->name);
-}
-
 static void connect_to(struct near *near, const char *endpoint)
 {
 	near->deadline = now_ms() + CONNECT_MS;
@@ -134,6 +127,27 @@ static void connect_to(struct near *near, const char *endpoint)
 	near->heard = now_ms();
 	near->again = true;
 	send_hello(near);
+}
+
+/* Goes on once it is known where the host is. */
+static void take_name(struct near *near)
+{
+	char endpoint[NEAR_ENDPOINT_MAX];
+	struct err err;
+	const int code = near_name_take(near->name, endpoint, &err);
+
+	if (code < 0)
+		near_host_lose(near, err.text);
+	else if (code > 0)
+		connect_to(near, endpoint);
+}
+
+void near_host_connect(struct near *near)
+{
+	near->deadline = now_ms() + NAME_MS;
+	near->phase = NEAR_ASKING;
+	near_name_ask(near->name);
+	take_name(near);
 }
 
 void near_host_lose(struct near *near, const char *why)
@@ -389,18 +403,10 @@ void near_host_tell(struct near *near)
 
 void near_host_serve(struct near *near)
 {
-	char endpoint[NEAR_ENDPOINT_MAX];
 	const char *why = NULL;
-	struct err err;
-	int code;
 
-	if (near->phase == NEAR_ASKING) {
-		code = near_name_take(near->name, endpoint, &err);
-		if (code < 0)
-			near_host_lose(near, err.text);
-		if (code > 0)
-			connect_to(near, endpoint);
-	}
+	if (near->phase == NEAR_ASKING)
+		take_name(near);
 	if (!near->socket)
 		return;
 	hear_host(near); /* what came before the end first */

@@ -87,7 +87,7 @@ def test_no_kernel_in_one_line(near, host):
     ends = {
         "is --host-key the host's?": near(f"127.0.0.1:{refusing.port}", host_key="client"),
         "the two ends speak different versions of the link": near(f"127.0.0.1:{refusing.port}"),
-        "you have 4 kernels, which is the limit\\x1b[31m\\n": near(f"127.0.0.1:{limited.port}"),
+        "you have 4 kernels, which is the limit\\x1b[31m\\n": near(f"localhost:{limited.port}"),
         "another version of the link: install the same": near(f"127.0.0.1:{later.port}"),
     }
     for said, end in ends.items():
