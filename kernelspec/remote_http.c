@@ -162,7 +162,7 @@ struct exchange {
 	struct remote_head head;
 	struct remote_copy *copy; /* NULL: the body is an answer in JSON */
 	char *body;
-	size_t size, most;
+	size_t size, room, most;
 	int code; /* why we ended it */
 	bool checked;
 	bool upload; /* `copy` is read from */
@@ -228,15 +228,18 @@ static size_t take_text(struct exchange *exchange, const char *data, size_t size
 		exchange->code = -EMSGSIZE;
 		return 0;
 	}
-	larger = realloc(exchange->body, exchange->size + size + 1);
-	if (!larger) {
-		exchange->code = -ENOMEM;
-		return 0;
+	if (exchange->room < exchange->size + size + 1) {
+		exchange->room = 2 * (exchange->size + size + 1);
+		larger = realloc(exchange->body, exchange->room);
+		if (!larger) {
+			exchange->code = -ENOMEM;
+			return 0;
+		}
+		exchange->body = larger;
 	}
-	memcpy(larger + exchange->size, data, size);
-	exchange->body = larger;
+	memcpy(exchange->body + exchange->size, data, size);
 	exchange->size += size;
-	larger[exchange->size] = '\0';
+	exchange->body[exchange->size] = '\0';
 	return size;
 }
 
