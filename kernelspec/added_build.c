@@ -57,6 +57,7 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 	lines = all_lines(asked ? asked : "", addition->lines);
 	if (!lines)
 		return err_set(err, -ENOMEM, "out of memory");
+	base.number = before->number;
 	base.before = tree;
 	base.lock = lock;
 	base.requirements = lines;

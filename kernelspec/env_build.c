@@ -202,6 +202,25 @@ static bool has_credentials(const char *text)
 	return false;
 }
 
+/* Under the lock of the name: what is added goes on top of the newest, or that would be lost. */
+static int check_newest(const struct run *run)
+{
+	const struct env_base *base = run->wanted->base;
+	uint64_t number = 0;
+	struct sealed sealed;
+
+	if (!base)
+		return 0;
+	if (sealed_find(run->wanted->name, 0, false, &sealed, NULL) == 0) {
+		number = sealed.number;
+		sealed_done(&sealed);
+	}
+	return number == base->number ? 0
+				      : err_set(run->err, -EBUSY,
+						"\"%s\" was changed by another cellwall: try again",
+						run->wanted->name);
+}
+
 static int prepare(struct run *run)
 {
 	int r = policy_default(&run->policy);
@@ -227,6 +246,8 @@ static int prepare(struct run *run)
 		r = index_narrow(&run->index, run->rules->build_hosts, run->err);
 	if (r == 0)
 		r = sealed_begin(run->wanted->name, &run->sealed, run->err);
+	if (r == 0)
+		r = check_newest(run);
 	if (r == 0)
 		r = fill_program(run);
 	if (r == 0)

@@ -25,7 +25,8 @@ struct env_base {
 	const char *tree;	     /* of the sealed environment it is, or NULL */
 	const char *name;	     /* of that, or the path of the Python */
 	const char *folder;
-	const char *before, *lock; /* tree and lock of the last generation, or NULL */
+	uint64_t number;	   /* of the last generation; 0: there is none */
+	const char *before, *lock; /* its tree and lock, or NULL */
 	const char *requirements;  /* all that was ever asked for, for the record */
 	bool upgrade;
 };
@@ -44,9 +45,9 @@ struct env_wanted {
 
 /*
  * Builds and commits. Returns the number of the generation; 0: a base has it all; -EINTR when it
- * was interrupted; or another negative errno (the build's own words were printed). `ret_record`
- * (caller decrefs, set also on failure of the build itself, else NULL) says what was reached and
- * refused.
+ * was interrupted; or another negative errno (-EBUSY: somebody else builds it, or built more on the
+ * base meanwhile; the build's own words were printed). `ret_record` (caller decrefs, set also on
+ * failure of the build itself, else NULL) says what was reached and refused.
  */
 int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct err *err);
 

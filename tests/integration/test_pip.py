@@ -277,6 +277,23 @@ def test_a_cell_ends_when_the_installer_does(place, index):
     assert place.names() == []
 
 
+def test_two_kernels_of_a_folder_lose_nothing(place, index):
+    index.open.clear()
+    try:
+        kernels = [place.kernel(), place.kernel()]
+        asked = [kernel.client.execute(f"%pip install {name}\nimport {name}\nprint('has', {name}.version)", allow_stdin=False)
+                 for kernel, name in zip(kernels, ("alpha", "beta"))]
+        assert processes.wait_until(lambda: index.wants("/files/"), BUILD * harness.PATIENCE)
+    finally:
+        index.open.set()
+    for kernel, msg_id in zip(kernels, asked):
+        messages = harness.collect(kernel.client, msg_id, BUILD * harness.PATIENCE)
+        text = "".join(message["content"].get("text", "") for message in messages)
+        assert "has 1.0" in text, text
+    [name] = place.names()
+    assert [one["name"] for one in place.store.record(name)["packages"]] == ["alpha", "beta"]
+
+
 def test_everything_ends_with_the_kernel(place, index, ended):
     index.open.clear()
     try:
