@@ -51,11 +51,13 @@ json_t *kernel_model(const struct kernel *kernel)
 
 /* ---- which kernel ---- */
 
-/* Of the request's user; answers 404 and returns NULL when there is none. */
-static struct kernel *find(struct request *request)
+struct kernel *kernel_named(struct request *request)
 {
+	const bool wall = strcmp(request->part[1], "wall") == 0;
+	const struct user *user = request->user;
 	struct kernel *kernel =
-		kernels_find(request->server->kernels, request->user->name, request->part[2]);
+		kernels_find(request->server->kernels, wall && user->admin ? NULL : user->name,
+			     request->part[wall ? 3 : 2]);
 
 	if (!kernel)
 		http_error(request, 404, NULL, "there is no such kernel");
@@ -78,7 +80,7 @@ void kernels_api_list(struct request *request)
 
 void kernels_api_get(struct request *request)
 {
-	const struct kernel *kernel = find(request);
+	const struct kernel *kernel = kernel_named(request);
 
 	if (kernel)
 		http_json(request, 200, kernel_model(kernel));
@@ -162,7 +164,7 @@ void kernels_api_start(struct request *request)
 
 void kernels_api_delete(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 
 	if (!kernel)
 		return;
@@ -172,7 +174,7 @@ void kernels_api_delete(struct request *request)
 
 void kernels_api_interrupt(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 	struct err err = {0};
 
 	if (!kernel)
@@ -185,7 +187,7 @@ void kernels_api_interrupt(struct request *request)
 
 void kernels_api_restart(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 	struct err err = {0};
 
 	if (!kernel)
@@ -198,7 +200,7 @@ void kernels_api_restart(struct request *request)
 
 void kernels_api_channels(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 
 	if (kernel)
 		socket_open(request->server->loop, request, kernel);

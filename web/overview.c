@@ -86,25 +86,15 @@ void overview_kernels(struct request *request)
 			    CELLWALL_VERSION));
 }
 
-static struct kernel *find(struct request *request)
-{
-	struct kernel *kernel =
-		kernels_find(request->server->kernels, owner_of(request), request->part[3]);
-
-	if (!kernel)
-		http_error(request, 404, NULL, "there is no such kernel");
-	return kernel;
-}
-
 void overview_log(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 	struct kernel_view view;
 	const char *blocked;
 	json_t *lines;
 
 	if (!kernel)
-		return; /* find has answered: the request is gone */
+		return; /* 404 was answered: the request is gone */
 	blocked = http_query(request, "blocked");
 	kernel_look(kernel, &view);
 	lines = trail_lines(request->server->trail, view.id, blocked && *blocked == '1',
@@ -149,7 +139,7 @@ static json_t *policy_of(const struct spec_entry *entry)
 
 void overview_policy(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 	const struct spec_entry *entry;
 	struct kernel_view view;
 	json_t *policy = NULL;
@@ -165,35 +155,9 @@ void overview_policy(struct request *request)
 			    policy ? policy : json_null()));
 }
 
-void overview_interrupt(struct request *request)
-{
-	struct kernel *kernel = find(request);
-	struct err err;
-
-	if (!kernel)
-		return;
-	if (kernel_interrupt(kernel, &err) < 0)
-		http_error(request, 500, NULL, "%s", err.text);
-	else
-		http_empty(request, 204);
-}
-
-void overview_restart(struct request *request)
-{
-	struct kernel *kernel = find(request);
-	struct err err;
-
-	if (!kernel)
-		return;
-	if (kernel_restart(kernel, &err) < 0)
-		http_error(request, 500, NULL, "%s", err.text);
-	else
-		http_empty(request, 204);
-}
-
 void overview_stop(struct request *request)
 {
-	struct kernel *kernel = find(request);
+	struct kernel *kernel = kernel_named(request);
 
 	if (!kernel)
 		return;

@@ -7,12 +7,10 @@
 
 struct request;
 
-void overview_kernels(struct request *request);	  /* GET /api/wall/kernels */
-void overview_log(struct request *request);	  /* GET /api/wall/kernels/{}/log?q=&blocked= */
-void overview_policy(struct request *request);	  /* GET /api/wall/kernels/{}/policy */
-void overview_interrupt(struct request *request); /* POST /api/wall/kernels/{}/interrupt */
-void overview_restart(struct request *request);	  /* POST /api/wall/kernels/{}/restart */
-void overview_stop(struct request *request);	  /* POST /api/wall/kernels/{}/stop */
-void overview_page(struct request *request);	  /* GET / and /page/{} */
+void overview_kernels(struct request *request); /* GET /api/wall/kernels */
+void overview_log(struct request *request);	/* GET /api/wall/kernels/{}/log?q=&blocked= */
+void overview_policy(struct request *request);	/* GET /api/wall/kernels/{}/policy */
+void overview_stop(struct request *request);	/* POST /api/wall/kernels/{}/stop */
+void overview_page(struct request *request);	/* GET / and /page/{} */
 
 #endif

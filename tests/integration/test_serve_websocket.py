@@ -12,7 +12,6 @@ import pytest
 import requests
 from serving import TOKENS, Server, bearer
 
-pytestmark = pytest.mark.core
 USERS = {name: {"token": gateway.TOKENS.get(name) or TOKENS[name], "admin": name == "admin"} for name in ("anna", "bob", "admin")}
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 MIB = 1 << 20
@@ -140,6 +139,7 @@ for number, text in enumerate((b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90
     FRAMES[f"text that is no UTF-8, {number}, in parts"] = (frame(TEXT, text[:1], last=False) + frame(0, text[1:]), 1007)
 
 
+@pytest.mark.core
 def test_frames_that_are_none(server):
     for what, (data, wanted) in FRAMES.items():
         with Raw(server) as client:
@@ -169,6 +169,7 @@ def legacy(*numbers, text=GOOD):
     return struct.pack(f">{len(numbers)}I", *numbers) + text
 
 
+@pytest.mark.core
 def test_messages_that_are_none(server):
     v1_messages = [b"", b"\0" * 7, b"\xff" * 8, b"\xff" * 4096, v1([]), v1(PARTS[:4]), v1([b"iopub", *PARTS[1:]]), v1([b"hb", *PARTS[1:]])]
     v1_messages += [v1([b"SHELL", *PARTS[1:]]), v1([b"shell\0", *PARTS[1:]]), v1([b"x" * 100000, *PARTS[1:]])]
@@ -191,6 +192,7 @@ def test_messages_that_are_none(server):
                 assert (message[:100], client.close_code()) == (message[:100], 1002)
 
 
+@pytest.mark.core
 def test_parts_without_end_cost_nothing(server):
     before = server.memory()
     with Raw(server) as client:
@@ -207,6 +209,7 @@ def test_parts_without_end_cost_nothing(server):
     assert server.memory() - before < SLACK
 
 
+@pytest.mark.core
 def test_what_is_announced_costs_nothing(server):
     """Half a frame, and then nothing more."""
     before = server.memory()
@@ -241,6 +244,7 @@ def test_unfinished_messages_of_one_user_are_bounded(server):
         assert client.frame() == (PONG, b"")
 
 
+@pytest.mark.core
 def test_pings_that_nobody_reads_the_answers_to(server):
     before = server.memory()
     with Raw(server) as client:
@@ -257,6 +261,7 @@ def queued(server, queue):
     return int(text.split(f'cellwall_queue_bytes{{queue="{queue}"}} ')[1].split()[0])
 
 
+@pytest.mark.core
 def test_messages_for_a_kernel_that_takes_none(server):
     """Twelve connections to one kernel with 12 MiB each: what waits is counted over all of them, 128 MiB are kept."""
     before = server.memory()
@@ -272,6 +277,7 @@ def test_messages_for_a_kernel_that_takes_none(server):
         assert queued(server, "to_kernels") <= 128 * MIB and server.memory() - before < 128 * MIB + 2 * SLACK
 
 
+@pytest.mark.core
 def test_a_client_that_never_reads(site):
     """Its kernel waits for it, in the server and in the wall, and memory stays."""
     with Server(site, users=USERS) as server:
