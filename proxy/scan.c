@@ -11,65 +11,77 @@
 
 /* ---- text ---- */
 
-typedef unsigned char block __attribute__((vector_size(16)));
-typedef unsigned char loose __attribute__((vector_size(16), aligned(1), may_alias));
+/* Two registers of every x86-64, one where there is AVX2. */
+typedef unsigned char block __attribute__((vector_size(32)));
+typedef unsigned char loose __attribute__((vector_size(32), aligned(1), may_alias));
+typedef uint64_t quarters __attribute__((vector_size(32)));
+typedef unsigned char small __attribute__((vector_size(16)));
+typedef unsigned char small_loose __attribute__((vector_size(16), aligned(1), may_alias));
 typedef uint64_t halves __attribute__((vector_size(16)));
 
-#define INLINE static inline __attribute__((always_inline))
+/*
+ * Not zero where a character needs a look: a quote, a backslash, a control character, one beyond
+ * ASCII; and where addresses matter a colon and the first of two w, for which `next` is the same
+ * one byte on. A macro: how vectors are handed to a function depends on the processor.
+ */
+#define MARKS(type, bytes, next, links)                                                            \
+	((type)((bytes) == '"') | (type)((bytes) == '\\') | (type)((bytes) - ' ' > '~' - ' ') |    \
+	 ((links) ? (type){0}                                                                      \
+		  : (type)((bytes) == ':') |                                                       \
+			    ((type)(((bytes) | 0x20) == 'w') & (type)(((next) | 0x20) == 'w'))))
+#define LOAD(type, loosely, at) ((type) * (const loosely *)(at))
 
-INLINE block load(const char *at)
-{
-	return (block) * (const loose *)at;
-}
-
-INLINE block same(block bytes, unsigned char c)
-{
-	return (block)(bytes == c);
-}
-
-/* Not zero where a character needs a look: a quote, a backslash, a control character, one beyond
- * ASCII; and where addresses matter a colon and the first of two w. Reads one byte more. */
-INLINE block marks(const char *at, bool links)
-{
-	const block bytes = load(at);
-	block found = same(bytes, '"') | same(bytes, '\\') | (block)(bytes - ' ' > '~' - ' ');
-
-	if (!links)
-		found |= same(bytes, ':') |
-			 (same(bytes | 0x20, 'w') & same(load(at + 1) | 0x20, 'w'));
-	return found;
-}
-
-INLINE bool none(block found)
-{
-	const halves two = (halves)found;
-
-	return (two[0] | two[1]) == 0;
-}
-
-/* Of those that can be seen, 1: a look in any case; 2: where addresses matter. */
+/* Those that can be seen and need a look, 1: in any case; 2: where addresses matter. */
 static const unsigned char looks[128] = {['"'] = 1, ['\\'] = 1, [':'] = 2, ['w'] = 2, ['W'] = 2};
 
-INLINE const char *skip(const char *at, const char *end, bool links)
+/* The first character that needs a look. Reads one byte more than a block. */
+static inline __attribute__((always_inline)) const char *skip(const char *at, const char *end,
+							      bool links)
 {
 	const unsigned char mask = links ? 1 : 3;
 
-	for (; end - at > 64; at += 64)
-		if (!none(marks(at, links) | marks(at + 16, links) | marks(at + 32, links) |
-			  marks(at + 48, links)))
+	for (; end - at > 64; at += 64) {
+		const block first = LOAD(block, loose, at), second = LOAD(block, loose, at + 32);
+		const quarters found =
+			(quarters)(MARKS(block, first, LOAD(block, loose, at + 1), links) |
+				   MARKS(block, second, LOAD(block, loose, at + 33), links));
+
+		if (found[0] | found[1] | found[2] | found[3])
 			break;
-	for (; end - at > 16 && none(marks(at, links)); at += 16)
-		;
+	}
+	for (; end - at > 16; at += 16) {
+		const small bytes = LOAD(small, small_loose, at);
+		const halves found =
+			(halves)MARKS(small, bytes, LOAD(small, small_loose, at + 1), links);
+
+		if (found[0] | found[1])
+			break;
+	}
 	while (at < end && *at >= ' ' && *at <= '~' && !(looks[(unsigned char)*at] & mask))
 		at++;
 	return at;
 }
 
-/* The first character that needs a look. */
-static const char *skip_plain(const char *at, const char *end, bool links)
+static const char *skip_narrow(const char *at, const char *end, bool links)
 {
 	return links ? skip(at, end, true) : skip(at, end, false);
 }
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static const char *skip_wide(const char *at, const char *end,
+							     bool links)
+{
+	return links ? skip(at, end, true) : skip(at, end, false);
+}
+
+static const char *skip_plain(const char *at, const char *end, bool links)
+{
+	return end - at > 32 && __builtin_cpu_supports("avx2") ? skip_wide(at, end, links)
+							       : skip_narrow(at, end, links);
+}
+#else
+#define skip_plain skip_narrow
+#endif
 
 static bool letters(const char *at, const char *word)
 {

@@ -47,6 +47,7 @@ struct relay {
 	int64_t settle_at;	      /* now_ms; 0: not set */
 	int64_t quiet_at, drained_at; /* in STATE_DRAINING; then the end of STATE_FLUSHING */
 	int64_t gather_until;	      /* output is left where it is before; 0: not now */
+	int64_t stall_until;	      /* a large one waits for the wall before; 0: not now */
 	size_t passed_output;	      /* bytes, in this pass */
 	bool passed_reply;	      /* in this pass */
 	bool gap;		      /* the connection to iopub ended where it should not */
@@ -153,6 +154,7 @@ static enum lane_fate take_large(void *arg, struct lane *lane, const struct iove
 	    wall_writer_open(relay->writer, lane->channel, parts, count, last,
 			     &relay->held_output) < 0)
 		return LANE_KEEP;
+	relay->stall_until = now_ms() + RELAY_STALL_MS;
 	return LANE_STREAM;
 }
 
@@ -186,8 +188,12 @@ static void take_whole(void *arg, struct lane *lane, const struct iovec *parts, 
 
 static void take_skipped(void *arg, struct lane *lane, size_t bytes)
 {
-	passed(arg, lane, bytes);
-	count_dropped(arg, bytes);
+	struct relay *relay = arg;
+
+	passed(relay, lane, bytes);
+	if (lane->channel == WALL_IOPUB)
+		become_ready(relay); /* also with what is over a cap */
+	count_dropped(relay, bytes);
 }
 
 static void lane_opened(void *arg, struct lane *lane)
@@ -319,6 +325,8 @@ static void keep_time(struct relay *relay, int64_t now)
 		become_ready(relay);
 	if (now >= relay->gather_until || relay->state != STATE_RELAYING)
 		end_gathering(relay);
+	if (now >= relay->stall_until || !wall_writer_is_open(relay->writer))
+		relay->stall_until = 0;
 	if (relay->state == STATE_DRAINING &&
 	    (now >= relay->quiet_at || now >= relay->drained_at)) {
 		relay->state = STATE_FLUSHING;
@@ -345,11 +353,13 @@ static int time_to_sleep(struct relay *relay)
 
 	for (size_t i = 0; i < WALL_CHANNELS; i++)
 		away = away || relay->lanes[i].state == LANE_AWAY;
-	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->gather_until && !away)
+	if (relay->state < STATE_DRAINING && !relay->settle_at && !relay->gather_until &&
+	    !relay->stall_until && !away)
 		return -1;
 	now = now_ms();
 	keep_time(relay, now);
 	next = earlier(relay->settle_at, relay->gather_until);
+	next = earlier(next, relay->stall_until);
 	if (relay->state == STATE_DRAINING)
 		next = earlier(next, relay->quiet_at);
 	if (relay->state >= STATE_DRAINING)
@@ -367,7 +377,11 @@ static bool lane_is_read(const struct relay *relay, size_t channel)
 {
 	if (relay->state == STATE_FLUSHING || relay->lanes[channel].state == LANE_AWAY)
 		return false;
-	return channel == WALL_IOPUB ? !relay->gather_until : !relay->replies_paused;
+	if (channel == WALL_IOPUB)
+		return !relay->gather_until &&
+		       !(relay->stall_until && relay->state == STATE_RELAYING &&
+			 wall_writer_ready(relay->writer));
+	return !relay->replies_paused;
 }
 
 /* What to wait for. Returns true when a lane may have messages already. */
@@ -433,7 +447,9 @@ static void serve(struct relay *relay)
 			if (relay->passed_reply)
 				end_gathering(relay);
 			if (relay->lanes[order[i]].look && lane_is_read(relay, order[i]))
-				lane_read(&relay->lanes[order[i]], RELAY_TURN_BYTES, now_ms());
+				lane_read(&relay->lanes[order[i]],
+					  relay->stall_until ? LANE_SCRATCH : RELAY_TURN_BYTES,
+					  now_ms());
 		}
 		begin_gathering(relay);
 		if (relay->held_output < RELAY_OUTPUT_MAX / 2 || relay->state == STATE_FLUSHING)

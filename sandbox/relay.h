@@ -36,6 +36,10 @@ enum {
  * and behind it a kernel's iopub drops what is over 1000 messages. */
 #define RELAY_GATHER_MOST (16u * 1024)
 
+/* So long in all a large output waits in the kernel's socket while the wall is full; then it is
+ * kept here, as nothing that the kernel says may wait for a client. */
+#define RELAY_STALL_MS 100
+
 /* Bytes taken from one socket before the others have their turn. */
 #define RELAY_TURN_BYTES (4u * 1024 * 1024)
 /* What the allocator adds to a block. */

@@ -178,6 +178,16 @@ int spawn_recoverer(struct supervisor *supervisor, struct err *err)
 	return pid < 0 ? pid : 0;
 }
 
+/* Both ends of the wall take more at once, as far as the system allows (socket(7), wmem_max). */
+#define WALL_SNDBUF (1024 * 1024)
+
+static void widen(int wall)
+{
+	const int size = WALL_SNDBUF;
+
+	(void)setsockopt(wall, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 /* The one thing that goes through the wall, and the kernel's stdout and stderr: the far ends go to
  * the proxy. */
 static int make_wall(struct supervisor *supervisor, struct build *build, struct err *err)
@@ -189,6 +199,8 @@ static int make_wall(struct supervisor *supervisor, struct build *build, struct 
 	if (make_pair(SOCK_STREAM, &wall, &build->wall, err) < 0 ||
 	    make_pipe(&output, &build->output, err) < 0)
 		return err->code;
+	widen(wall);
+	widen(build->wall);
 	fds[0] = wall;
 	fds[1] = output;
 	fds[2] = supervisor->fd[FD_CHANGES];
