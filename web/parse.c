@@ -373,38 +373,50 @@ ptrdiff_t parse_chunk(struct parse_chunks *chunks, const char *data, size_t size
 
 /* ---- ranges ---- */
 
+/* Takes the digits at the front of the text, 20 at the most. False: there are none. */
+static bool take_digits(const char **text, char out[24])
+{
+	size_t size = strspn(*text, "0123456789");
+
+	size = size > 20 ? 20 : size;
+	memcpy(out, *text, size);
+	out[size] = '\0';
+	*text += size;
+	return size > 0;
+}
+
+/* What of `size` bytes it is, by which of its ends was said. False: nothing of them. */
+static bool cut_range(uint64_t size, bool first, bool last, uint64_t *from, uint64_t *to)
+{
+	if (!first) { /* the last bytes */
+		if (*to == 0 || size == 0)
+			return false;
+		*from = *to > size ? 0 : size - *to;
+		*to = size - 1;
+	} else if (!last || *to >= size) {
+		*to = size ? size - 1 : 0;
+	}
+	return *from < size && *from <= *to;
+}
+
 int parse_range(const char *text, uint64_t size, uint64_t *ret_from, uint64_t *ret_count)
 {
 	char first[24], last[24];
 	uint64_t from = 0, to = 0;
-	int end = 0;
+	bool has_first, has_last;
 
 	if (!text || strncmp(text, "bytes=", 6) != 0)
 		return 0;
 	text += 6;
-	first[0] = last[0] = '\0';
-	if (sscanf(text, "%20[0-9]%n", first, &end) < 1)
-		end = 0;
-	if (text[end] != '-')
+	has_first = take_digits(&text, first);
+	if (*text++ != '-')
 		return 0;
-	text += end + 1;
-	end = 0;
-	if (sscanf(text, "%20[0-9]%n", last, &end) < 1)
-		end = 0;
-	if (text[end] != '\0' || (!first[0] && !last[0]))
+	has_last = take_digits(&text, last);
+	if (*text != '\0' || (!has_first && !has_last))
 		return 0; /* several ranges: all of it is a correct answer */
-	if ((first[0] && parse_u64(first, UINT64_MAX, &from) < 0) ||
-	    (last[0] && parse_u64(last, UINT64_MAX, &to) < 0))
-		return -1;
-	if (!first[0]) { /* the last bytes */
-		if (to == 0 || size == 0)
-			return -1;
-		from = to > size ? 0 : size - to;
-		to = size - 1;
-	} else if (!last[0] || to >= size) {
-		to = size ? size - 1 : 0;
-	}
-	if (from >= size || from > to)
+	if ((has_first && parse_u64(first, UINT64_MAX, &from) < 0) ||
+	    (has_last && parse_u64(last, UINT64_MAX, &to) < 0) ||
+	    !cut_range(size, has_first, has_last, &from, &to))
 		return -1;
 	*ret_from = from;
 	*ret_count = to - from + 1;

@@ -349,22 +349,38 @@ static int open_sockets(struct server *server, const struct listen_address *addr
 	return 0;
 }
 
+/* What is to be listened on, and what that takes. */
+struct listening {
+	struct listen_address addresses[LISTEN_MAX];
+	size_t count;
+	bool web, reachable, secure;
+};
+
+static int parse_listen(const struct settings *settings, struct listening *listening,
+			struct err *err)
+{
+	int code = 0;
+
+	*listening = (struct listening){.count = 0};
+	for (size_t i = 0; code == 0 && settings->listen[i]; i++) {
+		struct listen_address *address = &listening->addresses[listening->count++];
+
+		code = listen_parse(settings->listen[i], address, err);
+		if (code < 0 || address->kind == LISTEN_CURVE)
+			continue;
+		listening->web = true;
+		listening->reachable = listening->reachable || !address->loopback;
+		listening->secure = listening->secure || address->kind == LISTEN_HTTPS;
+	}
+	return code;
+}
+
 static int open_all(struct server *server, struct err *err)
 {
 	struct settings *settings = &server->settings;
-	struct listen_address addresses[LISTEN_MAX];
-	bool web = false, reachable = false, secure = false;
-	size_t count = 0;
-	int code = 0;
+	struct listening listening;
+	int code = parse_listen(settings, &listening, err);
 
-	for (; code == 0 && settings->listen[count]; count++) {
-		code = listen_parse(settings->listen[count], &addresses[count], err);
-		if (code == 0 && addresses[count].kind != LISTEN_CURVE) {
-			web = true;
-			reachable = reachable || !addresses[count].loopback;
-			secure = secure || addresses[count].kind == LISTEN_HTTPS;
-		}
-	}
 	if (code == 0)
 		code = make_place(settings->data, "XDG_DATA_HOME", ".local/share", &server->data,
 				  err);
@@ -375,8 +391,8 @@ static int open_all(struct server *server, struct err *err)
 	if (code == 0)
 		code = watch_signals(server, err);
 	if (code == 0)
-		code = open_users(server, web, reachable, err);
-	if (code == 0 && secure)
+		code = open_users(server, listening.web, listening.reachable, err);
+	if (code == 0 && listening.secure)
 		code = open_tls(server, err);
 	if (code < 0)
 		return code;
@@ -386,7 +402,7 @@ static int open_all(struct server *server, struct err *err)
 	if (!server->auth || !server->conns || !server->trail)
 		return err_set(err, -ENOMEM, "no memory");
 	code = kernels_api_begin(server, err);
-	return code < 0 ? code : open_sockets(server, addresses, count, err);
+	return code < 0 ? code : open_sockets(server, listening.addresses, listening.count, err);
 }
 
 int server_new(const struct settings *settings, struct server **ret_server, struct err *err)
