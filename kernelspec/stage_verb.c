@@ -101,6 +101,17 @@ struct parsed {
 	size_t place;		     /* of it */
 };
 
+/* Does what was given about a server go together? argp_error(3) does not return. */
+static void check_remote(unsigned given, struct argp_state *state)
+{
+	if ((given & STAGE_REMOTE) && !(given & STAGE_SERVER))
+		argp_error(state, "--area, --token-file and --ca are for --server");
+	else if ((given & STAGE_SERVER) && (given & STAGE_ALL))
+		argp_error(state, "--server: without --area ls shows all areas");
+	else if ((given & STAGE_AREA) && (given & STAGE_KERNEL))
+		argp_error(state, "--area or --kernel");
+}
+
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
 	struct parsed *parsed = state->input;
@@ -147,6 +158,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_END:
 		actions_check(actions, parsed->action, stage->options, stage->count, state);
+		check_remote(stage->options, state);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
