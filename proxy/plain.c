@@ -163,13 +163,13 @@ static unsigned bidi_control(const unsigned char *text, size_t size)
 	return 0;
 }
 
-static const char *bidi_shown(unsigned control)
+/* "\u202e" */
+static void show_bidi(struct buffer *out, unsigned control)
 {
-	static const char *const embeddings[] = {"\\u202a", "\\u202b", "\\u202c", "\\u202d",
-						 "\\u202e"};
-	static const char *const isolates[] = {"\\u2066", "\\u2067", "\\u2068", "\\u2069"};
+	static const char digits[] = "0123456789abcdef";
+	const char shown[] = {'\\', 'u', '2', '0', digits[control >> 4 & 15], digits[control & 15]};
 
-	return control < 0x2066 ? embeddings[control - 0x202a] : isolates[control - 0x2066];
+	buffer_add(out, shown, sizeof(shown));
 }
 
 /* Handles the control or lead byte at `i`. Returns how many bytes stay as they are; 0: `i` moved
@@ -189,7 +189,7 @@ static size_t strip_one(struct strip *strip, size_t *i)
 		bidi = bidi_control(at, left);
 		if (!bidi)
 			return 1;
-		buffer_text(&strip->out, bidi_shown(bidi));
+		show_bidi(&strip->out, bidi);
 		*i += 3;
 	} else if (*at == ESC) {
 		sgr = strip->flags & PLAIN_PROMPT ? 0 : sgr_length(at, left);

@@ -86,6 +86,17 @@ def test_the_guard_process_is_killed(site, start, nothing_left, role):
         "    display({'text/html': f'<b>{i}</b>', 'text/plain': f'number {i}'}, raw=True)\n"
         "    if i % 10 == 0: time.sleep(0.02)\n"
     )
+    one = "from IPython.display import display; display({'text/html': '<b>x</b>', 'text/plain': 'x'}, raw=True)"
+
+    def shown_again():
+        """How many are lost of what comes next: one, when a kill came after the last display."""
+        tries = 0
+        while not (run := kernel.run(one)).of("display_data"):
+            tries += 1
+            assert tries < 3
+        assert run.of("display_data")[0]["data"]["text/plain"] == "x"
+        return tries
+
     for times in (3, 3, 3) if role == "examiner" else (1,):  # one more of these templates is kept
         msg_id, killed = kernel.client.execute(code, allow_stdin=False), []
         for _ in range(times):
@@ -99,9 +110,7 @@ def test_the_guard_process_is_killed(site, start, nothing_left, role):
         assert killed and shown == sorted(set(shown), key=lambda text: int(text.split()[1]))
         assert count - len(killed) <= len(shown) <= count, len(shown)
         assert len(shown) == count or any("display_data" in text and "ended" in text for text in harness.notices(messages))
-        kills, lost = kills + len(killed), lost + count - len(shown)
-    run = kernel.run("display({'text/html': '<b>x</b>', 'text/plain': 'x'}, raw=True)")
-    assert run.of("display_data")[0]["data"]["text/plain"] == "x"
+        kills, lost = kills + len(killed), lost + count - len(shown) + shown_again()
     roles = kernel.roles()
     assert {"guard", "examiner"} <= set(roles) and not any(victim.alive() for victim in killed)
     kernel.shutdown()
