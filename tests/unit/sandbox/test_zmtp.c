@@ -105,8 +105,13 @@ static void on_message(void *arg, struct lane *lane, const struct iovec *parts, 
 	(void)lane;
 	(void)bytes;
 	for (size_t i = 0; i < count && parts[i].iov_len < 100; i++) {
+		size_t end;
+
+		assert_true(strlen(seen->text) + parts[i].iov_len + 1 < sizeof(seen->text));
 		(void)strncat(seen->text, parts[i].iov_base, parts[i].iov_len);
-		(void)strncat(seen->text, i + 1 < count ? "," : ";", 1);
+		end = strlen(seen->text);
+		seen->text[end] = i + 1 < count ? ',' : ';';
+		seen->text[end + 1] = '\0';
 	}
 	seen->messages++;
 }
