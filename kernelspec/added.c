@@ -42,9 +42,11 @@ static int make_live(struct added *added, const char *store, struct err *err)
 	added->directory = realpath(path, NULL);
 	if (!added->directory)
 		return err_errno(err, "%s", path);
-	/* A kernel may be another account; 0/ is where the tree is mounted. */
+	/* A kernel may be another account, and finds it by its name; 0/ is where the tree is
+	 * mounted, told/ what the proxy may write in. */
 	if (mkdirat(added->held, "0", 0755) < 0 || fchmodat(added->held, "0", 0755, 0) < 0 ||
-	    fchmod(added->held, 0755) < 0)
+	    mkdirat(added->held, "told", 0755) < 0 || fchmodat(added->held, "told", 0755, 0) < 0 ||
+	    fchmod(added->held, 0755) < 0 || fchmodat(added->held, "..", 0711, 0) < 0)
 		return err_errno(err, "%s", path);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 
 #include "kernelspec/added.h"
@@ -69,6 +70,7 @@ static int64_t build_on_newest(const struct addition *addition, json_t **ret_rec
 			       struct err *err)
 {
 	int64_t number = -EBUSY;
+	sigset_t waiting; /* blocked by process_signals */
 
 	for (int i = 0; i < BUSY_ROUNDS && number == -EBUSY; i++) {
 		struct sealed before;
@@ -78,6 +80,10 @@ static int64_t build_on_newest(const struct addition *addition, json_t **ret_rec
 			return r;
 		if (i > 0)
 			(void)poll(NULL, 0, BUSY_MS);
+		if (sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) > 0) {
+			sealed_done(&before);
+			return err_set(err, -EINTR, "interrupted: nothing was changed");
+		}
 		json_decref(*ret_record);
 		*ret_record = NULL;
 		number = build(addition, &before, ret_record, err);

@@ -172,7 +172,7 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 	size_t i;
 
 	printf("%s, built with %s\n", sealed->name, sealed->python);
-	if (json_object_get(sealed->record, "base")) {
+	if (json_is_string(json_object_get(sealed->record, "folder"))) {
 		char folder[256];
 
 		printf("installed by cells of notebooks in %s\n",
@@ -183,12 +183,14 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 	printf("%zu packages:\n", json_array_size(rows));
 	json_array_foreach(rows, i, row)
 	{
-		char size[32], shown[256];
+		char size[32], shown[256], name[256], version[256];
 
 		stage_format_size(size, sizeof(size),
 				  (uint64_t)json_integer_value(json_object_get(row, "size")));
-		printf("  %-28s %-14s %9s  ", json_string_value(json_object_get(row, "name")),
-		       json_string_value(json_object_get(row, "version")), size);
+		escape_string(name, sizeof(name), json_string_value(json_object_get(row, "name")));
+		escape_string(version, sizeof(version),
+			      json_string_value(json_object_get(row, "version")));
+		printf("  %-28s %-14s %9s  ", name, version, size);
 		printf("%s\n", escape_string(shown, sizeof(shown),
 					     json_string_value(json_object_get(row, "licence"))));
 	}

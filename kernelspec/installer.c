@@ -168,7 +168,8 @@ static int gather(const struct installer *installer, const struct request *reque
 
 		if (text[0] == 'f')
 			r = read_lines(installer, text + 1, &more, err);
-		else
+		else if ((r = requirement_check(text + 1, strlen(text + 1), err)) == 0 &&
+			 (r = install_judge(&installer->policy->install, text + 1, err)) == 0)
 			more = format_string("%s\n", text + 1);
 		all = more ? format_string("%s%s", lines, more) : NULL;
 		free(lines);
@@ -268,6 +269,7 @@ static void report(const struct work *work, const char *verdict)
 	}
 	used += (size_t)snprintf(packet + used, sizeof(packet) - used, "(%.*s)",
 				 (int)work->last_size, work->last);
+	used = used < sizeof(packet) ? used : sizeof(packet) - 1;
 	(void)send(work->socket, packet, used + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -394,6 +396,8 @@ static void enqueue(struct work *work, const char *bytes, size_t size)
 static bool take_word(struct work *work)
 {
 	static char packet[INSTALL_PACKET];
+	size_t at = sizeof("install");
+	uint64_t number;
 	ssize_t got = recv(work->socket, packet, sizeof(packet), MSG_DONTWAIT);
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -403,8 +407,16 @@ static bool take_word(struct work *work)
 	packet[got - 1] = '\0';
 	if (strcmp(packet, "cancel") == 0)
 		cancel(work);
-	else if (strcmp(packet, "install") == 0)
+	if (strcmp(packet, "install") == 0) {
+		const struct request heard = {packet, (size_t)got};
+		const char *text = next_text(&heard, &at);
+
+		/* N becomes part of names; who sends another is no proxy of ours any more. */
+		if (!text || parse_u64(text, INSTALL_ASKED_MAX, &number) < 0 ||
+		    !next_text(&heard, &at))
+			return false;
 		enqueue(work, packet, (size_t)got);
+	}
 	return true;
 }
 

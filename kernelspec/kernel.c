@@ -414,6 +414,7 @@ static int start_installer(struct parts *parts, const struct options *options, i
 static int fill_install(struct parts *parts, const struct options *options, struct err *err)
 {
 	cleanup(close_fd) int socket = -1;
+	cleanup(free_ptr) char *told = NULL;
 	struct err why = {0};
 	int code = 0;
 
@@ -424,9 +425,13 @@ static int fill_install(struct parts *parts, const struct options *options, stru
 			       "that needs a wall of namespaces, and the policy says \"landlock\"");
 	else if (parts->policy.install.mode != INSTALL_DENY)
 		code = start_installer(parts, options, &socket, &why);
-	parts->install =
-		install_new(&parts->policy.install, steal_fd(&socket),
-			    code < 0 ? NULL : parts->added.directory, code < 0 ? why.text : NULL);
+	if (code == 0 && parts->added.directory) {
+		told = path_join(parts->added.directory, "told");
+		if (!told)
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	parts->install = install_new(&parts->policy.install, steal_fd(&socket), told,
+				     code < 0 ? why.text : NULL);
 	return parts->install ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 

@@ -110,6 +110,7 @@ struct work {
 	struct examine *examine;
 	struct examination *examination; /* of all */
 	bool links;
+	int64_t deadline;
 	struct iovec one; /* room for a portion as content */
 	struct buffer out;
 };
@@ -130,7 +131,7 @@ static int ask(struct work *work)
 {
 	struct examination one = {
 		.rule = CONTENT_STREAM, .metadata = {empty, EMPTY}, .content = work->one};
-	int r = examine(work->examine, &one);
+	int r = now_ms() < work->deadline ? examine(work->examine, &one) : -ETIMEDOUT;
 
 	if (r == 0 && one.blocked[0])
 		memcpy(work->examination->blocked, one.blocked, sizeof(one.blocked));
@@ -273,11 +274,18 @@ static int examine_output(struct work *work)
 	return r;
 }
 
+/* As much as messages of the largest size might take one by one. */
+static int64_t most_ms(size_t size)
+{
+	return (EXAMINE_MOST_MS + EXAMINE_WAIT_MS) * (1 + (int64_t)(size / EXAMINE_CONTENT_MAX));
+}
+
 int portions_examine(struct examine *examine, struct examination *examination, bool links)
 {
 	struct work work = {.examine = examine,
 			    .examination = examination,
 			    .links = links,
+			    .deadline = now_ms() + most_ms(examination->content.iov_len),
 			    .out.max = WALL_TOTAL_MAX};
 	const bool stream = examination->rule == CONTENT_STREAM;
 	int r;

@@ -7,7 +7,8 @@
  * and all of it is one message again. Each portion is judged as if the kernel had sent it alone: a
  * front end joins the pieces of a stream in any case. The rest of a display is asked about with a
  * mark in the text's place, which nobody can guess. Out: as of examine(). Takes what examine() may
- * take for each portion. Never logs.
+ * take for each portion, and in all no longer than for messages of the largest size one by one.
+ * Never logs.
  */
 #ifndef PROXY_PORTIONS_H
 #define PROXY_PORTIONS_H

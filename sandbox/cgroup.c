@@ -16,7 +16,7 @@
 #define PREFIX	   "cellwall-"
 #define FILE_LIMIT 65536
 #define PERIOD_US  100000 /* of cpu.max, the kernel's own default */
-/* pid 1, the relay with its threads and the builder are in the group too. */
+/* pid 1, the relay and the builder are in the group too. */
 #define OUR_TASKS  16
 #define GONE_MS	   1000
 #define MAKE_TRIES 8

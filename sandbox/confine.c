@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -76,8 +77,8 @@ static const struct {
 	{SYS_ppoll, ALL | N | G},
 	{SYS_recvfrom, ALL | N | G},
 	{SYS_recvmsg, ALL | N},
-	{SYS_sendto, ALL | N | G},
-	{SYS_sendmsg, ALL | N | T},
+	{SYS_sendto, G},
+	{SYS_sendmsg, T},
 	{SYS_connect, S | N},
 	{SYS_socketpair, T},
 	{SYS_epoll_create1, N},
@@ -222,12 +223,20 @@ static const struct sock_filter local[] = {LOAD(LOW(0)), PASS_IF(AF_UNIX), REFUS
 static const struct sock_filter streams[] = {
 	LOAD(LOW(1)),
 	BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t) ~(SOCK_CLOEXEC | SOCK_NONBLOCK)),
-	UNLESS_EQUAL(SOCK_STREAM, 5),
+	UNLESS_EQUAL(SOCK_STREAM, 8),
+	LOAD(LOW(2)),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+	UNLESS_EQUAL(IPPROTO_TCP, 5), /* Landlock's ports do not hold MPTCP */
 	LOAD(LOW(0)),
 	PASS_IF(AF_INET),
 	PASS_IF(AF_INET6),
 	REFUSE,
 };
+/* A first send that connects (TCP Fast Open) goes past Landlock's ports, from a listener of ours
+ * that was shut down too. */
+#define NO_FAST_OPEN(n) LOAD(LOW(n)), UNLESS_ANY(MSG_FASTOPEN, 1), REFUSE, PASS
+static const struct sock_filter sends[] = {NO_FAST_OPEN(3)};
+static const struct sock_filter messages[] = {NO_FAST_OPEN(2)};
 static const struct sock_filter names[] = {
 	LOAD(LOW(0)),
 	PASS_IF(PR_SET_NAME),
@@ -256,6 +265,8 @@ static const struct {
 	{ALL | N, {SYS_ioctl, BODY(controls)}},
 	{ALL, {SYS_socket, BODY(local)}},
 	{N, {SYS_socket, BODY(streams)}},
+	{ALL | N, {SYS_sendto, BODY(sends)}},
+	{ALL | N, {SYS_sendmsg, BODY(messages)}},
 	{ALL | N, {SYS_prctl, BODY(names)}},
 	{S, {SYS_seccomp, BODY(sizes)}},
 };

@@ -382,8 +382,12 @@ void lane_read(struct lane *lane, size_t budget, int64_t now)
 	while (taken < budget && lane->state != LANE_AWAY) {
 		size_t room;
 		void *to = lane_room(lane, &room);
+		ssize_t got;
+
+		if (room > budget - taken) /* or a fast writer would keep us in one call */
+			room = budget - taken;
 		/* Not recvmsg(2): it would take descriptors too. */
-		ssize_t got = recv(lane->fd, to, room, MSG_DONTWAIT);
+		got = recv(lane->fd, to, room, MSG_DONTWAIT);
 
 		if (got < 0 && errno == EINTR)
 			continue;

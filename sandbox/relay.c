@@ -141,6 +141,15 @@ static void take_message(void *arg, struct lane *lane, const struct iovec *parts
 		count_dropped(relay, bytes);
 }
 
+/* Whether zeroes in the last part would be noticed: signatures cover all but buffers. */
+static bool is_signed(const struct iovec *parts, size_t count)
+{
+	for (size_t i = 0; i + 1 < count; i++)
+		if (parts[i].iov_len == 9 && memcmp(parts[i].iov_base, "<IDS|MSG>", 9) == 0)
+			return i + 6 == count;
+	return true; /* none that the proxy takes */
+}
+
 static enum lane_fate take_large(void *arg, struct lane *lane, const struct iovec *parts,
 				 size_t count, size_t bytes, size_t last)
 {
@@ -150,7 +159,7 @@ static enum lane_fate take_large(void *arg, struct lane *lane, const struct iove
 		return LANE_SKIP;
 	/* A reply may wait: control and shell would share the one frame that can be open. */
 	if (lane->channel != WALL_IOPUB || last < LANE_STREAM_LEAST ||
-	    bytes - last > LANE_STREAM_FRONT ||
+	    bytes - last > LANE_STREAM_FRONT || !is_signed(parts, count) ||
 	    wall_writer_open(relay->writer, lane->channel, parts, count, last,
 			     &relay->held_output) < 0)
 		return LANE_KEEP;
@@ -447,8 +456,11 @@ static void serve(struct relay *relay)
 			if (relay->passed_reply)
 				end_gathering(relay);
 			if (relay->lanes[order[i]].look && lane_is_read(relay, order[i]))
+				/* 2 bytes of a reply may cost 128 here. */
 				lane_read(&relay->lanes[order[i]],
-					  relay->stall_until ? LANE_SCRATCH : RELAY_TURN_BYTES,
+					  relay->stall_until || order[i] != WALL_IOPUB
+						  ? LANE_SCRATCH
+						  : RELAY_TURN_BYTES,
 					  now_ms());
 		}
 		begin_gathering(relay);

@@ -314,6 +314,13 @@ void auth_cookie(struct auth *auth, const char *value, size_t size, auth_done *d
 		hub_asked_again, check);
 }
 
+const char *auth_cookie_token(struct auth *auth, const char *value, size_t size)
+{
+	const struct cookie *cookie = find_cookie(auth, value, size);
+
+	return cookie ? cookie->lease.token : NULL;
+}
+
 void auth_cookie_end(struct auth *auth, const char *value, size_t size)
 {
 	struct cookie *cookie = find_cookie(auth, value, size);

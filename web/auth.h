@@ -62,6 +62,8 @@ int auth_cookie_new(struct auth *auth, const struct user *user, const char *toke
 /* As auth_token, with a cookie's value; AUTH_LIMITED does not come. */
 void auth_cookie(struct auth *auth, const char *value, size_t size, auth_done *done, void *arg);
 void auth_cookie_end(struct auth *auth, const char *value, size_t size);
+/* The Hub's token that it came from; NULL: none. */
+const char *auth_cookie_token(struct auth *auth, const char *value, size_t size);
 /* The value of a cookie in a Cookie header; NULL: it is not there. */
 const char *auth_find_cookie(const char *header, const char *name, size_t *ret_size);
 

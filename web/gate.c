@@ -308,6 +308,17 @@ static const char *find_cookie(const struct request *request, size_t *ret_size)
 	return auth_find_cookie(header, AUTH_COOKIE, ret_size);
 }
 
+const char *gate_lease(const struct request *request)
+{
+	const char *token = gate_token(request), *cookie;
+	size_t size = 0;
+
+	if (token || known_by_connection(request))
+		return token;
+	cookie = find_cookie(request, &size);
+	return cookie ? auth_cookie_token(request->server->auth, cookie, size) : NULL;
+}
+
 static void find_user(struct request *request)
 {
 	const char *token = gate_token(request), *cookie;

@@ -17,6 +17,8 @@ struct request;
 void gate_enter(struct request *request);
 /* The token of a request, in its head or (of a WebSocket) in its address; NULL: it has none. */
 const char *gate_token(const struct request *request);
+/* The token that lets it in, be it by way of a cookie; NULL: none is known. */
+const char *gate_lease(const struct request *request);
 /* One line about an answer that was given, for the log. */
 void gate_log(const struct request *request, int status);
 /* The common name of a verified client certificate. Caller frees. NULL: there is none. */

@@ -121,17 +121,13 @@ static struct kept *find_kept(struct kept table[KEPT], const unsigned char hash[
 
 static void keep(struct hub *hub, const unsigned char hash[HASH_SIZE], const struct user *user)
 {
-	struct kept *good = find_kept(hub->good, hash), *kept = good;
+	/* One that was good stays there as refused: no flood of wrong ones makes it forgotten. */
+	struct kept *kept = find_kept(hub->good, hash);
 
-	if (!user) {
-		if (good)
-			*good = (struct kept){0};
-		kept = find_kept(hub->refused, hash);
-		if (!kept)
-			kept = &hub->refused[hub->next_refused++ % KEPT];
-	} else if (!kept) {
-		kept = &hub->good[hub->next_good++ % KEPT];
-	}
+	if (!kept)
+		kept = user ? &hub->good[hub->next_good++ % KEPT] : find_kept(hub->refused, hash);
+	if (!kept)
+		kept = &hub->refused[hub->next_refused++ % KEPT];
 	memcpy(kept->hash, hash, HASH_SIZE);
 	kept->user = user;
 	kept->ends = now_ms() + (user ? HUB_KEEP_MS : HUB_REFUSED_MS);
@@ -318,17 +314,23 @@ static const struct kept *find_recent(struct hub *hub, const unsigned char hash[
 bool hub_knew(struct hub *hub, const char *token, size_t size)
 {
 	unsigned char hash[HASH_SIZE];
+	const struct kept *kept = NULL;
 
-	return EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1 &&
-	       find_kept(hub->good, hash);
+	if (EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1)
+		kept = find_kept(hub->good, hash);
+	return kept && kept->user;
 }
 
 bool hub_refused(struct hub *hub, const char *token, size_t size)
 {
 	unsigned char hash[HASH_SIZE];
+	const struct kept *kept = NULL;
 
-	return EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1 &&
-	       find_kept(hub->refused, hash) && !find_kept(hub->good, hash);
+	if (EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1)
+		kept = find_kept(hub->good, hash);
+	if (!kept && EVP_Digest(token, size, hash, NULL, EVP_sha256(), NULL) == 1)
+		kept = find_kept(hub->refused, hash);
+	return kept && !kept->user;
 }
 
 void hub_ask(struct hub *hub, const char *token, size_t size,

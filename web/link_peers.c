@@ -176,5 +176,6 @@ void link_peers_drop(struct link_peers *peers, int fd, int64_t until)
 		return;
 	if (!peer->until)
 		peers->strangers++;
-	peer->until = until;
+	if (!peer->until || until < peer->until) /* what it still sends gives it no time */
+		peer->until = until;
 }

@@ -158,7 +158,7 @@ struct websocket *http_upgrade(struct request *request, const char *protocol, si
 	websocket = calloc(1, sizeof(*websocket));
 	share = share_of(request->user);
 	if (!websocket || !share || !accept_key(http_header(request, "sec-websocket-key"), key) ||
-	    auth_lease_new(conn->server->auth, request->user, gate_token(request), &lease) < 0) {
+	    auth_lease_new(conn->server->auth, request->user, gate_lease(request), &lease) < 0) {
 		if (share)
 			leave_share(share);
 		free(websocket);

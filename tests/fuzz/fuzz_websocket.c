@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "web/auth.h"
 #include "web/conn.h"
+#include "web/gate.h"
 #include "web/request_parts.h"
 
 #define MESSAGE_MAX 4096
@@ -40,11 +42,35 @@ void conn_set_state(struct conn *conn, enum conn_state state)
 {
 	conn->state = state;
 }
-void gate_log(const struct request *request, int status);
 void gate_log(const struct request *request, int status)
 {
 	(void)request;
 	(void)status;
+}
+const char *gate_lease(const struct request *request)
+{
+	(void)request;
+	return NULL;
+}
+int auth_lease_new(struct auth *auth, const struct user *user, const char *token,
+		   struct auth_lease *ret_lease)
+{
+	(void)auth;
+	(void)user;
+	(void)token;
+	*ret_lease = (struct auth_lease){0};
+	return 0;
+}
+void auth_lease_end(struct auth_lease *lease)
+{
+	(void)lease;
+}
+bool auth_lease_good(struct auth *auth, const struct user *user, const struct auth_lease *lease)
+{
+	(void)auth;
+	(void)user;
+	(void)lease;
+	return true;
 }
 struct request *request_free(struct request *request)
 {
@@ -114,7 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct websocket_calls calls = {message, drained, closed};
-	struct conn conn = {.state = CONN_WAIT};
+	struct server server = {0};
+	struct conn conn = {.state = CONN_WAIT, .server = &server};
 	size_t step = size ? data[0] % 67 + 1u : 1, used = size ? 1 : 0;
 
 	ended = false;

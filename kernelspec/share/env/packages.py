@@ -133,7 +133,10 @@ class Environment:
                 found.setdefault(package.name, (package, site, posixpath.join(site, info, "RECORD")))
         for package, site, record in found.values():
             if record in sizes:
-                package.read_record(read(os.path.join(self.tree, record), 16 * FILE_MAX), site, sizes)
+                try:
+                    package.read_record(read(os.path.join(self.tree, record), 16 * FILE_MAX), site, sizes)
+                except (ValueError, csv.Error):
+                    pass  # its own sizes and modules are unknown; what is looked up is the name and version
         self.packages = {name: package for name, (package, _, _) in found.items()}
         for line in read(os.path.join(directory, "lock")).splitlines():
             match = re.fullmatch(r"([^=]+)==(\S+) --hash=sha256:([0-9a-f]{64})", line)

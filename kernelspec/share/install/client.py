@@ -10,6 +10,7 @@ import sys
 import time
 
 ADDED = "/cellwall-added"
+TOLD = ADDED + "/told"  # what the proxy writes
 EVERY = 0.03  # seconds
 
 
@@ -19,7 +20,7 @@ def say(text):
 
 def numbers():
     """Of the lines that cells had, the newest first."""
-    found = [name[6:] for name in os.listdir(ADDED) if name.startswith("asked-") and name[6:].isdigit()]
+    found = [name[6:] for name in os.listdir(TOLD) if name.startswith("asked-") and name[6:].isdigit()]
     return sorted(map(int, found), reverse=True)
 
 
@@ -28,7 +29,7 @@ def find(words):
     cut = None
     for number in numbers():
         try:
-            with open(f"{ADDED}/asked-{number}", encoding="utf-8") as file:
+            with open(f"{TOLD}/asked-{number}", encoding="utf-8") as file:
                 asked = json.load(file)
         except (OSError, ValueError):
             continue
@@ -56,17 +57,17 @@ def install(words):
         say("nothing is installed: this is not what the text of a cell says. What programs run, and what is expanded, asks "
             "for nothing; write it as a line of a cell, as in: %pip install pandas")
         return 1
-    said, done = f"{ADDED}/said-{number}", f"{ADDED}/done-{number}"
-    while not os.path.exists(said) and not os.path.exists(done):
+    said, ends = f"{ADDED}/said-{number}", (f"{ADDED}/done-{number}", f"{TOLD}/done-{number}")
+    while not os.path.exists(said) and not any(map(os.path.exists, ends)):
         time.sleep(EVERY)
     if not os.path.exists(said):
         return 1
     with open(said, encoding="utf-8", errors="replace") as file:
-        while not os.path.exists(done):
+        while not any(map(os.path.exists, ends)):
             copy(file)
             time.sleep(EVERY)
         copy(file)
-    with open(done, encoding="utf-8") as file:
+    with open(next(filter(os.path.exists, ends)), encoding="utf-8") as file:
         return int(file.read())
 
 
