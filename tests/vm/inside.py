@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import time
 
@@ -19,7 +20,7 @@ EXPORT, HOME = "/srv/export", "/nfs"
 USER_SECONDS = 5400  # on a machine that is busy with something else
 
 SETTINGS = dict(line.split("=", 1) for line in (TESTS / "vm/settings").read_text().splitlines())
-PARTS = SETTINGS["PARTS"].split() or ["doctor", "session", "probes", "nfs", "limits"]
+PARTS = SETTINGS["PARTS"].split() or ["doctor", "session", "probes", "nfs", "limits", "service"]
 WHO = "root" if os.geteuid() == 0 else "user"
 CONTROLLERS = {"memory", "pids", "cpu"}
 # What a cgroup holds; the rest of that suite is the same on every system.
@@ -135,6 +136,40 @@ def nfs():
     pytest("nfs", "test_nfs.py", place=f"{HOME}/{WHO}", CELLWALL_NFS="1")
 
 
+def service():
+    """The unit as it is installed, by systemd: it starts, runs a kernel behind the wall, reloads, and ends with what it started."""
+    home, etc = pathlib.Path("/var/lib/cellwall"), pathlib.Path("/etc/cellwall")
+    command("useradd", "--system", "--create-home", "--home-dir", home, "cellwall")
+    etc.mkdir(mode=0o700)
+    for name in ("certificate.pem", "key.pem"):
+        (etc / name).write_bytes((TESTS / "vm" / name).read_bytes())
+    (etc / "users.json").write_text(json.dumps({"users": {"anna": {"token": "a" * 32}}}))
+    for path in etc.iterdir():
+        path.chmod(0o600)
+    unit = (CACHE / "prefix/share/cellwall/systemd/cellwall-serve.service").read_text()
+    system = pathlib.Path("/etc/systemd/system")
+    (system / "cellwall-serve.service").write_text(re.sub(r"ExecStart=\S+", f"ExecStart={CELLWALL}", unit))
+    # The program and the environments are below /var/tmp here, of which the service has one of its own.
+    (system / "cellwall-serve.service.d").mkdir()
+    (system / "cellwall-serve.service.d/here.conf").write_text(f"[Service]\nBindReadOnlyPaths={CACHE}\n")
+    install = ("runuser", "-u", "cellwall", "--", "env", f"HOME={home}", CELLWALL, "install", "--name", "isolated", "--python", SETTINGS["CELLWALL_KERNEL"])
+    code, out = command(*install, cwd=home)
+    count(code == 0, "service: a kernelspec for its user", out)
+    command("systemctl", "daemon-reload")
+    code, out = command("systemctl", "start", "cellwall-serve")  # is over with READY=1
+    log = command("journalctl", "-u", "cellwall-serve", "--no-pager")[1]
+    count(code == 0, "service: started", out + log)
+    code, out = command(SETTINGS["CELLWALL_CLIENT"], TESTS / "vm" / "client.py", TESTS / "vm" / "certificate.pem", seconds=600)
+    count(code == 0 and out.strip().endswith("2"), "service: a kernel behind the wall", out + command("journalctl", "-u", "cellwall-serve", "--no-pager")[1])
+    code, out = command("systemctl", "reload", "cellwall-serve")
+    state = command("systemctl", "show", "-p", "ActiveState,SubState,NRestarts,StatusText", "cellwall-serve")[1]
+    count(code == 0 and "SubState=running" in state and "NRestarts=0" in state, "service: reloaded, running", out + state)
+    code, out = command("systemctl", "stop", "cellwall-serve")
+    result = command("systemctl", "show", "-p", "Result,ExecMainStatus", "cellwall-serve")[1]
+    left = command("pgrep", "-u", "cellwall", "-a")[1]
+    count(code == 0 and "Result=success" in result and not left, "service: stopped, and nothing of it is left", out + result + left)
+
+
 def run(*parts):
     for part in parts:
         if part.__name__ in PARTS:
@@ -188,8 +223,9 @@ def main():
     say(f"   Linux {platform.release()}, {command('systemctl', '--version')[1].splitlines()[0]}")
     if "nfs" in PARTS:
         export()
-    log_in()
-    run(doctor, probes, nfs, limits)
+    if PARTS != ["service"]:
+        log_in()
+    run(doctor, probes, nfs, limits, service)
     total()
 
 
