@@ -1,6 +1,7 @@
 """Environments whose builds meet a proxy with a password, a full disk, SIGKILL, and packages that mean harm.
 
-  CELLWALL_FAULTS   at how many moments a build is killed (4)
+  CELLWALL_FAULTS   at how many moments a build is killed (2); as root nothing of this runs without it: it takes minutes, and
+                    the disk that it fills is a mount that other tests would see
 """
 
 import base64
@@ -21,7 +22,8 @@ import harness
 import pytest
 from environments import PYTHON, Store, begin, building, index, left_over, store, wheel  # noqa: F401
 
-FAULTS = int(os.environ.get("CELLWALL_FAULTS", "4"))
+FAULTS = int(os.environ.get("CELLWALL_FAULTS", "2"))
+pytestmark = pytest.mark.skipif(os.getuid() == 0 and "CELLWALL_FAULTS" not in os.environ, reason="tests/run faults")
 
 
 class Upstream:
