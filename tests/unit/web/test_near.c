@@ -68,13 +68,27 @@ static int teardown(void **unused)
 }
 
 struct attack {
-	int host, other, agent, datagram, listed, read, written, executed, forked, mapped;
+	int host, other, multipath, fast, agent, datagram, listed, read, written, executed, forked;
+	int mapped;
 };
 
-static int reached(int family, const void *address, socklen_t size)
+static int reached(int family, int protocol, const void *address, socklen_t size)
 {
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 	int code = fd < 0 || connect(fd, address, size) < 0 ? errno : 0;
+
+	close(fd);
+	return code;
+}
+
+/* By a first send that connects (TCP Fast Open). */
+static int reached_fast(const struct sockaddr_in *address)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int code = fd < 0 || sendto(fd, "x", 1, MSG_FASTOPEN, (const struct sockaddr *)address,
+				    sizeof(*address)) < 0
+			   ? errno
+			   : 0;
 
 	close(fd);
 	return code;
@@ -96,9 +110,11 @@ static void try_all(struct attack *tried)
 	pid_t child;
 	void *code;
 
-	tried->host = reached(AF_INET, &host, sizeof(host));
-	tried->other = reached(AF_INET, &other, sizeof(other));
-	tried->agent = reached(AF_UNIX, &agent, sizeof(agent));
+	tried->host = reached(AF_INET, 0, &host, sizeof(host));
+	tried->other = reached(AF_INET, 0, &other, sizeof(other));
+	tried->multipath = reached(AF_INET, IPPROTO_MPTCP, &other, sizeof(other));
+	tried->fast = reached_fast(&other);
+	tried->agent = reached(AF_UNIX, 0, &agent, sizeof(agent));
 	tried->datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) < 0 ? errno : 0;
 	tried->listed = opened(place, O_RDONLY | O_DIRECTORY);
 	tried->read = opened(secret, O_RDONLY);
@@ -146,6 +162,10 @@ static void without_either_it_can(void **unused)
 	(void)unused;
 	assert_int_equal(tried.host, 0);
 	assert_int_equal(tried.other, 0);
+	if (tried.multipath != EPROTONOSUPPORT && tried.multipath != ENOPROTOOPT)
+		assert_int_equal(tried.multipath, 0);
+	if (tried.fast != EOPNOTSUPP)
+		assert_int_equal(tried.fast, 0);
 	assert_int_equal(tried.agent, 0);
 	assert_int_equal(tried.datagram, 0);
 	assert_int_equal(tried.listed, 0);
@@ -181,6 +201,8 @@ static void no_programs_processes_and_other_sockets(void **unused)
 #endif
 	tried = attack(false, true);
 	assert_int_equal(tried.host, 0);
+	assert_int_equal(tried.multipath, EPERM);
+	assert_int_equal(tried.fast, EPERM);
 	assert_int_equal(tried.agent, EPERM);
 	assert_int_equal(tried.datagram, EPERM);
 	assert_int_equal(tried.forked, EPERM);
