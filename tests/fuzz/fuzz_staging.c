@@ -150,9 +150,13 @@ static void own(struct world *world, const char *name)
 
 static void kernel_write(struct world *world, const char *name, size_t size)
 {
-	const int fd = kernel_open(world, name, O_WRONLY | O_CREAT | O_TRUNC);
+	int fd = kernel_open(world, name, O_WRONLY | O_CREAT | O_TRUNC);
 	char data[2048];
+	struct stat status;
 
+	/* a fifo opens too while the kernel holds it open */
+	if (fd >= 0 && (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)))
+		close_fd(&fd);
 	if (fd < 0)
 		return;
 	memset(data, 'a' + (int)(world->counter % 26), sizeof(data));
