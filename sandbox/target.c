@@ -187,6 +187,15 @@ static bool older(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
 }
 
+/* A name beside a taken one is the other file's, also while both have the same content: it is
+ * going to be replaced with that one. */
+static bool is_anothers(const struct collector *c, const struct result *result,
+			const struct seen_target *there)
+{
+	return strstr(result->target, " (cellwall ") &&
+	       seen_is_anothers(&c->staging->seen, result->file, there);
+}
+
 enum claim { CLAIM_OURS, CLAIM_EARLIER, CLAIM_FOREIGN, CLAIM_TWIN };
 
 /* Whose is the host's file `there`? Sets result->why when it is not ours to replace. */
@@ -209,8 +218,9 @@ static enum claim claim(struct collector *c, struct result *result, const struct
 			result->why = "the same name is there inside and outside of staging/out";
 			return CLAIM_TWIN;
 		}
-		/* a result of an earlier run */
-		if (!known && older(&there->st_ctim, &staging->since))
+		/* a result of an earlier run; the clock may have been put back since */
+		if (!known && older(&there->st_ctim, &staging->since) &&
+		    !is_anothers(c, result, &target))
 			return CLAIM_EARLIER;
 	}
 	if (!result->why)
@@ -269,14 +279,6 @@ static void refuse_obstacle(struct collector *c, const struct stat *there)
 		       S_ISDIR(there->st_mode) ? "directory" : "link or other thing");
 }
 
-/* A name beside a taken one is the other file's, also while both have the same content: it is
- * going to be replaced with that one. */
-static bool is_anothers(const struct collector *c, const struct result *result)
-{
-	return strstr(result->target, " (cellwall ") &&
-	       seen_is_anothers(&c->staging->seen, result->file, &result->found);
-}
-
 /*
  * What another one wrote, and what earlier runs left, may be this very file: a copy that overlayfs
  * or we made of it. One that we brought out in this run differs, or its stamp cannot tell.
@@ -313,7 +315,7 @@ int target_choose(struct collector *c, struct result *result, const char *name)
 		seen_target_of(&there, &result->found);
 		if (n == first && is_to_compare(result, whose))
 			same = same_content(c, result, &there);
-		if (same > 0 && whose == CLAIM_FOREIGN && is_anothers(c, result))
+		if (same > 0 && whose == CLAIM_FOREIGN && is_anothers(c, result, &result->found))
 			same = 0;
 		result->equal = same > 0;
 		result->replace = whose == CLAIM_OURS || whose == CLAIM_EARLIER;
