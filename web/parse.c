@@ -434,43 +434,56 @@ bool parse_copy(char *out, size_t room, const char *text, size_t size)
 
 /* ---- UTF-8 ---- */
 
-bool parse_utf8(const void *data, size_t size)
+static bool ascii(const unsigned char c[8])
 {
-	const unsigned char *c = data, *end = c + size;
+	uint64_t word;
+
+	memcpy(&word, c, 8);
+	return !(word & 0x8080808080808080u);
+}
+
+/* How many bytes follow this one, and what the first of them may be (RFC 3629, section 4); -1: none
+ * is a character. */
+static int followers(unsigned char first, unsigned char *ret_least, unsigned char *ret_most)
+{
+	*ret_least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+	*ret_most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+	if (first >= 0xc2 && first <= 0xdf)
+		return 1;
+	if (first >= 0xe0 && first <= 0xef)
+		return 2;
+	return first >= 0xf0 && first <= 0xf4 ? 3 : -1;
+}
+
+ptrdiff_t parse_utf8_whole(const void *data, size_t size)
+{
+	const unsigned char *begin = data, *c = begin, *end = c + size;
 
 	while (c < end) {
-		unsigned more;
-		uint32_t value, least;
+		unsigned char least, most;
+		int more;
 
 		if (*c < 0x80) {
-			c++;
+			c += end - c >= 8 && ascii(c) ? 8 : 1;
 			continue;
 		}
-		if (*c >= 0xc2 && *c <= 0xdf) {
-			more = 1;
-			value = *c & 0x1fu;
+		more = followers(*c, &least, &most);
+		if (more < 0)
+			return -1;
+		for (int i = 1; i <= more; i++) {
+			if (c + i == end)
+				return c - begin;
+			if (c[i] < least || c[i] > most)
+				return -1;
 			least = 0x80;
-		} else if ((*c & 0xf0) == 0xe0) {
-			more = 2;
-			value = *c & 0x0fu;
-			least = 0x800;
-		} else if (*c >= 0xf0 && *c <= 0xf4) {
-			more = 3;
-			value = *c & 0x07u;
-			least = 0x10000;
-		} else {
-			return false;
+			most = 0xbf;
 		}
-		if ((size_t)(end - c) <= more)
-			return false;
-		for (unsigned i = 1; i <= more; i++) {
-			if ((c[i] & 0xc0) != 0x80)
-				return false;
-			value = (value << 6) | (c[i] & 0x3fu);
-		}
-		if (value < least || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
-			return false;
 		c += more + 1;
 	}
-	return true;
+	return c - begin;
+}
+
+bool parse_utf8(const void *data, size_t size)
+{
+	return parse_utf8_whole(data, size) == (ptrdiff_t)size;
 }

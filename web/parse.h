@@ -68,5 +68,8 @@ bool parse_copy(char *out, size_t room, const char *text, size_t size);
 
 /* True for well-formed UTF-8 (RFC 3629). `data` is not NULL. */
 bool parse_utf8(const void *data, size_t size);
+/* How much of it are whole characters, when up to 3 bytes at the end may be the beginning of one
+ * more; -1: it is no UTF-8, whatever follows. */
+ptrdiff_t parse_utf8_whole(const void *data, size_t size);
 
 #endif

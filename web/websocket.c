@@ -48,6 +48,7 @@ struct websocket {
 	unsigned char control[125];
 	char *message;
 	size_t message_size, message_room;
+	size_t message_whole;	 /* of text: bytes up to its last whole character */
 	unsigned message_opcode; /* 0: none has begun */
 	bool closing;		 /* our close frame is in the queue */
 	bool high;		 /* the queue was above WEBSOCKET_LOW */
@@ -301,12 +302,13 @@ static void take_message(struct websocket *websocket)
 	char *message = websocket->message;
 	size_t size = websocket->message_size;
 	bool binary = websocket->message_opcode == WSFRAME_BINARY;
+	bool whole = binary || websocket->message_whole == size;
 
 	websocket->message = NULL;
 	websocket->share->unfinished -= websocket->message_room;
-	websocket->message_size = websocket->message_room = 0;
+	websocket->message_size = websocket->message_room = websocket->message_whole = 0;
 	websocket->message_opcode = 0;
-	if (size && !binary && !parse_utf8(message, size))
+	if (!whole)
 		fail(websocket, 1007, "");
 	else
 		websocket->calls.message(websocket->arg, binary, message ? message : (char[1]){""},
@@ -358,7 +360,24 @@ static bool make_room(struct websocket *websocket, size_t size)
 	return true;
 }
 
-/* Payload of the frame that has begun. */
+/* What has come of a text is refused as soon as nothing could make it UTF-8. */
+static bool check_text(struct websocket *websocket)
+{
+	size_t whole = websocket->message_whole;
+	ptrdiff_t more;
+
+	if (websocket->message_opcode != WSFRAME_TEXT || websocket->message_size == whole)
+		return true;
+	more = parse_utf8_whole(websocket->message + whole, websocket->message_size - whole);
+	if (more < 0) {
+		fail(websocket, 1007, "");
+		return false;
+	}
+	websocket->message_whole += (size_t)more;
+	return true;
+}
+
+/* Payload of the frame that has begun. False: refused. */
 static bool take_payload(struct websocket *websocket, const char *data, size_t size)
 {
 	struct wsframe *frame = &websocket->frame;
@@ -379,7 +398,7 @@ static bool take_payload(struct websocket *websocket, const char *data, size_t s
 		wsframe_mask(frame->mask, websocket->done, to, size);
 	}
 	websocket->done += size;
-	return true;
+	return frame->opcode >= WSFRAME_CLOSE || check_text(websocket);
 }
 
 static void end_frame(struct websocket *websocket)

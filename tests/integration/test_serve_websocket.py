@@ -137,6 +137,9 @@ FRAMES |= {
 for number, text in enumerate((b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xc3", b"a\x80", b"\xe2\x82")):
     FRAMES[f"text that is no UTF-8, {number}"] = (frame(TEXT, text), 1007)
     FRAMES[f"text that is no UTF-8, {number}, in parts"] = (frame(TEXT, text[:1], last=False) + frame(0, text[1:]), 1007)
+for number, text in enumerate((b"\xff", b"\xe0\x9f", b"\xed\xa0", b"\xf4\x90", b"a\x80")):  # no end of the message is waited for
+    FRAMES[f"text that will be no UTF-8, {number}"] = (frame(TEXT, text, last=False), 1007)
+    FRAMES[f"text that will be no UTF-8, {number}, in a frame without end"] = (frame(TEXT, text, size=1000), 1007)
 
 
 @pytest.mark.core

@@ -159,12 +159,51 @@ static void test_ranges(void **state)
 	assert_int_equal(parse_range("bytes=0-", 0, &from, &count), -1);
 }
 
+/* Any number in 2 to 4 bytes, also where UTF-8 does not allow it. */
+static size_t encode(uint32_t number, unsigned more, char out[4])
+{
+	static const unsigned char first[] = {0, 0xc0, 0xe0, 0xf0};
+
+	for (unsigned i = more; i; i--, number >>= 6)
+		out[i] = (char)(0x80 | (number & 0x3f));
+	out[0] = (char)(first[more] | number);
+	return more + 1;
+}
+
+static void test_utf8(void **state)
+{
+	static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+	char all[4];
+
+	(void)state;
+	for (unsigned more = 1; more <= 3; more++)
+		for (uint32_t number = 0; number < 1u << (6 + 5 * more); number++) {
+			size_t size = encode(number, more, all);
+			bool good = number >= least[more] && number <= 0x10ffff &&
+				    (number < 0xd800 || number > 0xdfff);
+
+			if (parse_utf8(all, size) != good ||
+			    parse_utf8_whole(all, size) != (good ? (ptrdiff_t)size : -1))
+				fail_msg("%x in %zu bytes", (unsigned)number, size);
+			for (size_t part = 1; good && part < size; part++)
+				if (parse_utf8_whole(all, part) != 0 || parse_utf8(all, part))
+					fail_msg("%zu bytes of %x", part, (unsigned)number);
+		}
+	assert_int_equal(parse_utf8_whole("abcdefghabcdefgh\xe2\x82", 18), 16);
+	assert_int_equal(parse_utf8_whole("abcdefghabcdefg\x80", 16), -1);
+	assert_int_equal(parse_utf8_whole("\xf4\x90", 2), -1);
+	assert_int_equal(parse_utf8_whole("\xed\xa0", 2), -1);
+	assert_int_equal(parse_utf8_whole("a\xe0\x9f", 3), -1);
+	assert_int_equal(parse_utf8_whole("", 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_head), cmocka_unit_test(test_refused_heads),
 		cmocka_unit_test(test_paths),  cmocka_unit_test(test_queries),
 		cmocka_unit_test(test_chunks), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_utf8),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
