@@ -103,10 +103,11 @@ static void read_latex(struct mime *mime, const char *type, const struct text *t
 		as_text(mime, text, why);
 		return;
 	}
-	if (plain_clean(text->data, text->size, PLAIN_PROMPT | PLAIN_LINKS, &clean, &size) < 0)
+	if (plain_clean(text->data, text->size, PLAIN_PROMPT | plain_flags(mime), &clean, &size) <
+	    0)
 		mime->failed = true;
 	else
-		made = typeset_no_tags(clean ? clean : text->data, size, &size);
+		made = typeset_apart(clean ? clean : text->data, size, &size);
 	mime->failed |= !made;
 	/* Taking controls out may have made a macro. */
 	why = made ? typeset_latex(made, size) : NULL;
@@ -241,6 +242,39 @@ static void read_view(struct mime *mime, json_t *value)
 	mime->failed |= !mime->value;
 }
 
+/*
+ * VS Code puts a string, and the strings of a list, as they are into a block of code of Markdown:
+ * three ` in a line of their own would end it.
+ */
+static json_t *without_fences(const json_t *value)
+{
+	cleanup(free_ptr) char *text = NULL;
+	json_t *made, *member;
+	size_t i, size = 0;
+
+	if (json_is_string(value)) {
+		text = typeset_no_fence(json_string_value(value), json_string_length(value), &size);
+		return text ? json_stringn(text, size) : NULL;
+	}
+	if (!json_is_array(value))
+		return json_incref((json_t *)(uintptr_t)value);
+	made = json_array();
+	json_array_foreach(value, i, member)
+	{
+		if (json_array_append_new(made, without_fences(member)) == 0)
+			continue;
+		json_decref(made);
+		return NULL;
+	}
+	return made;
+}
+
+static void read_json(struct mime *mime, json_t *value)
+{
+	mime->value = without_fences(value);
+	mime->failed |= !mime->value;
+}
+
 static void read_figure(struct mime *mime, const char *type, const json_t *value)
 {
 	cleanup(free_ptr) char *made = NULL;
@@ -261,7 +295,7 @@ static void read_figure(struct mime *mime, const char *type, const json_t *value
 static const struct type {
 	const char *name;
 	void (*text)(struct mime *mime, const char *type, const struct text *text);
-	void (*object)(struct mime *mime, json_t *value); /* instead; both NULL: as it is */
+	void (*object)(struct mime *mime, json_t *value); /* instead */
 	bool always;					  /* in mode "text" too */
 } types[] = {
 	{"text/plain", read_plain, NULL, true},
@@ -274,7 +308,7 @@ static const struct type {
 	{"image/gif", read_picture, NULL, true},
 	{"image/webp", read_picture, NULL, true},
 	{"image/bmp", read_picture, NULL, true},
-	{"application/json", NULL, NULL, false},
+	{"application/json", NULL, read_json, false},
 	{"application/vnd.jupyter.widget-view+json", NULL, read_view, false},
 };
 
@@ -326,8 +360,6 @@ static void read_type(struct mime *mime, const struct type *type, json_t *value)
 	}
 	if (type->object) {
 		type->object(mime, value);
-	} else if (!type->text) {
-		mime->value = json_incref(value);
 	} else if (text_of(mime, value, &text)) {
 		type->text(mime, type->name, &text);
 		text_done(&text);

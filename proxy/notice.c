@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proxy/header.h"
+#include "proxy/plain.h"
 #include "proxy/wire.h"
 
 #define BURST 64 /* subscriptions at a time: others wait too */
@@ -79,12 +80,17 @@ int notice_send(const struct notice *notice, enum wall_channel channel, const vo
 	return code;
 }
 
-/* The content of a line on stderr; caller frees. NULL: out of memory. */
+/* The content of a line on stderr; caller frees. NULL: out of memory. A name in it may be of the
+ * kernel's choice, and a front end would make a link of it. */
 static char *stream_content(const char *text)
 {
 	cleanup(free_ptr) char *line = format_string("cellwall: %s\n", text);
-	cleanup(free_ptr) char *literal = line ? json_literal(line, strlen(line)) : NULL;
+	size_t size = line ? strlen(line) : 0;
+	cleanup(free_ptr) char *clean = NULL;
+	cleanup(free_ptr) char *literal = NULL;
 
+	if (line && plain_clean(line, size, PLAIN_PROMPT, &clean, &size) >= 0)
+		literal = json_literal(clean ? clean : line, size);
 	return literal ? format_string("{\"name\": \"stderr\", \"text\": %s}", literal) : NULL;
 }
 

@@ -11,6 +11,7 @@
 #include "proxy/outputs_setting.h"
 #include "proxy/plain.h"
 #include "proxy/tidy.h"
+#include "proxy/traceback.h"
 #include "proxy/widgets.h"
 
 #define TRACEBACK_MAX  4096
@@ -124,16 +125,23 @@ static void set(struct bundle *bundle, const char *type, const struct buffer *te
 		bundle->failed = true;
 }
 
-/* The line in the place where the user looks: above markup, below text. */
+/* The line in the place where the user looks: above markup, below text. It has names of the
+ * kernel's choice in it: of types. */
 static void place_line(struct bundle *bundle, const char *line)
 {
 	const char *type = json_object_get(bundle->made, "text/html") ? "text/html" : "text/plain";
 	const json_t *there = json_object_get(bundle->made, type);
+	cleanup(free_ptr) char *clean = NULL;
+	size_t size = strlen(line);
 	struct buffer out = {0};
 
+	if (plain_clean(line, size, PLAIN_PROMPT, &clean, &size) < 0)
+		bundle->failed = true;
+	if (clean)
+		line = clean;
 	if (strcmp(type, "text/html") == 0) {
 		buffer_text(&out, "<div><small>");
-		frame_escape(&out, line, strlen(line));
+		frame_escape(&out, line, size);
 		buffer_text(&out, "</small></div>");
 	}
 	buffer_add(&out, json_is_string(there) ? json_string_value(there) : "",
@@ -447,8 +455,8 @@ static int clean_traceback(json_t *lines, unsigned flags)
 			r = json_array_remove(lines, i) < 0 ? -ENOMEM : 1;
 			continue;
 		}
-		one = plain_clean(json_string_value(line), json_string_length(line), flags, &made,
-				  &size);
+		one = traceback_clean(json_string_value(line), json_string_length(line), flags,
+				      &made, &size);
 		if (one == 1 && json_array_set_new(lines, i, json_stringn(made, size)) < 0)
 			one = -ENOMEM;
 		r = with(r, one);

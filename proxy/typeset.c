@@ -33,32 +33,74 @@ static const char *find_macro(const char *text, size_t size)
 	return NULL;
 }
 
-const char *typeset_latex(const char *text, size_t size)
-{
-	if (size > TYPESET_LATEX_MAX)
-		return "larger than 64 KiB";
-	return find_macro(text, size);
-}
-
 /* Whether "<" at `at` would begin a tag, a comment or the like. */
 static bool begins_tag(const char *at, const char *end)
 {
 	return at + 1 < end && (is_letter(at[1]) || at[1] == '/' || at[1] == '!' || at[1] == '?');
 }
 
-char *typeset_no_tags(const char *text, size_t size, size_t *ret_size)
+/* Whether Markdown takes the two at `at` together for a link or a picture. */
+static bool begins_link(const char *at, const char *end)
 {
+	const char next = at + 1 < end ? at[1] : '\0';
+
+	return (*at == '!' && next == '[') ||
+	       (*at == ']' && (next == '(' || next == '[' || next == ':'));
+}
+
+char *typeset_apart(const char *text, size_t size, size_t *ret_size)
+{
+	const char *const end = text + size;
 	struct buffer out = {0};
 	char *made;
 
-	for (size_t i = 0; i < size; i++) {
-		buffer_add(&out, text + i, 1);
-		if (text[i] == '<' && begins_tag(text + i, text + size))
+	for (const char *at = text; at < end; at++) {
+		buffer_add(&out, at, 1);
+		if ((*at == '<' && begins_tag(at, end)) || begins_link(at, end))
 			buffer_text(&out, " ");
 	}
 	made = buffer_take(&out, ret_size);
 	buffer_done(&out);
 	return made;
+}
+
+char *typeset_no_fence(const char *text, size_t size, size_t *ret_size)
+{
+	struct buffer out = {0};
+	size_t from = 0, ticks = 0;
+	char *made;
+
+	for (size_t i = 0; i < size; i++) {
+		ticks = text[i] == '`' ? ticks + 1 : 0;
+		if (ticks < 3)
+			continue;
+		buffer_add(&out, text + from, i - from);
+		buffer_text(&out, "\xe2\x80\x8b");
+		from = i;
+		ticks = 1;
+	}
+	buffer_add(&out, text + from, size - from);
+	made = buffer_take(&out, ret_size);
+	buffer_done(&out);
+	return made;
+}
+
+static const char *find_diagram(const char *text, size_t size)
+{
+	for (size_t i = 0; i + 7 <= size; i++)
+		if ((text[i] | 0x20) == 'm' && strncasecmp(text + i, "mermaid", 7) == 0)
+			return "a diagram";
+	return NULL;
+}
+
+const char *typeset_latex(const char *text, size_t size)
+{
+	const char *found;
+
+	if (size > TYPESET_LATEX_MAX)
+		return "larger than 64 KiB";
+	found = find_macro(text, size);
+	return found ? found : find_diagram(text, size);
 }
 
 /* What follows "](": an address without anything that ends it early, and ")". */
@@ -104,9 +146,7 @@ const char *typeset_markdown(const char *text, size_t size, bool links)
 
 	for (const char *at = text; at < end && !found; at++)
 		found = markdown_at(at, end, links);
-	for (const char *at = text; at < end && !found; at++)
-		if ((*at == 'm' || *at == 'M') && (size_t)(end - at) >= 7 &&
-		    strncasecmp(at, "mermaid", 7) == 0)
-			found = "a diagram";
+	if (!found)
+		found = find_diagram(text, size);
 	return found ? found : find_macro(text, size);
 }

@@ -21,8 +21,12 @@
 const char *typeset_markdown(const char *text, size_t size, bool links);
 /* The same for LaTeX. */
 const char *typeset_latex(const char *text, size_t size);
-/* A copy in which no "<" begins a tag (TeX ignores a space after it), for front ends that put LaTeX
- * into the page as markup. Caller frees; NULL: no memory. */
-char *typeset_no_tags(const char *text, size_t size, size_t *ret_size);
+/* A copy in which no "<" begins a tag and nothing makes a link or a picture of Markdown, each by a
+ * space, which TeX ignores: nbclassic puts LaTeX into the page as markup, VS Code reads it as
+ * Markdown. Caller frees; NULL: no memory. */
+char *typeset_apart(const char *text, size_t size, size_t *ret_size);
+/* A copy in which a U+200B is behind each second of three or more "`", which would end a block of
+ * code. Caller frees; NULL: no memory. */
+char *typeset_no_fence(const char *text, size_t size, size_t *ret_size);
 
 #endif

@@ -367,6 +367,24 @@ def test_comms_that_may_not_be_are_closed(kernels):
 
 
 @pytest.mark.core
+def test_names_of_the_kernels_choice_are_no_addresses(kernels):
+    """A type, a comm's target: cellwall's own lines name what they blocked, and front ends make links of it."""
+    target = {"comm_id": "b" * 32, "target_name": "www.secret.example", "data": {}}
+    bundle = {"data": {"https://secret.example/": "x"}, "metadata": {}, "transient": {}}
+    seen = Seen(kernels("static"), {"send": [{"type": "comm_open", "content": target}, {"type": "display_data", "content": bundle}]})
+    said = json.dumps([message["content"] for message in seen.iopub if message["msg_type"] in ("stream", "display_data")])
+    assert said.count("secret.example") == 2 and "www." not in said and "://" not in said
+
+
+def test_tracebacks_make_no_markup(kernels):
+    """VS Code makes markup of the places that they name."""
+    lines = ["<a href='x'>y</a>", "File x' onfocus='y:3, in f", "Cell In[1], line 2"]
+    attack = sent(type="error", content={"ename": "x", "evalue": "y", "traceback": lines})
+    for mode, kept in (("off", lines), ("static", ["<\u200ba href='x'>y</a>", "File\u200b x' onfocus='y:3, in f", lines[2]])):
+        assert Seen(kernels(mode), attack).of("error")[0]["content"]["traceback"] == kept
+
+
+@pytest.mark.core
 def test_a_line_written_over_is_no_address(kernels):
     """Front ends carry out \\r before they look for addresses."""
     text = "xxx.secret.example\rwww\n"

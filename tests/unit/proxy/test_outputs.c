@@ -369,6 +369,77 @@ static void latex_has_no_macros_that_act(void **state)
 	      "text/latex", "$a< b \\leq \\left( \\newline$");
 }
 
+/* VS Code reads LaTeX as Markdown, and puts strings of JSON as they are into a block of code of it.
+ */
+static void latex_and_json_are_no_markdown(void **state)
+{
+	json_t *wanted;
+
+	(void)state;
+	check(OUTPUTS_STATIC, "{\"text/latex\":\"$x$ ![a](https://x.example/) [b][c] [c]: d\"}",
+	      "text/latex", "$x$ ! [a] (https[:]//x.example/) [b] [c] [c] : d");
+	check(OUTPUTS_STATIC,
+	      "{\"text/latex\":\"$\\\\left[0, 1\\\\right]_{i}^{2} n! \\\\\\\\[2pt]$\"}",
+	      "text/latex", "$\\left[0, 1\\right]_{i}^{2} n! \\\\[2pt]$");
+	check(OUTPUTS_STATIC, "{\"text/latex\":\"```mermaid\\nx\"}", "text/latex", NULL);
+	show(OUTPUTS_STATIC,
+	     "{\"application/json\":[\"\\n```\\n![x](y)\",[\"`````\"],{\"a\":\"```\"},1]}", "{}");
+	wanted = parse("[\"\\n``\\u200b`\\n![x](y)\",[\"``\\u200b``\\u200b`\"],"
+		       "{\"a\":\"```\"},1]");
+	assert_true(json_equal(shown("application/json"), wanted));
+	json_decref(wanted);
+}
+
+/* A type's name is the kernel's choice. */
+static void lines_of_our_own_make_no_links(void **state)
+{
+	(void)state;
+	check(OUTPUTS_STATIC, "{\"https://x.example/www.y.example\":1}", "text/plain",
+	      "[cellwall blocked: https[:]//x.example/www[.]y.example, 1 bytes: not a type that "
+	      "passes; mode static]");
+	show(OUTPUTS_STATIC, "{\"text/html\":\"<script>1</script>x\",\"www.y.example\":1}", "{}");
+	has("text/html", "www[.]y.example");
+}
+
+static void traceback(const char *line, const char *expected)
+{
+	json_t *lines = json_pack("[s]", line);
+
+	rules.mode = OUTPUTS_STATIC;
+	(void)run(outputs_error, "{}");
+	json_decref(content.content);
+	content.content =
+		json_pack("{s:s, s:s, s:o}", "ename", "E", "evalue", "v", "traceback", lines);
+	assert_int_equal(outputs_error(&content),
+			 strcmp(line, expected) ? CONTENT_CHANGED : CONTENT_KEEP);
+	assert_string_equal(json_string_value(json_array_get(lines, 0)), expected);
+}
+
+#define APART "\xe2\x80\x8b"
+
+/* VS Code makes markup of the places in a traceback. */
+static void tracebacks_make_no_markup(void **state)
+{
+	static const char *const plain[] = {
+		"\x1b[31mZeroDivisionError\x1b[39m            Traceback (most recent call last)",
+		"\x1b[36mCell\x1b[39m\x1b[36m \x1b[39m\x1b[32mIn[3]\x1b[39m, line 2",
+		"File \x1b[32m~/x.py:3\x1b[39m, in \x1b[36mf\x1b[39m\x1b[34m(a, b)\x1b[39m",
+		"  File \"/usr/lib/x.py\", line 3, in <module>\n    x = 'File'",
+		"x <ast.Name object> < a, File 'x', Input 'x', Cell 'y'",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		traceback(plain[i], plain[i]);
+	traceback("x <a href='y'>z</a>\n<abbr>", "x <" APART "a href='y'>z</a>\n<" APART "abbr>");
+	traceback("<\x1b[41mA\x1b[41m\thref", "<" APART "\x1b[41mA\x1b[41m\thref");
+	traceback("File x' onclick='y:3", "File" APART " x' onclick='y:3");
+	traceback("Fi\x1b[41mle x' onclick='y:\x1b[41m3",
+		  "Fi\x1b[41mle" APART " x' onclick='y:\x1b[41m3");
+	traceback("'><img>Cell In [1], line 6", "'><img>Cell" APART " In [1], line 6");
+	traceback("$& Input \x1b[0mIn \x1b[0m[1] '", "$& Input" APART " \x1b[0mIn \x1b[0m[1] '");
+}
+
 static void metadata_is_what_is_known(void **state)
 {
 	json_t *expected;
@@ -508,6 +579,9 @@ int main(void)
 		cmocka_unit_test(pictures_are_checked),
 		cmocka_unit_test(markdown_without_markup_passes),
 		cmocka_unit_test(latex_has_no_macros_that_act),
+		cmocka_unit_test(latex_and_json_are_no_markdown),
+		cmocka_unit_test(lines_of_our_own_make_no_links),
+		cmocka_unit_test(tracebacks_make_no_markup),
 		cmocka_unit_test(metadata_is_what_is_known),
 		cmocka_unit_test(what_others_keep_for_later_passes),
 		cmocka_unit_test(bundles_are_bounded),
