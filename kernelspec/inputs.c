@@ -183,8 +183,11 @@ int inputs_resolve(const char *folder, const struct input *input, char **ret_rea
 	escape_string(shown, sizeof(shown), path);
 	real = realpath(path, NULL);
 	if (!real)
-		return err_set(err, -errno, "%s: %s", shown,
-			       errno == ENOENT ? "not there" : strerrordesc_np(errno));
+		return err_set(err, -errno, "%s: %s%s", shown,
+			       errno == ENOENT ? "not there" : strerrordesc_np(errno),
+			       errno == ENOENT && !input->source && strchr(input->name, '=')
+				       ? " (NAME=PATH needs an absolute path)"
+				       : "");
 	r = inputs_check(folder, real, path, !input->source, err);
 	if (r < 0)
 		return r;

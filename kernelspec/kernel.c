@@ -357,12 +357,16 @@ static int fill_limits(struct parts *parts, struct err *err)
 }
 
 /* The policy, and by it the guard process: before the connection file, whose key it need not have.
+ * A bad one is said in the notebook too, by a session that starts nothing and has the default one.
  */
-static int read_policy(struct parts *parts, const struct options *options, struct err *err)
+static int read_policy(struct parts *parts, const struct options *options, struct err *ret_bad,
+		       struct err *err)
 {
 	cleanup(free_ptr) char *figures = NULL;
-	int code = options->policy_file ? policy_read(options->policy_file, &parts->policy, err)
-					: policy_default(&parts->policy);
+	int code = 0;
+
+	if (!options->policy_file || policy_read(options->policy_file, &parts->policy, ret_bad) < 0)
+		code = policy_default(&parts->policy);
 
 	if (code < 0 || parts->policy.outputs.mode == OUTPUTS_OFF)
 		return code;
@@ -549,7 +553,7 @@ int verb_kernel(int argc, char **argv)
 			      .imported = IMPORTED_NONE,
 			      .added = ADDED_NONE};
 	struct session_plan plan;
-	struct err err = {0};
+	struct err err = {0}, bad = {0};
 	int code;
 
 	argp_err_exit_status = EXIT_USAGE;
@@ -560,7 +564,7 @@ int verb_kernel(int argc, char **argv)
 	/* Hashes alone are asked of it: its configuration file takes a part of a launch to read,
 	 * and may name modules to load. */
 	(void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
-	if (check_memory(&err) < 0 || read_policy(&parts, &options, &err) < 0 ||
+	if (check_memory(&err) < 0 || read_policy(&parts, &options, &bad, &err) < 0 ||
 	    connection_read(options.connection_file, &parts.connection, &err) < 0) {
 		log_error("%s", err.text);
 		parts_done(&parts);
@@ -570,7 +574,9 @@ int verb_kernel(int argc, char **argv)
 		add_notice(&parts,
 			   format_string("outputs.mode is \"off\": whatever this kernel shows "
 					 "reaches the browser as it is, scripts included"));
-	code = make_plan(&parts, &options, &err);
+	if (bad.code < 0)
+		err = bad;
+	code = bad.code < 0 ? bad.code : make_plan(&parts, &options, &err);
 	if (code == 0)
 		code = open_log(&parts, &options, &err);
 	else
@@ -592,6 +598,8 @@ int verb_kernel(int argc, char **argv)
 				     .notices = parts.notices,
 				     .failure = code < 0 ? err.text : NULL};
 	code = session_run(&plan);
+	if (bad.code < 0)
+		code = EXIT_USAGE;
 	if (audit_close(steal_ptr(&parts.audit), &err) < 0)
 		log_error("%s", err.text);
 	parts_done(&parts);

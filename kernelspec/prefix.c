@@ -330,6 +330,31 @@ static bool python_name(const char *name)
 	return strncmp(name, "python", 6) == 0;
 }
 
+/* Why there is no program at `path`: a link of an environment whose Python is gone, or its
+ * directory. */
+static int explain(const char *program, const char *path, struct err *err)
+{
+	char target[PATH_MAX], shown[PATH_MAX];
+	ssize_t size = path ? readlink(path, target, sizeof(target)) : -1;
+	struct stat st;
+
+	if (!path || stat(path, &st) < 0) {
+		int code = errno;
+
+		if (code != ENOENT || size < 0)
+			return err_set(err, -code, "%s: %s", program, strerrordesc_np(code));
+		return err_set(err, -code,
+			       "%s is a link to %s, which is not there: make the environment anew",
+			       program, escape_text(shown, sizeof(shown), target, (size_t)size));
+	}
+	if (S_ISDIR(st.st_mode))
+		return err_set(err, -EISDIR,
+			       "%s is a directory: name the interpreter in it, as in "
+			       "~/kernel-env/bin/python",
+			       program);
+	return err_set(err, -EACCES, "%s is not an executable file", program);
+}
+
 /* A name or path to an absolute path of an executable file. */
 static int locate(const char *program, char **ret_path, struct err *err)
 {
@@ -341,10 +366,8 @@ static int locate(const char *program, char **ret_path, struct err *err)
 		return err_set(err, -EINVAL, "no program given");
 	if (strchr(program, '/')) {
 		path = paths_absolute(program);
-		if (!path || stat(path, &st) < 0)
-			return err_errno(err, "%s", program);
-		if (!S_ISREG(st.st_mode) || access(path, X_OK) < 0)
-			return err_set(err, -EACCES, "%s is not an executable file", program);
+		if (!path || stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, X_OK) < 0)
+			return explain(program, path, err);
 	} else {
 		path = paths_search(search, program, python_name(program) ? no_script : NULL);
 		if (!path)

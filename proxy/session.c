@@ -453,9 +453,10 @@ static int open_session(struct session *session, struct err *err)
 	session->server = watch_server();
 	code = sign_new(plan->connection->scheme, plan->connection->key, plan->connection->key_size,
 			&session->corridor.outer, err);
-	if (code == 0)
-		code = sign_new(NULL, plan->inner_key, strlen(plan->inner_key),
-				&session->corridor.inner, err);
+	if (code < 0)
+		return err_wrap(err, "the connection file");
+	code = sign_new(NULL, plan->inner_key, strlen(plan->inner_key), &session->corridor.inner,
+			err);
 	session->reader = wall_reader_new();
 	session->writer = wall_writer_new();
 	if (session->reader)

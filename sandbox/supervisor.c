@@ -35,8 +35,9 @@
  * copy, so the kernel runs.
  */
 
-/* From the first descriptor that a dying proxy closes to the last. */
-#define PROXY_END_MS 1000
+/* From the first descriptor that a dying proxy closes to the last, on a machine that does much
+ * else. */
+#define PROXY_END_MS 5000
 /* What the relay still has to hand over when the kernel is gone. */
 #define RELAY_DRAIN_MS 300
 /* A collector that does not answer its last word by then hangs in the file system; its directory

@@ -1,7 +1,9 @@
 """Failures in words: one readable line on stderr, an exit status, and never a process that stays."""
 
+import contextlib
 import json
 import os
+import queue
 import re
 import socket
 import subprocess
@@ -100,7 +102,29 @@ def test_bad_policy(site, launch, text, words):
 
 
 def test_missing_policy(site, launch):
-    fails(launch(*SLEEP, options=("--policy", site.root / "none.json")), "none.json")
+    assert fails(launch(*SLEEP, options=("--policy", site.root / "none.json")), "none.json") == 2
+
+
+def test_bad_policy_is_said_in_the_notebook(site, launch):
+    """In the answer to what a client asks, within the second that a failed launch leaves the sockets open."""
+    policy = site.policy('{"reosurces": {}}')
+    for _ in range(5):
+        file = site.root / "runtime" / f"kernel-{os.urandom(4).hex()}.json"
+        harness.write_connection_file(file)
+        client = harness.BlockingKernelClient()
+        client.load_connection_file(str(file))
+        client.start_channels(hb=False)
+        client.kernel_info()
+        launched = launch(*SLEEP, options=("--policy", policy), connection=file)
+        said = ""
+        while launched.process.poll() is None and "reosurces" not in said:
+            with contextlib.suppress(queue.Empty):
+                said = client.get_shell_msg(timeout=0.2)["content"].get("evalue", "")
+        client.stop_channels()
+        assert launched.wait() == 2
+        if said:
+            break
+    assert f"{policy.name}:1:2: unknown key" in said, launched.log
 
 
 def test_missing_kernel(launch):

@@ -150,6 +150,7 @@ def test_what_cannot_be_added(site):
         "sub": "s\\x1b[31m.sock is a socket",
         "staging": "not there",
         "x/../y=/usr": "plain relative name",
+        "set=../sets": "NAME=PATH needs an absolute path",
     }
     for word, expected in cases.items():
         result = site.run("stage", "add", "data", word, cwd=project)

@@ -122,6 +122,12 @@ def test_install_replaces_its_own_only(site, place):
 def test_python_without_ipykernel_or_not_there(site, place):
     result = site.run("install", "--prefix", place, "--name", "x", "--python", "/nowhere/python")
     assert result.returncode == 1 and "/nowhere/python" in result.stderr
+    environment = site.project()
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").symlink_to("/nowhere/python3")
+    for name, words in ((environment, "is a directory"), (environment / "bin" / "python", "make the environment anew")):
+        result = site.run("install", "--prefix", place, "--name", "x", "--python", name)
+        assert result.returncode == 1 and f"{name} is a" in result.stderr and words in result.stderr, result.stderr
 
 
 def test_shared_environment_is_refused(site, place):
