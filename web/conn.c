@@ -9,10 +9,8 @@
 #include "web/conn.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <openssl/err.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -110,17 +108,6 @@ void conn_set_state(struct conn *conn, enum conn_state state)
 	loop_again(conn->timer, deadline[state]);
 }
 
-size_t conn_unsent(const struct conn *conn)
-{
-	int queued = 0;
-
-	if (conn->state == CONN_GONE)
-		return conn->unsent;
-	if (ioctl(conn->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
-		queued = 0;
-	return conn->out_size + (size_t)queued;
-}
-
 void conn_close(struct conn *conn)
 {
 	struct request *request = conn->request;
@@ -128,8 +115,6 @@ void conn_close(struct conn *conn)
 	if (conn->state == CONN_GONE)
 		return;
 	set_waiting(conn, false);
-	if (conn->websocket)
-		conn->unsent = conn_unsent(conn);
 	conn->state = CONN_GONE;
 	conn->timer = loop_cancel(conn->timer);
 	conn->watch = loop_unwatch(conn->watch);

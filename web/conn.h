@@ -70,8 +70,7 @@ struct conn {
 
 	TAILQ_HEAD(pieces, piece) out;
 	size_t out_size;
-	size_t unsent; /* once it is gone: what conn_unsent said last */
-	int file;      /* follows the queue */
+	int file; /* follows the queue */
 	uint64_t file_offset, file_left;
 
 	struct request *request; /* the one that is being read or answered */
@@ -112,9 +111,6 @@ int conn_write(struct conn *conn, const struct iovec *parts, size_t count);
 void conn_touch(struct conn *conn);
 /* The answer is in the queue: on to the next request, or to the end. */
 void conn_answered(struct conn *conn);
-/* Bytes that the client's system has not acknowledged (SIOCOUTQ, tcp(7)); with TLS the size of its
- * records. */
-size_t conn_unsent(const struct conn *conn);
 /* Ends it at once; what is queued is lost. Its request and websocket are told. */
 void conn_close(struct conn *conn);
 /* Ends it when the queue is empty. */

@@ -118,6 +118,8 @@ struct websocket_calls {
 	void (*message)(void *arg, bool binary, void *data, size_t size);
 	/* The queue was above WEBSOCKET_LOW and is below it again. */
 	void (*drained)(void *arg);
+	/* The client has read all that was sent before websocket_ping(mark). It may lie. */
+	void (*pong)(void *arg, uint64_t mark);
 	/* Once, last, from the loop: also after websocket_close. The websocket is gone then. `code`
 	 * 1006 when the client said none. */
 	void (*closed)(void *arg, unsigned code);
@@ -143,9 +145,9 @@ int websocket_send(struct websocket *websocket, bool binary, const struct iovec 
 		   size_t count);
 /* Bytes that wait to be sent. */
 size_t websocket_queued(const struct websocket *websocket);
-/* Bytes of what was sent that the client's system has not acknowledged, frame heads included; good
- * in `closed` too: what of it arrived nobody knows. */
-size_t websocket_unsent(const struct websocket *websocket);
+/* Asks the client to say with `pong` that it has come so far (RFC 6455, 5.5.2 and 5.5.3); it may
+ * answer the last of several alone. */
+void websocket_ping(struct websocket *websocket, uint64_t mark);
 /* While paused nothing is read from this client, so that it feels the back pressure. */
 void websocket_pause(struct websocket *websocket, bool paused);
 /* Sends what is queued, then the close frame; `closed` follows. Reasons are 123 bytes at the most.

@@ -51,7 +51,7 @@ static const struct setting_option {
 	       "believe its X-Forwarded-For (repeatable)"),
 	OPTION("allow-host", "NAME", LIST, allow_host, NAMES_MAX,
 	       "one more name of this server (repeatable); the certificate's and this host's are "
-	       "known"),
+	       "known, and --self-signed makes it for this one too"),
 	OPTION("allow-origin", "ORIGIN", LIST, allow_origin, NAMES_MAX,
 	       "pages of this origin may ask (https://NAME:PORT; repeatable)"),
 	OPTION("kernelspec", "NAME", LIST, kernelspec, NAMES_MAX,

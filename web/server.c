@@ -271,7 +271,8 @@ static int open_tls(struct server *server, struct err *err)
 		cleanup(free_ptr) char *directory = path_join(server->data, "tls");
 		char *certificate = NULL, *key = NULL; /* live as long as we do */
 
-		code = directory ? tls_self_signed(directory, &certificate, &key, err)
+		code = directory ? tls_self_signed(directory, settings->allow_host, &certificate,
+						   &key, err)
 				 : err_set(err, -ENOMEM, "no memory");
 		if (code < 0)
 			return code;

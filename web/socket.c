@@ -4,7 +4,8 @@
  * What comes from the kernel waits in the session's queue, by reference, and is copied into the
  * connection's own queue while that is short. With a client there a long queue pauses the bridge;
  * without one the oldest outputs go, states and replies stay. What was sent stays here too until
- * the client's system has acknowledged it, so that what a cut connection swallowed is sent again.
+ * the client has answered a ping that followed it, so that what a connection swallowed that ended
+ * is sent again. (That its system acknowledged the bytes says nothing: it may be a proxy's.)
  * What comes from the client goes to the kernel at once, or waits here while the kernel takes no
  * more and the client is not read.
  */
@@ -25,18 +26,16 @@
 #define SESSION_REPLAY_BYTES (16u * 1024 * 1024)
 #define SESSION_REPLAY_COUNT 20000u
 #define SESSION_KEEP_MS	     (60 * 60 * 1000)
-#define SESSIONS_AWAY_MAX    4		   /* of one kernel; the oldest goes */
-#define PACKET_COST	     256	   /* of one that waits, besides its bytes */
-#define LOOK_BYTES	     (256u * 1024) /* sent between two looks at what has arrived */
-#define CONTROL_BYTES                                                                              \
-	128 /* pings and a close frame among what is unsent; no message is that short */
-#define TORNADO_MAX (10u * 1024 * 1024)
-#define PENDING_MAX (2 * SOCKET_MESSAGE_MAX) /* of all sessions of one kernel */
+#define SESSIONS_AWAY_MAX    4	 /* of one kernel; the oldest goes */
+#define PACKET_COST	     256 /* of one that waits, besides its bytes */
+#define ASK_MS		     20	 /* from a message to the ping that follows it */
+#define TORNADO_MAX	     (10u * 1024 * 1024)
+#define PENDING_MAX	     (2 * SOCKET_MESSAGE_MAX) /* of all sessions of one kernel */
 
 struct queued {
 	struct queued *next;
 	struct packet *packet;
-	uint64_t end; /* when it was sent: where it ends in all that this connection was sent */
+	uint64_t number; /* when it was sent: of the messages on this connection */
 };
 
 /* A client's message that the kernel does not take yet. */
@@ -66,10 +65,12 @@ struct session {
 	struct queued *first, **last;
 	size_t count, bytes;
 	struct queued *sent, **sent_last; /* and perhaps not arrived */
-	uint64_t total, look_at;	  /* bytes sent, and at how many `sent` is gone through */
-	unsigned long lost;		  /* of the queue, since the client went */
-	unsigned long passed;		  /* messages handed on, to see progress */
-	unsigned long seen;		  /* `passed` when it was looked at */
+	size_t sent_bytes;
+	uint64_t total, asked; /* messages sent, and how many of them a ping asked for */
+	struct timer *ask;     /* until the ping; NULL with one that was not answered */
+	unsigned long lost;    /* of the queue, since the client went */
+	unsigned long passed;  /* messages handed on, to see progress */
+	unsigned long seen;    /* `passed` when it was looked at */
 	struct pending *pending, **pending_last;
 	size_t pending_bytes;
 	struct timer *stall, *keep;
@@ -123,47 +124,71 @@ static void remove_at(struct session *session, struct queued **place)
 	free(queued);
 }
 
-/* What was sent and has arrived is forgotten: all that ends before the last `unsent` bytes. */
-static void forget_arrived(struct session *session, size_t unsent)
+static void forget_first(struct session *session)
 {
-	while (session->sent && session->sent->end + unsent <= session->total) {
-		struct queued *queued = session->sent;
+	struct queued *queued = session->sent;
 
-		session->sent = queued->next;
-		packet_unref(queued->packet);
-		free(queued);
-	}
+	session->sent = queued->next;
 	if (!session->sent)
 		session->sent_last = &session->sent;
-	session->look_at = session->total + LOOK_BYTES;
+	session->sent_bytes -= queued->packet->bytes + PACKET_COST;
+	packet_unref(queued->packet);
+	free(queued);
+}
+
+static void ask_arrived(void *arg)
+{
+	struct session *session = arg;
+
+	session->ask = NULL;
+	session->asked = session->total;
+	websocket_ping(session->client->websocket, session->total);
+}
+
+/* One ping is on its way, or none and nothing to ask for. */
+static void ask_later(struct session *session)
+{
+	if (session->client && session->sent && !session->ask && !session->asked)
+		(void)loop_after(session->loop, ASK_MS, ask_arrived, session, &session->ask, NULL);
+}
+
+/* The client has read so many messages. */
+static void arrived(struct session *session, uint64_t number)
+{
+	while (session->sent && session->sent->number <= number)
+		forget_first(session);
+	if (number >= session->asked)
+		session->asked = 0;
+	ask_later(session);
 }
 
 /* The first of the queue was sent. */
 static void move_to_sent(struct session *session)
 {
 	struct queued *queued = session->first;
+	const size_t bytes = queued->packet->bytes + PACKET_COST;
 
 	session->first = queued->next;
 	if (!session->first)
 		session->last = &session->first;
 	session->count--;
-	session->bytes -= queued->packet->bytes + PACKET_COST;
+	session->bytes -= bytes;
 	queued->next = NULL;
-	queued->end = session->total;
+	queued->number = ++session->total;
 	*session->sent_last = queued;
 	session->sent_last = &queued->next;
-	if (session->total >= session->look_at)
-		forget_arrived(session, websocket_unsent(session->client->websocket));
+	session->sent_bytes += bytes;
+	while (session->sent_bytes > SESSION_REPLAY_BYTES && session->sent->next)
+		forget_first(session); /* it answers no pings */
+	ask_later(session);
 }
 
-/* The connection is over: what did not arrive goes back to the front of the queue. */
-static void take_back(struct session *session, size_t unsent)
+/* The connection is over: what may not have arrived goes back to the front of the queue. */
+static void take_back(struct session *session)
 {
-	forget_arrived(session, unsent > CONTROL_BYTES ? unsent - CONTROL_BYTES : 0);
-	for (const struct queued *queued = session->sent; queued; queued = queued->next) {
+	for (const struct queued *queued = session->sent; queued; queued = queued->next)
 		session->count++;
-		session->bytes += queued->packet->bytes + PACKET_COST;
-	}
+	session->bytes += session->sent_bytes;
 	if (session->sent) {
 		*session->sent_last = session->first;
 		if (!session->first)
@@ -172,7 +197,9 @@ static void take_back(struct session *session, size_t unsent)
 	}
 	session->sent = NULL;
 	session->sent_last = &session->sent;
-	session->total = session->look_at = 0;
+	session->sent_bytes = 0;
+	session->total = session->asked = 0;
+	session->ask = loop_cancel(session->ask);
 }
 
 /* Nobody is there: the oldest outputs go. States and replies are few, and front ends wait for
@@ -248,10 +275,7 @@ static int write_packet(struct session *session, const struct packet *packet, bo
 		packet_unref(instead);
 		return n;
 	}
-	n = websocket_send(session->client->websocket, binary, vector, (size_t)n);
-	if (n == 0)
-		session->total += bytes + (bytes < 126 ? 2 : bytes < 65536 ? 4 : 10);
-	return n;
+	return websocket_send(session->client->websocket, binary, vector, (size_t)n);
 }
 
 static void tell_lost(struct session *session)
@@ -295,7 +319,10 @@ static void flush(struct session *session)
 		if (write_packet(session, session->first->packet, false) < 0)
 			break; /* it is closing: what is left waits for the next one */
 		session->passed++;
-		move_to_sent(session);
+		if (session->id[0])
+			move_to_sent(session);
+		else
+			remove_at(session, &session->first);
 	}
 	check_pressure(session);
 }
@@ -446,7 +473,7 @@ static void end_session(struct session *session)
 	bridge_leave(&session->listener);
 	session->stall = loop_cancel(session->stall);
 	session->keep = loop_cancel(session->keep);
-	take_back(session, 0);
+	take_back(session);
 	while (session->first)
 		remove_at(session, &session->first);
 	while (session->pending)
@@ -479,6 +506,14 @@ static void ws_drained(void *arg)
 
 	if (client->session)
 		flush(client->session);
+}
+
+static void ws_pong(void *arg, uint64_t mark)
+{
+	const struct client *client = arg;
+
+	if (client->session)
+		arrived(client->session, mark);
 }
 
 /* Of the sessions of this kernel that are away, the oldest when they are too many. */
@@ -519,7 +554,6 @@ static void ws_closed(void *arg, unsigned code)
 {
 	struct client *client = arg;
 	struct session *session = client->session;
-	const size_t unsent = websocket_unsent(client->websocket);
 
 	(void)code;
 	connections--;
@@ -527,7 +561,7 @@ static void ws_closed(void *arg, unsigned code)
 	if (!session)
 		return;
 	session->client = NULL;
-	take_back(session, unsent);
+	take_back(session);
 	if (session->over || session->id[0] == '\0')
 		end_session(session);
 	else
@@ -578,7 +612,7 @@ static void replace(struct session *session)
 {
 	if (!session->client)
 		return;
-	take_back(session, websocket_unsent(session->client->websocket));
+	take_back(session);
 	session->client->session = NULL;
 	websocket_close(session->client->websocket, 1000, "another connection took this session");
 	session->client = NULL;
@@ -588,7 +622,7 @@ static void replace(struct session *session)
 static bool attach(struct session *session, struct request *request)
 {
 	static const struct websocket_calls calls = {
-		.message = ws_message, .drained = ws_drained, .closed = ws_closed};
+		.message = ws_message, .drained = ws_drained, .pong = ws_pong, .closed = ws_closed};
 	const char *agent = http_header(request, "user-agent");
 	const bool v1 = http_offers(request, SOCKET_V1);
 	const bool tornado = agent && strncmp(agent, "Tornado/", 8) == 0;

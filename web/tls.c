@@ -1,5 +1,6 @@
 #include "web/tls.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
@@ -176,28 +177,60 @@ void tls_fingerprint(const struct tls *tls, char out[96])
 
 /* ---- a certificate of one's own ---- */
 
-static int add_names(X509 *certificate, struct err *err)
+static bool is_number(const char *name)
 {
-	char host[256] = "localhost", names[600];
-	X509_EXTENSION *extension;
-	bool good;
+	struct in6_addr address;
 
-	(void)gethostname(host, sizeof(host) - 1);
-	for (const char *c = host; *c; c++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", *c))
-			memcpy(host, "localhost", sizeof("localhost"));
-	(void)snprintf(names, sizeof(names), "DNS:localhost,DNS:%s,IP:127.0.0.1,IP:::1", host);
-	extension = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, names);
-	good = extension && X509_add_ext(certificate, extension, -1) == 1;
-	X509_EXTENSION_free(extension);
-	return good ? 0 : ssl_error(err, "the names of the certificate");
+	return inet_pton(AF_INET, name, &address) == 1 || inet_pton(AF_INET6, name, &address) == 1;
 }
 
-static X509 *sign_own(EVP_PKEY *key, struct err *err)
+static bool is_name(const char *name)
+{
+	return name[0] &&
+	       !name[strspn(name,
+			    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:")];
+}
+
+static int add_name(GENERAL_NAMES *names, const char *name, struct err *err)
+{
+	GENERAL_NAME *one =
+		is_name(name) ? a2i_GENERAL_NAME(NULL, NULL, NULL,
+						 is_number(name) ? GEN_IPADD : GEN_DNS, name, 0)
+			      : NULL;
+	char shown[256];
+
+	if (one && sk_GENERAL_NAME_push(names, one) > 0)
+		return 0;
+	GENERAL_NAME_free(one);
+	return err_set(err, -EINVAL, "%s: no name for a certificate",
+		       escape_string(shown, sizeof(shown), name));
+}
+
+static int add_names(X509 *certificate, const char *const *more, struct err *err)
+{
+	static const char *const always[] = {"localhost", "127.0.0.1", "::1", NULL};
+	GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
+	char host[256] = "";
+	int code = names ? 0 : ssl_error(err, "the names of the certificate");
+
+	if (gethostname(host, sizeof(host) - 1) == 0 && is_name(host) && code == 0)
+		code = add_name(names, host, err);
+	for (const char *const *name = always; *name && code == 0; name++)
+		code = add_name(names, *name, err);
+	for (; *more && code == 0; more++)
+		code = add_name(names, *more, err);
+	if (code == 0 && X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0, 0) != 1)
+		code = ssl_error(err, "the names of the certificate");
+	GENERAL_NAMES_free(names);
+	return code;
+}
+
+static X509 *sign_own(EVP_PKEY *key, const char *const *names, struct err *err)
 {
 	X509 *certificate = X509_new();
 	X509_NAME *name = certificate ? X509_get_subject_name(certificate) : NULL;
 	uint64_t serial = 0;
+	int code = 0;
 
 	if (!name || random_bytes(&serial, sizeof(serial)) < 0 ||
 	    X509_set_version(certificate, X509_VERSION_3) != 1 ||
@@ -207,13 +240,16 @@ static X509 *sign_own(EVP_PKEY *key, struct err *err)
 	    X509_set_pubkey(certificate, key) != 1 ||
 	    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"cellwall",
 				       -1, -1, 0) != 1 ||
-	    X509_set_issuer_name(certificate, name) != 1 || add_names(certificate, err) < 0 ||
-	    X509_sign(certificate, key, EVP_sha256()) == 0) {
-		(void)ssl_error(err, "the certificate");
-		X509_free(certificate);
-		return NULL;
-	}
-	return certificate;
+	    X509_set_issuer_name(certificate, name) != 1)
+		code = ssl_error(err, "the certificate");
+	if (code == 0)
+		code = add_names(certificate, names, err);
+	if (code == 0 && X509_sign(certificate, key, EVP_sha256()) == 0)
+		code = ssl_error(err, "the certificate");
+	if (code == 0)
+		return certificate;
+	X509_free(certificate);
+	return NULL;
 }
 
 /* Writes a PEM file (0600) in the place of what is there. */
@@ -237,10 +273,11 @@ static int write_pem(const char *path, X509 *certificate, EVP_PKEY *key, struct 
 	return code;
 }
 
-static int make_own(const char *certificate_path, const char *key_path, struct err *err)
+static int make_own(const char *certificate_path, const char *key_path, const char *const *names,
+		    struct err *err)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *certificate = key ? sign_own(key, err) : NULL;
+	X509 *certificate = key ? sign_own(key, names, err) : NULL;
 	int code;
 
 	if (!key)
@@ -257,7 +294,18 @@ static int make_own(const char *certificate_path, const char *key_path, struct e
 	return code;
 }
 
-int tls_self_signed(const char *directory, char **ret_certificate, char **ret_key, struct err *err)
+static bool has_names(const struct tls *tls, const char *const *names)
+{
+	X509 *certificate = SSL_CTX_get0_certificate(tls->ctx);
+
+	for (; *names; names++)
+		if (!tls_has_name(tls, *names) && X509_check_ip_asc(certificate, *names, 0) != 1)
+			return false;
+	return true;
+}
+
+int tls_self_signed(const char *directory, const char *const *names, char **ret_certificate,
+		    char **ret_key, struct err *err)
 {
 	cleanup(free_ptr) char *certificate = path_join(directory, "certificate.pem");
 	cleanup(free_ptr) char *key = path_join(directory, "key.pem");
@@ -270,10 +318,11 @@ int tls_self_signed(const char *directory, char **ret_certificate, char **ret_ke
 	code = make_directories(directory, 0700, err);
 	if (code < 0)
 		return code;
-	good = tls_new(certificate, key, NULL, false, &old, NULL) == 0 && tls_days_left(old) >= 1;
+	good = tls_new(certificate, key, NULL, false, &old, NULL) == 0 && tls_days_left(old) >= 1 &&
+	       has_names(old, names);
 	tls_free(old);
 	if (!good)
-		code = make_own(certificate, key, err);
+		code = make_own(certificate, key, names, err);
 	if (code < 0)
 		return code;
 	*ret_certificate = steal_ptr(&certificate);

@@ -31,10 +31,11 @@ int tls_days_left(const struct tls *tls);
 void tls_fingerprint(const struct tls *tls, char out[96]);
 
 /*
- * For a trial: a key and a certificate for localhost and this host's name in `directory` (made,
- * 0700), unless they are there and good for a day. Caller frees the paths. Returns 0 or a negative
- * errno.
+ * For a trial: a key and a certificate for localhost, this host's name and `names` (ends with NULL;
+ * names and numbers) in `directory` (made, 0700), unless they are there and good for a day. Caller
+ * frees the paths. Returns 0 or a negative errno.
  */
-int tls_self_signed(const char *directory, char **ret_certificate, char **ret_key, struct err *err);
+int tls_self_signed(const char *directory, const char *const *names, char **ret_certificate,
+		    char **ret_key, struct err *err);
 
 #endif

@@ -233,9 +233,12 @@ size_t websocket_queued(const struct websocket *websocket)
 	return websocket->conn->out_size;
 }
 
-size_t websocket_unsent(const struct websocket *websocket)
+void websocket_ping(struct websocket *websocket, uint64_t mark)
 {
-	return conn_unsent(websocket->conn);
+	struct iovec part = {&mark, sizeof(mark)};
+
+	if (!websocket->closing)
+		(void)send_frame(websocket, WSFRAME_PING, &part, 1);
 }
 
 void websocket_pause(struct websocket *websocket, bool paused)
@@ -289,12 +292,17 @@ static void take_close(struct websocket *websocket)
 static void take_control(struct websocket *websocket)
 {
 	struct iovec part = {websocket->control, (size_t)websocket->frame.size};
+	uint64_t mark;
 
-	if (websocket->frame.opcode == WSFRAME_CLOSE)
+	if (websocket->frame.opcode == WSFRAME_CLOSE) {
 		take_close(websocket);
-	else if (websocket->frame.opcode == WSFRAME_PING &&
-		 websocket->conn->out_size < WEBSOCKET_LOW) /* the last ping is what counts */
+	} else if (websocket->frame.opcode == WSFRAME_PONG && part.iov_len == sizeof(mark)) {
+		memcpy(&mark, part.iov_base, sizeof(mark));
+		websocket->calls.pong(websocket->arg, mark);
+	} else if (websocket->frame.opcode == WSFRAME_PING &&
+		   websocket->conn->out_size < WEBSOCKET_LOW) { /* the last ping is what counts */
 		(void)send_frame(websocket, WSFRAME_PONG, &part, 1);
+	}
 }
 
 static void take_message(struct websocket *websocket)

@@ -21,6 +21,7 @@ NAMES = {
     Command.GET: "Navigate",
     Command.REFRESH: "Refresh",
     Command.GET_CURRENT_URL: "GetCurrentURL",
+    Command.GET_TITLE: "GetTitle",
     Command.W3C_GET_CURRENT_WINDOW_HANDLE: "GetWindowHandle",
     Command.W3C_GET_WINDOW_HANDLES: "GetWindowHandles",
     Command.SWITCH_TO_WINDOW: "SwitchToWindow",
@@ -43,6 +44,7 @@ NAMES = {
     Command.ELEMENT_SCREENSHOT: "TakeScreenshot",
     Command.W3C_ACTIONS: "PerformActions",
     Command.W3C_CLEAR_ACTIONS: "ReleaseActions",
+    Command.W3C_GET_ALERT_TEXT: "GetAlertText",
     Command.W3C_DISMISS_ALERT: "DismissAlert",
     Command.W3C_ACCEPT_ALERT: "AcceptAlert",
 }
@@ -55,6 +57,7 @@ PREFERENCES = {
     "services.settings.server": "data:,",
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
+    "signon.rememberSignons": False,  # its question takes the keyboard
     "ui.systemUsesDarkTheme": 0,
 }
 
@@ -87,6 +90,13 @@ class Marionette:
             size += byte
         return json.loads(self.input.read(int(size[:-1])))
 
+    def send(self, name, parameters):
+        """(error, result)"""
+        self.count += 1
+        data = json.dumps([0, self.count, name, parameters]).encode()
+        self.socket.sendall(b"%d:%s" % (len(data), data))
+        return self.receive()[2:]
+
     def execute(self, command, parameters=None):
         parameters = dict(parameters or {})
         parameters.pop("sessionId", None)
@@ -99,10 +109,7 @@ class Marionette:
             parameters = {"flags": ["eForceQuit"]}
         else:
             name = "WebDriver:" + NAMES[command]
-        self.count += 1
-        data = json.dumps([0, self.count, name, parameters]).encode()
-        self.socket.sendall(b"%d:%s" % (len(data), data))
-        _, _, error, result = self.receive()
+        error, result = self.send(name, parameters)
         if error:
             return {"status": 500, "value": json.dumps({"value": error})}
         if isinstance(result, dict) and set(result) == {"value"}:
@@ -116,12 +123,12 @@ class Marionette:
 class Firefox(webdriver.Remote):
     """Headless, with a profile of its own, and its log of names that it looks up in `names`."""
 
-    def __init__(self, profile, names, environment, size=(1300, 1000)):
+    def __init__(self, profile, names, environment, size=(1300, 1000), preferences=()):
         profile.mkdir()
-        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items())
+        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in {**PREFERENCES, **dict(preferences)}.items())
         (profile / "user.js").write_text("".join(lines))
         self.process = subprocess.Popen(
-            ["firefox-esr", "--headless", "--marionette", "--no-remote", "--profile", str(profile)],
+            ["firefox-esr", "--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", str(profile)],
             env={
                 **environment,
                 "MOZ_HEADLESS_WIDTH": str(size[0]),
@@ -137,10 +144,19 @@ class Firefox(webdriver.Remote):
         )
         try:
             super().__init__(Marionette(profile), options=webdriver.FirefoxOptions())
+            self._is_remote = False  # a file to choose is on this host
             self.set_script_timeout(60)
         except BaseException:
             self.end()
             raise
+
+    def in_the_window(self, script, *arguments):
+        """Runs it around the page, where Firefox's own parts are."""
+        self.command_executor.send("Marionette:SetContext", {"value": "chrome"})
+        try:
+            return self.execute_script(script, *arguments)
+        finally:
+            self.command_executor.send("Marionette:SetContext", {"value": "content"})
 
     def end(self):
         with contextlib.suppress(ProcessLookupError):

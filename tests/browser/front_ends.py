@@ -22,7 +22,7 @@ import wire
 
 ENVIRONMENT = pathlib.Path(os.environ["CELLWALL_GATEWAY"])
 CUT = 20  # seconds
-FIRST, LINES = 50, 250  # of a cell that prints ten a second, with a pause after the first, in which the cut begins
+FIRST, LINES = 50, 400  # of a cell that prints ten a second; the cut begins after the first
 
 NOTEBOOKS = {
     "work": [
@@ -32,7 +32,7 @@ NOTEBOOKS = {
     ],
     "control": ["x = 5\nprint('x is set')", "import time\ntime.sleep(300)", "print('x' in globals())"],
     "cut": [
-        f"import time\nfor i in range({LINES}):\n    print(i, flush=True)\n    time.sleep(12 if i == {FIRST - 1} else 0.1)",
+        f"import time\nfor i in range({LINES}):\n    print(i, flush=True)\n    time.sleep(0.1)",
         "print('after', 6 * 7)",
     ],
 }
@@ -197,22 +197,27 @@ def test_interrupt_and_restart(browser, front):
 
 @pytest.mark.parametrize("name, cut", (("lab", "refuse"), ("notebook", "silence")))
 def test_network_is_cut(browser, fronts, cable, name, cut):
-    """Twenty seconds in the middle of a cell that prints: every line is there, once and in its place.
+    """Twenty seconds in the middle of a cell that prints: every line is there, in its place.
 
-    It begins while nothing is on its way: of what a connection that ends has on its way nobody can say whether it arrived, and
-    it is sent again."""
+    A silence is over when TCP sends again what it has kept: nothing comes twice. Of what a connection that ends has on its way
+    nobody can say whether it arrived; it is sent again."""
     open_notebook(browser, fronts(name), "cut")
     run_cell(browser, 0)
-    until(browser, lambda: len(current(browser)[0]["text"].split()) == FIRST, 60, "the first lines")
+    until(browser, lambda: len(current(browser)[0]["text"].split()) >= FIRST, 60, "the first lines")
     try:
         getattr(cable, cut)()
         time.sleep(CUT)
-        assert len(current(browser)[0]["text"].split()) == FIRST, "nothing was cut"
+        assert len(current(browser)[0]["text"].split()) < LINES / 2, "nothing was cut"
     finally:
         cable.restore()
     until(browser, lambda: f"{LINES - 1}" in current(browser)[0]["text"].split(), 120, f"{name} the last line")
-    assert current(browser)[0]["text"].split() == [str(i) for i in range(LINES)]
     until(browser, lambda: kernel_status(browser) == "idle", what="an idle kernel after the cut")
+    lines = [int(line) for line in current(browser)[0]["text"].split()]
+    twice = len(lines) - LINES
+    harness.figure(f"{name}, connections {'ended' if cut == 'refuse' else 'silent'} for {CUT} s under flowing output: {twice} of {LINES} lines came twice")
+    assert 0 <= twice <= (LINES / 10 if cut == "refuse" else 0), lines
+    at = next((n for n in range(1, len(lines)) if lines[n] != lines[n - 1] + 1), 0)  # where it goes on anew
+    assert lines == list(range(at)) + list(range(at - twice, LINES)) if twice else lines == list(range(LINES))
     run_cell(browser, 1)
     until(browser, lambda: "after 42" in current(browser)[1]["text"], 60, f"{name} the cell after the cut")
 

@@ -1,4 +1,6 @@
-"""The page of `cellwall serve` in headless Chromium: by keyboard, as a screen reader hears it, narrow and wide, light and dark."""
+"""The page of `cellwall serve` in a headless browser: by keyboard, as a screen reader hears it, narrow and wide, light and dark.
+
+In Chromium; in Firefox with CELLWALL_BROWSER=firefox (`tests/run gallery`)."""
 
 import os
 import pathlib
@@ -9,11 +11,13 @@ import harness
 import pytest
 import requests
 from conftest import start_browser
+from firefox import Firefox
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.expected_conditions import alert_is_present
 from selenium.webdriver.support.ui import WebDriverWait
 from serving import TOKENS, Server, bearer
+from wire import Wire
 
 gateway.TOKENS.update(TOKENS)
 ATTEMPT = "import socket\ntry:\n    socket.create_connection(('93.184.216.34', 4321), 1)\nexcept OSError as problem:\n    print(type(problem).__name__)"
@@ -25,16 +29,17 @@ document.addEventListener('securitypolicyviolation', event => violations.push(`$
 
 
 class Page:
-    def __init__(self, site, server):
-        self.server = server
+    """In one of the browsers below, each of which has `browser`, look(), nodes() and drop()."""
+
+    def __init__(self, site, server, wire):
+        self.server, self.url = server, f"http://127.0.0.1:{wire.port}"
         self.downloads = site.root / "downloads"
-        self.browser = start_browser(site, "page")
-        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
-        self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(self.downloads)})
+        self.downloads.mkdir()
+        self.start(site)
         self.open()
 
     def open(self):
-        self.browser.get(self.server.url + "/")
+        self.browser.get(self.url + "/")
         self.wait("return !document.getElementById('login').hidden || !document.getElementById('kernels').hidden", True)
 
     def run(self, script, *arguments):
@@ -101,20 +106,93 @@ class Page:
         self.press("leave")
         self.wait("return !document.getElementById('login').hidden")
 
+    def shot(self, name):
+        shots = pathlib.Path(os.environ.get("CELLWALL_SHOTS", "/nowhere"))
+        if shots.is_dir():
+            self.browser.save_screenshot(str(shots / f"page-{NAME}-{name}.png"))
+
+
+class InChromium(Page):
+    def start(self, site):
+        self.browser = start_browser(site, "page")
+        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+        self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(self.downloads)})
+
     def look(self, width, scheme):
         """As on a screen of this width, in this scheme."""
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
 
-    def shot(self, name):
-        shots = pathlib.Path(os.environ.get("CELLWALL_SHOTS", "/nowhere"))
-        if shots.is_dir():
-            self.browser.save_screenshot(str(shots / f"page-{name}.png"))
-
     def nodes(self):
         """Of the accessibility tree: (role, name), as a screen reader has them."""
         nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+
+    def drop(self, file):
+        where = self.run("document.getElementById('drop').scrollIntoView({block: 'center'}); const box = document.getElementById('drop').getBoundingClientRect(); return [box.x + 9, box.y + 9]")
+        for kind in ("dragEnter", "dragOver", "drop"):
+            event = {"type": kind, "x": where[0], "y": where[1], "data": {"items": [], "files": [str(file)], "dragOperationsMask": 1}}
+            self.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+
+
+# What Firefox calls what ARIA names otherwise.
+ROLES = {"pushbutton": "button", "entry": "textbox", "checkbutton": "checkbox"}
+# The tree of the page, as Firefox gives it to a screen reader.
+TREE = """
+const service = Cc["@mozilla.org/accessibilityService;1"].getService(Ci.nsIAccessibilityService);
+const found = [];
+function walk(one) {
+  let role = service.getStringRole(one.role);
+  try { role = one.attributes.getStringProperty("xml-roles").split(" ")[0]; } catch {}
+  found.push([role, one.name || ""]);
+  for (let child = one.firstChild; child; child = child.nextSibling) walk(child);
+}
+const top = service.getAccessibleFor(gBrowser.selectedBrowser);
+if (top) walk(top);
+return found;
+"""
+
+
+class InFirefox(Page):
+    def start(self, site):
+        downloads = {"browser.download.folderList": 2, "browser.download.dir": str(self.downloads), "browser.download.alwaysOpenPanel": False}
+        self.browser = Firefox(site.root / "page", site.root / "page.names", site.environment, preferences=downloads)
+        self.browser.in_the_window("resizeTo(1500, 1100)")
+
+    def open(self):
+        super().open()
+        self.run(WATCH)
+
+    def keys(self, *keys):
+        super().keys(*keys)
+        if keys == (Keys.TAB,) and not self.run("return document.hasFocus()"):  # on to the window's own buttons: back
+            self.browser.in_the_window("gBrowser.selectedBrowser.focus()")
+
+    def look(self, width, scheme):
+        self.browser.in_the_window("gBrowser.selectedBrowser.style.cssText = `max-width: ${arguments[0]}px; min-height: 900px; max-height: 900px`", width)
+        self.browser.in_the_window("Services.prefs.setIntPref('layout.css.prefers-color-scheme.content-override', arguments[0])", int(scheme == "light"))
+        self.wait(f"return innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches")
+
+    def nodes(self):
+        end = time.monotonic() + 60 * harness.PATIENCE
+        while len(nodes := self.browser.in_the_window(TREE)) < 20:  # it comes when it is asked for
+            assert time.monotonic() < end, nodes
+            time.sleep(0.1)
+        return [(ROLES.get(role, role), name) for role, name in nodes]
+
+    def drop(self, file):
+        self.run(
+            """
+            const data = new DataTransfer();
+            data.items.add(new File([arguments[1]], arguments[0]));
+            for (const kind of ['dragenter', 'dragover', 'drop']) document.getElementById('drop').dispatchEvent(new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true }));
+            """,
+            file.name,
+            file.read_text(),
+        )
+
+
+NAME = os.environ.get("CELLWALL_BROWSER", "chromium")
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +202,16 @@ def server(site):
 
 
 @pytest.fixture(scope="module")
-def page(site, server):
-    page = Page(site, server)
+def wire(server):
+    """Between the browser and the server."""
+    wire = Wire(server.port())
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(scope="module")
+def page(site, server, wire):
+    page = {"chromium": InChromium, "firefox": InFirefox}[NAME](site, server, wire)
     yield page
     assert page.run("return violations") == []
     page.browser.quit()
@@ -161,7 +247,8 @@ def test_a_token_is_asked_for(page, kernel):
     page.shot("login")
     page.login("ben")
     page.until("#kernels", "No kernel is running")
-    assert "in this area yet" in page.text("#areas") and kernel[:8] not in page.text("main")
+    page.until("#areas", "in this area yet")
+    assert kernel[:8] not in page.text("main")
     page.shot("empty")
     page.logout()
     assert page.run("return document.cookie") == ""
@@ -172,7 +259,7 @@ def test_what_a_kernel_may_and_did(page, server, kernel):
     page.until("#list", kernel[:8])
     page.until("#list", "idle")
     words = page.text("#list")
-    assert "anna · area default" in words and "MB" in words and "nobody is connected" in words
+    assert "anna\u00a0· area default" in words and "MB" in words and "nobody is connected" in words
     client = gateway.Socket(server, kernel, "anna", True, "page", "test")
     try:
         client.run(ATTEMPT)  # the page shows it without being asked
@@ -229,10 +316,7 @@ def test_files_by_drop_by_choice_and_out_again(page, server, site):
     dropped, chosen = site.root / "dropped.csv", site.root / LONG
     dropped.write_text("dropped")
     chosen.write_text("chosen")
-    where = page.run("document.getElementById('drop').scrollIntoView({block: 'center'}); const box = document.getElementById('drop').getBoundingClientRect(); return [box.x + 9, box.y + 9]")
-    for kind in ("dragEnter", "dragOver", "drop"):
-        event = {"type": kind, "x": where[0], "y": where[1], "data": {"items": [], "files": [str(dropped)], "dragOperationsMask": 1}}
-        page.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
+    page.drop(dropped)
     page.until("#files", "in/dropped.csv")
     assert (place / "in" / "dropped.csv").read_text() == "dropped"
     page.browser.find_element("id", "file").send_keys(str(chosen))
@@ -249,6 +333,50 @@ def test_files_by_drop_by_choice_and_out_again(page, server, site):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert page.browser.title == "cellwall" and page.run("return document.getElementById('login').hidden")
+    dragged = page.run(
+        """
+        const data = new DataTransfer();
+        [...document.querySelectorAll('#files a')].find(one => one.textContent === 'out/page.html').dispatchEvent(new DragEvent('dragstart', { dataTransfer: data, bubbles: true }));
+        return data.getData('DownloadURL');
+        """
+    )
+    assert dragged == f"application/octet-stream:page.html:{page.url}/api/areas/default/out/page.html"
+
+
+def uploaded(server):
+    text = requests.get(f"{server.url}/metrics", headers=bearer("admin"), timeout=30).text
+    return int(text.split("\ncellwall_uploaded_bytes_total ")[1].split()[0])
+
+
+def test_an_upload_that_is_cut_off_goes_on(page, server, site, wire):
+    """By itself when the server is there again, and when the same file is chosen after a stop: each byte is sent once."""
+    page.begin("anna")
+    data = os.urandom(1 << 20) * 8
+    file = site.root / "large.bin"
+    file.write_bytes(data)
+    place = server.root / "data" / "users" / "anna" / "default" / "staging" / "in" / file.name
+    for stopped in (False, True):
+        before = uploaded(server)
+        try:
+            wire.refuse_after(3 << 20)
+            page.browser.find_element("id", "file").send_keys(str(file))
+            page.until("#sent", "large.bin: the connection ended, trying again")
+            wire.drained()
+            assert not place.exists() and uploaded(server) - before > 2 << 20
+            assert page.run("return document.getElementById('progress').value") > 0.2
+            page.shot(f"upload-{'stopped' if stopped else 'cut'}")
+            if stopped:
+                page.press("Stop the upload")
+                page.wait("return document.getElementById('sending').hidden")
+        finally:
+            wire.restore()
+        if stopped:
+            page.open()
+            page.browser.find_element("id", "file").send_keys(str(file))
+        page.until("#files", file.name)
+        assert place.read_bytes() == data and uploaded(server) - before == len(data)
+        page.press("Remove in/large.bin", confirm=True)
+        page.wait("return document.getElementById('files').innerText.includes('large.bin')", False)
 
 
 # Text against what is behind it (WCAG 2.1, 1.4.3); what is disabled or hidden from sight apart.
@@ -265,6 +393,13 @@ for (const node of document.querySelectorAll('body *')) {
   const one = light(parse(getComputedStyle(node).color)), other = light(behind(node));
   const ratio = (Math.max(one, other) + .05) / (Math.min(one, other) + .05);
   if (ratio < 4.5) bad.push(`${node.tagName} ${node.className} ${node.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+// What a control ends with (1.4.11).
+for (const node of document.querySelectorAll('input:not([type=checkbox]):not([type=file]), select, .drop')) {
+  if (!node.checkVisibility()) continue;
+  const one = light(parse(getComputedStyle(node).borderTopColor)), other = light(behind(node.parentElement));
+  const ratio = (Math.max(one, other) + .05) / (Math.min(one, other) + .05);
+  if (ratio < 3) bad.push(`border of ${node.id} ${ratio.toFixed(2)}`);
 }
 return bad;
 """
@@ -325,7 +460,7 @@ def test_a_screen_reader_hears_what_is_there(page, staged, kernel):
 def test_it_asks_nobody_else(page, kernel):
     page.begin("anna", kernel)
     asked = page.run("return performance.getEntries().filter(one => ['resource', 'navigation'].includes(one.entryType)).map(one => one.name)")
-    assert len(asked) > 5 and all(url.startswith(page.server.url + "/") for url in asked)
+    assert len(asked) > 5 and all(url.startswith(page.url + "/") for url in asked)
     assert page.run("return violations") == []
     # What looks for violations sees them: what is tried is stopped by the policy.
     page.run("fetch('http://127.0.0.1:9/').catch(() => 0); document.body.appendChild(new Image()).src = 'http://127.0.0.1:9/x'; try { document.body.setAttribute('onclick', '1'); } catch { }")

@@ -22,10 +22,6 @@ int conn_write(struct conn *conn, const struct iovec *parts, size_t count)
 		conn->out_size += parts[i].iov_len;
 	return conn->state == CONN_GONE ? -EPIPE : 0;
 }
-size_t conn_unsent(const struct conn *conn)
-{
-	return conn->out_size;
-}
 void conn_touch(struct conn *conn)
 {
 	(void)conn;
@@ -112,6 +108,11 @@ static void drained(void *arg)
 {
 	(void)arg;
 }
+static void pong(void *arg, uint64_t mark)
+{
+	(void)arg;
+	(void)mark;
+}
 static void closed(void *arg, unsigned code)
 {
 	(void)arg;
@@ -139,7 +140,7 @@ static struct request *upgrade(struct conn *conn)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct websocket_calls calls = {message, drained, closed};
+	static const struct websocket_calls calls = {message, drained, pong, closed};
 	struct server server = {0};
 	struct conn conn = {.state = CONN_WAIT, .server = &server};
 	size_t step = size ? data[0] % 67 + 1u : 1, used = size ? 1 : 0;

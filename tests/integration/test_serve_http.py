@@ -316,6 +316,25 @@ def test_a_token_for_one_run(site):
         assert path.read_text().strip() not in server.log()
 
 
+def test_a_certificate_for_the_names_it_was_told(site):
+    """--self-signed: clients check it by its file; it is made anew when a name is missing, else kept."""
+    names, kept = ["gate.example.org", "203.0.113.5"], site.root / "kept"
+    kept.mkdir()
+    seen = []
+    for count in (0, 1, 2, 2, 1):
+        more = [word for name in names[:count] for word in ("--allow-host", name)]
+        with Server(site, "--self-signed", "--data", kept, *more, listen=("https://127.0.0.1:0",)) as server:
+            seen.append((kept / "tls" / "certificate.pem").read_text())
+            context = ssl.create_default_context(cadata=seen[-1])
+            for name in ("localhost", "127.0.0.1", *names[:count]):
+                with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port())), server_hostname=name) as client:
+                    client.sendall(f"GET /api HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+                    assert status(rest(client)) == 200
+    assert len(set(seen)) == 3 and seen[2] == seen[3] == seen[4]
+    with Server(site, "--self-signed", "--allow-host", "a,DNS:b", listen=("https://127.0.0.1:0",)) as server:
+        assert server.urls is None and "no name for a certificate" in server.log()
+
+
 # ---- SIGHUP, certificates of clients ----
 
 

@@ -89,7 +89,7 @@ class Raw:
         """The code with which the server closes, None: it ended without a word, PING: it is still there after 30 s."""
         with contextlib.suppress(ConnectionResetError):
             while got := self.frame():
-                if got[0] == PING:
+                if got == (PING, b""):  # those with a payload ask what has arrived
                     return PING
                 if got[0] == CLOSE:
                     assert self.frame() is None

@@ -19,7 +19,8 @@ class Wire:
         self.port = self._held.getsockname()[1]
         self._flowing = threading.Event()
         self._flowing.set()
-        self._clients = []
+        self._clients, self._pumps = [], []
+        self._left = None
         self._listener = None
         self.restore()
 
@@ -27,18 +28,29 @@ class Wire:
         with contextlib.suppress(OSError):  # refuse()
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:  # nobody is there: as without us
+                    client.close()
+                    continue
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._clients.append(client)
                 for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+                    pump = threading.Thread(target=self._pump, args=(*pair, pair[0] is client), daemon=True)
+                    self._pumps.append(pump)
+                    pump.start()
 
-    def _pump(self, source, target):
+    def _pump(self, source, target, up):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
                 target.sendall(data)
+                if up and self._left is not None:
+                    self._left -= len(data)
+                    if self._left < 0:
+                        self._left = None
+                        self.refuse()
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
 
@@ -55,6 +67,16 @@ class Wire:
         for client in clients:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RD)
+
+    def refuse_after(self, size):
+        """refuse() when clients have sent so many bytes more."""
+        self._left = size
+
+    def drained(self):
+        """After refuse(): what was on its way has come to its end."""
+        for pump in self._pumps:
+            pump.join()
+        self._pumps.clear()
 
     def restore(self):
         self._flowing.set()

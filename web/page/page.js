@@ -4,9 +4,11 @@ const $ = id => document.getElementById(id);
 const base = location.pathname.replace(/\/[^/]*$/, "");
 const LOOK_MS = 3000;
 const FILES_MS = 10000;
+const ANSWER_MS = 15000;
 const BLOCKED = new Set(["blocked", "refused", "result", "failed", "lost", "skipped", "attempt"]);
 let shown = null;
 let timer = 0;
+let looking = null;
 
 function make(tag, properties = {}, ...children) {
   const { dataset, ...rest } = properties;
@@ -26,8 +28,10 @@ function since(time) {
   const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1000);
   return seconds < 60 ? "now" : seconds < 3600 ? `${Math.floor(seconds / 60)} min` : seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
+class Away extends Error {}
 async function ask(path, options = {}) {
-  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", ...options }).catch(() => { throw new Error("The server does not answer."); });
+  const signal = options.method ? undefined : AbortSignal.timeout(ANSWER_MS); /* what changes something may take its time */
+  const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", signal, ...options }).catch(() => { throw new Away("The server does not answer."); });
   if (answer.status === 401) { login(); throw new Error("Log in first."); }
   if (!answer.ok) throw new Error(sentence((await answer.json().catch(() => ({}))).message || answer.statusText));
   return answer.status === 204 ? null : answer.json();
@@ -43,7 +47,7 @@ async function begin() {
   try { await look(); } catch { return; }
   $("login").hidden = true;
   for (const id of ["kernels", "leave"]) $(id).hidden = false;
-  if (!timer) timer = setInterval(() => { if (!document.hidden) look().catch(wrong); }, LOOK_MS);
+  if (!timer) timer = setInterval(() => { if (!document.hidden && !looking) looking = look().catch(wrong).finally(() => { looking = null; }); }, LOOK_MS);
   areas().catch(() => { $("areas").hidden = true; });
 }
 $("login-form").addEventListener("submit", async event => {
@@ -73,7 +77,7 @@ function row(kernel) {
   return { item, log, update(now) {
     state.className = `state ${now.execution_state}`; state.textContent = now.execution_state;
     owner.textContent = now.owner;
-    rest.textContent = ` · area ${now.area} · ${now.id.slice(0, 8)} · since ${when(now.started).textContent}${now.connections ? "" : " · nobody is connected"}`;
+    rest.textContent = `\u00a0· area ${now.area}\u00a0· ${now.id.slice(0, 8)}\u00a0· since ${when(now.started).textContent}${now.connections ? "" : "\u00a0· nobody is connected"}`;
     reason.textContent = sentence(now.reason || "");
     const values = [
       [bytes(now.memory), count(now.processes, "process", "processes")], [`${now.seconds.toFixed(1)} s`, now.restarts ? count(now.restarts, "restart") : ""],
@@ -114,9 +118,9 @@ function may(answer) {
   return [
     ["Network", "None"],
     ["Reads", ["staging/in", list(stage.in || []), "its Python environment", policy.python || ""].filter(Boolean).join(", ")],
-    ["Writes", `Its own /work; results of up to ${stage.out_limit} and ${stage.out_files} files come out to staging/out`],
+    ["Writes", `Its own /work; results of up to ${stage.out_limit} and ${stage.out_files.toLocaleString("en")} files come out to staging/out`],
     ["Memory", resources.memory ? `${resources.memory}${String(resources.memory).endsWith("%") ? " of the machine's" : ""}` : "No limit"], ["Processors", resources.cpus ? String(resources.cpus) : "All"],
-    ["Disk", resources.disk ? String(resources.disk) : "No limit"], ["Processes", String(resources.pids)],
+    ["Disk", resources.disk ? String(resources.disk) : "No limit"], ["Processes", resources.pids.toLocaleString("en")],
     ["Outputs", { static: "Static: no script runs", interactive: "Interactive: scripts run in frames of their own", off: "Not looked at" }[outputs?.mode] || outputs?.mode || ""],
     ["Ends", resources.idle_timeout ? `When idle for ${resources.idle_timeout}` : "When it is stopped, or the server culls it"],
   ];
@@ -188,8 +192,8 @@ async function areas() {
   if (!names.includes("default")) names.unshift("default");
   const before = $("area").value || "default";
   $("area").replaceChildren(...names.map(name => make("option", { textContent: name, value: name, selected: name === before })));
-  $("areas").hidden = false;
   await files();
+  $("areas").hidden = false;
 }
 async function remove(area, path) {
   if (!confirm(`Remove ${path}?`)) return;
@@ -218,26 +222,82 @@ async function files() {
     if (now.some(node => node.contains(focused))) focused.focus();
   }
 }
-function put(area, file) {
+
+/* Uploads, one after the other. One that was cut off goes on where it ended, by itself or when the same file is chosen again. */
+const TRIES = 6, STALLED_MS = 30000;
+let sending = Promise.resolve(), request = null, halted = false, wake = null;
+class Cut extends Error {}
+const wait = ms => new Promise(done => { wake = done; setTimeout(done, ms); });
+function progress(file, done) {
+  $("progress").value = file.size ? done / file.size : 1;
+  $("sent").textContent = `${file.name}: ${bytes(done)} of ${bytes(file.size)}`;
+}
+/* The bytes from `offset` on. */
+function put(path, file, offset) {
   return new Promise((done, fail) => {
-    const request = new XMLHttpRequest();
-    request.open("PUT", base + place(area, `in/${file.name}`));
-    request.upload.onprogress = event => { $("progress").value = event.total ? event.loaded / event.total : 0; };
-    request.onload = () => (request.status < 300 ? done() : fail(new Error(`${file.name}: ${(() => { try { return JSON.parse(request.responseText).message; } catch { return request.statusText; } })()}`)));
-    request.onerror = () => fail(new Error(`${file.name}: the connection ended`));
-    request.send(file);
+    const cut = () => fail(halted ? new Error(`${file.name} was stopped. Choose it again to go on.`) : new Cut(`${file.name}: the connection ended. Choose it again to go on.`));
+    let stalled = 0;
+    const moved = () => { clearTimeout(stalled); stalled = setTimeout(() => request?.abort(), STALLED_MS); };
+    request = new XMLHttpRequest();
+    request.open("PUT", path);
+    if (file.size) request.setRequestHeader("Content-Range", `bytes ${offset}-${file.size - 1}/${file.size}`);
+    request.upload.onprogress = event => { moved(); progress(file, offset + event.loaded); };
+    request.onload = () => {
+      if (request.status === 401) login();
+      if (request.status === 201) done();
+      else if (request.status === 202 || request.status === 416 || request.status >= 502 && request.status <= 504) cut();
+      else fail(new Error(`${file.name}: ${(() => { try { return JSON.parse(request.responseText).message; } catch { return request.statusText; } })()}`));
+    };
+    request.onloadend = () => { clearTimeout(stalled); request = null; };
+    request.onerror = request.onabort = cut;
+    moved();
+    request.send(file.slice(offset));
   });
 }
-async function upload(list) {
-  $("progress").hidden = false;
-  try { for (const file of list) { await put($("area").value, file); say(`${file.name} is there`); } } catch (error) { wrong(error); }
-  $("progress").hidden = true;
-  await areas().catch(wrong);
+async function send(area, file) {
+  const name = `in/${file.name}`, id = `?upload=${file.size.toString(36)}x${file.lastModified.toString(36)}`;
+  for (let tries = 0, most = 0; ;) {
+    try {
+      const there = (await ask(`/api/uploads${place(area, name).slice("/api/areas".length)}${id}`)).offset;
+      const offset = Math.min(there, Math.max(0, file.size - 1)); /* a part has one byte at least */
+      if (offset > most) { most = offset; tries = 0; }
+      progress(file, offset);
+      return await put(base + place(area, name) + id, file, offset);
+    } catch (error) {
+      if (!(error instanceof Cut || error instanceof Away) || halted || ++tries > TRIES) throw error;
+      $("sent").textContent = `${file.name}: the connection ended, trying again`;
+      await wait(500 * 2 ** tries);
+      if (halted) throw new Error(`${file.name} was stopped. Choose it again to go on.`);
+    }
+  }
 }
+async function upload(area, list) {
+  halted = false;
+  $("sending").hidden = false;
+  try { for (const file of list) { await send(area, file); say(`${file.name} is there`); } } catch (error) { wrong(error); }
+  if ($("sending").contains(document.activeElement)) $("file").focus();
+  $("sending").hidden = true;
+  await areas().catch(() => 0);
+}
+function take(list) { const area = $("area").value; sending = sending.then(() => upload(area, list)); }
+$("halt").addEventListener("click", () => { halted = true; wake?.(); request?.abort(); });
+addEventListener("online", () => wake?.());
 $("area").addEventListener("change", () => files().catch(wrong));
-$("file").addEventListener("change", () => { upload([...$("file").files]); $("file").value = ""; });
-for (const kind of ["dragenter", "dragover"]) $("drop").addEventListener(kind, event => { event.preventDefault(); $("drop").classList.add("over"); });
-for (const kind of ["dragleave", "drop"]) $("drop").addEventListener(kind, event => { event.preventDefault(); $("drop").classList.remove("over"); });
-$("drop").addEventListener("drop", event => upload([...event.dataTransfer.files]));
+$("file").addEventListener("change", () => { take([...$("file").files]); $("file").value = ""; });
+for (const kind of ["dragenter", "dragover"]) $("drop").addEventListener(kind, () => $("drop").classList.add("over"));
+$("drop").addEventListener("dragleave", event => { if (!$("drop").contains(event.relatedTarget)) $("drop").classList.remove("over"); });
+$("drop").addEventListener("drop", event => {
+  $("drop").classList.remove("over");
+  const folders = new Set([...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(entry => entry?.isDirectory).map(entry => entry.name));
+  if (folders.size) say(`${[...folders].join(", ")}: a folder cannot be dropped, its files can`, true);
+  take([...event.dataTransfer.files].filter(file => !folders.has(file.name)));
+});
+/* What is dropped beside it would be opened in the place of this page. */
+for (const kind of ["dragenter", "dragover", "drop"]) document.addEventListener(kind, event => { if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); });
+/* A file that is dragged out of the list becomes one where it is dropped, in browsers that can. */
+$("files").addEventListener("dragstart", event => {
+  const link = event.target.closest?.("a");
+  if (link) event.dataTransfer.setData("DownloadURL", `application/octet-stream:${link.textContent.split("/").pop().replaceAll(":", "_")}:${link.href}`);
+});
 
 begin();
