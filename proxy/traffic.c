@@ -397,10 +397,11 @@ void traffic_say_dropped(struct session *session, int64_t now)
 
 	if (!session->dropped_messages || now < session->dropped_said + DROPPED_EVERY_MS)
 		return;
-	text = format_string("%llu outputs (%llu bytes) were dropped: the kernel produced more "
-			     "than its clients could take, and did not stop when it was paused",
-			     (unsigned long long)session->dropped_messages,
-			     (unsigned long long)session->dropped_bytes);
+	text = format_string(
+		"%llu messages (%llu bytes) of the kernel were dropped: more than its "
+		"clients could take, though it was paused, or too large, or broken off",
+		(unsigned long long)session->dropped_messages,
+		(unsigned long long)session->dropped_bytes);
 	session->dropped_said = now;
 	session->dropped_messages = session->dropped_bytes = 0;
 	if (!text)

@@ -50,7 +50,7 @@ struct relay {
 	int64_t stall_until;	      /* a large one waits for the wall before; 0: not now */
 	size_t passed_output;	      /* bytes, in this pass */
 	bool passed_reply;	      /* in this pass */
-	bool gap;		      /* the connection to iopub ended where it should not */
+	bool gap[WALL_CHANNELS];      /* the connection ended where it should not */
 	bool replies_paused;
 	bool dropping;
 	uint64_t dropped_messages, dropped_bytes; /* not told yet */
@@ -209,15 +209,13 @@ static void lane_opened(void *arg, struct lane *lane)
 {
 	struct relay *relay = arg;
 
-	if (lane->channel != WALL_IOPUB)
-		return;
-	if (relay->gap && relay->state != STATE_CONNECTING) {
+	if (relay->gap[lane->channel] && relay->state != STATE_CONNECTING) {
 		count_dropped(relay, 0); /* what ended the connection, at least */
 		if (!relay->dropping)
 			tell_dropped(relay);
 	}
-	relay->gap = false;
-	if (relay->state == STATE_CONNECTING)
+	relay->gap[lane->channel] = false;
+	if (lane->channel == WALL_IOPUB && relay->state == STATE_CONNECTING)
 		relay->settle_at = now_ms() + RELAY_SETTLE_MS;
 }
 
@@ -225,10 +223,10 @@ static void lane_closed(void *arg, struct lane *lane, bool broken)
 {
 	struct relay *relay = arg;
 
+	relay->gap[lane->channel] = relay->gap[lane->channel] || broken;
 	if (lane->channel != WALL_IOPUB)
 		return;
 	relay->settle_at = 0;
-	relay->gap = relay->gap || broken;
 	if (wall_writer_fill(relay->writer) < 0)
 		_exit(1); /* nothing else could ever go on */
 }

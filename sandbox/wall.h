@@ -38,8 +38,8 @@ enum wall_kind {
 	WALL_MESSAGE =
 		1, /* parts: the ZeroMQ frames of one message, without the relay's own identity */
 	WALL_READY = 2,	  /* relay -> proxy, once: connected to the kernel's iopub; no parts */
-	WALL_DROPPED = 3, /* relay -> proxy: one part, two u64: iopub messages and bytes given up
-			     since the last */
+	WALL_DROPPED = 3, /* relay -> proxy: one part, two u64: messages and bytes given up since
+			     the last */
 };
 
 enum wall_channel {

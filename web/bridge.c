@@ -9,6 +9,10 @@
  * A kernel is ready when it has answered a kernel_info_request of ours and something came on iopub:
  * then the subscription is there, and no output of a first cell can be missed. Until then
  * bridge_send says -EAGAIN.
+ *
+ * A ZeroMQ socket costs 35 kB, so those that nothing is expected of are closed: our own of shell
+ * and control between a question and the next, and those of a listener that is away once its last
+ * message was a request and all are answered, since then nothing can be on its way either.
  */
 #include "web/bridge.h"
 
@@ -39,7 +43,9 @@ struct port {
 	struct bridge *bridge;
 	struct peer *peer; /* NULL: the bridge's own */
 	enum wall_channel channel;
-	bool full; /* a send gave EAGAIN */
+	bool full;	   /* a send gave EAGAIN */
+	bool loose;	   /* the last message sent gets no answer */
+	unsigned requests; /* not answered yet */
 };
 
 struct peer {
@@ -111,11 +117,12 @@ static int set_options(struct port *port, const char *identity)
 	code |= zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &most, sizeof(most));
 	if (iopub)
 		code |= zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0);
-	else
+	else if (identity)
 		code |= zmq_setsockopt(socket, ZMQ_ROUTING_ID, identity, strlen(identity));
 	return code ? -EINVAL : 0;
 }
 
+/* `identity` NULL: any. */
 static int port_open(struct port *port, struct bridge *bridge, struct peer *peer,
 		     enum wall_channel channel, const char *identity)
 {
@@ -157,11 +164,19 @@ static void tell_state(struct bridge *bridge, const char *state)
 	}
 }
 
-static bool is_polling(struct iovec header)
+static bool is_request(struct iovec type)
+{
+	static const char end[] = "_request";
+	const size_t size = sizeof(end) - 1;
+
+	return type.iov_len > size &&
+	       memcmp((const char *)type.iov_base + type.iov_len - size, end, size) == 0;
+}
+
+static bool is_polling(struct iovec type)
 {
 	static const char *const types[] = {"kernel_info_request", "comm_info_request",
 					    "is_complete_request", "debug_request"};
-	const struct iovec type = frames_member(header, "msg_type");
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		if (type.iov_len == strlen(types[i]) &&
@@ -175,7 +190,7 @@ static void note_iopub(struct bridge *bridge, struct packet *packet)
 	const char *state = scan_state(packet->parts[3]);
 
 	packet->status = state != NULL;
-	if (!state || !is_polling(packet->parts[1]))
+	if (!state || !is_polling(frames_member(packet->parts[1], "msg_type")))
 		bridge->owner.activity(bridge->owner.arg);
 	if (state && bridge->ready)
 		bridge->owner.state(bridge->owner.arg, state);
@@ -224,6 +239,31 @@ static bool signature_good(struct bridge *bridge, const struct packet *packet,
 	       CRYPTO_memcmp(made, signature.iov_base, (size_t)size) == 0;
 }
 
+/* Its sockets are made anew at its next message. */
+static void rest(struct peer *peer)
+{
+	const struct port *ports = peer->port;
+
+	if (!peer->listener || !peer->listener->away)
+		return;
+	for (int i = 0; i < WALL_CHANNELS; i++)
+		if (ports[i].full || ports[i].requests || (ports[i].loose && i != WALL_STDIN))
+			return;
+	if (random_hex(peer->identity, 16) < 0) /* the kernel may still know the old one */
+		return;
+	for (int i = 0; i < WALL_CHANNELS; i++)
+		port_close(&peer->port[i]);
+}
+
+/* The answer to a question of our own. */
+static void take_own(struct port *port)
+{
+	if (port == &port->bridge->shell)
+		port->bridge->answered = true;
+	if (!port->requests)
+		port_close(port);
+}
+
 static void take(struct port *port, struct packet *packet)
 {
 	struct bridge *bridge = port->bridge;
@@ -231,14 +271,17 @@ static void take(struct port *port, struct packet *packet)
 
 	bridge->figures.out[port->channel]++;
 	bridge->figures.out_bytes[port->channel] += packet->bytes;
+	if (port->requests)
+		port->requests--;
 	if (port->channel == WALL_IOPUB) {
 		bridge->heard = true;
 		note_iopub(bridge, packet);
 		deliver(bridge, packet);
 	} else if (peer && peer->listener) {
 		peer->listener->message(peer->listener, packet);
-	} else if (port == &bridge->shell) {
-		bridge->answered = true;
+		rest(peer);
+	} else if (!peer) {
+		take_own(port);
 	}
 	become_ready(bridge);
 }
@@ -348,6 +391,13 @@ void bridge_leave(struct listener *listener)
 	listener->next = NULL;
 }
 
+void bridge_set_away(struct listener *listener, bool away)
+{
+	listener->away = away;
+	if (listener->peer)
+		rest(listener->peer);
+}
+
 void bridge_pause(struct listener *listener)
 {
 	if (!listener->bridge || listener->paused)
@@ -417,6 +467,7 @@ int bridge_send(struct listener *listener, enum wall_channel channel, const stru
 		size_t count)
 {
 	struct bridge *bridge = listener->bridge;
+	struct iovec type;
 	struct port *port;
 	size_t bytes = 0;
 	int r;
@@ -439,9 +490,12 @@ int bridge_send(struct listener *listener, enum wall_channel channel, const stru
 	r = send_signed(bridge, port->socket, parts, count);
 	port->full = r == -EAGAIN;
 	if (r == 0) {
+		type = frames_member(parts[0], "msg_type");
+		port->loose = !is_request(type);
+		port->requests += !port->loose;
 		bridge->figures.in[channel]++;
 		bridge->figures.in_bytes[channel] += bytes;
-		if (!is_polling(parts[0]))
+		if (!is_polling(type))
 			bridge->owner.activity(bridge->owner.arg);
 	}
 	look_soon(port);
@@ -453,15 +507,20 @@ int bridge_ask(struct bridge *bridge, enum wall_channel channel, const char *msg
 {
 	struct port *port = channel == WALL_SHELL ? &bridge->shell : &bridge->control;
 	struct packet *packet;
-	int r;
+	int r = 0;
 
 	if (!bridge->connected)
 		return -ENOTCONN;
+	if (!port->socket)
+		r = port_open(port, bridge, NULL, channel, NULL);
+	if (r < 0)
+		return r;
 	packet = packet_make(channel, msg_type, (struct iovec){0}, content);
 	if (!packet)
 		return -ENOMEM;
 	r = send_signed(bridge, port->socket, packet->parts, packet->count);
 	packet_unref(packet);
+	port->requests += r == 0;
 	look_soon(port);
 	return r;
 }
@@ -528,7 +587,6 @@ static void ask_again(void *arg)
 
 int bridge_connect(struct bridge *bridge, const struct connection *connection, struct err *err)
 {
-	char identity[33];
 	int r;
 
 	bridge_disconnect(bridge);
@@ -537,13 +595,7 @@ int bridge_connect(struct bridge *bridge, const struct connection *connection, s
 	r = sign_new(connection->scheme, connection->key, connection->key_size, &bridge->sign, err);
 	if (r < 0)
 		return r;
-	r = random_hex(identity, 16);
-	if (r == 0)
-		r = port_open(&bridge->iopub, bridge, NULL, WALL_IOPUB, "");
-	if (r == 0)
-		r = port_open(&bridge->shell, bridge, NULL, WALL_SHELL, identity);
-	if (r == 0)
-		r = port_open(&bridge->control, bridge, NULL, WALL_CONTROL, identity);
+	r = port_open(&bridge->iopub, bridge, NULL, WALL_IOPUB, NULL);
 	bridge->connected = r == 0;
 	if (r == 0)
 		r = bridge_ask(bridge, WALL_SHELL, "kernel_info_request", "{}");

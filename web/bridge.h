@@ -48,9 +48,9 @@ struct listener {
 	 */
 	void (*gone)(struct listener *listener, const char *reason);
 	void *arg; /* the listener's own */
-	bool away; /* nobody is there at the moment: not counted as a connection */
 
 	/* The bridge's, zero before bridge_join. */
+	bool away;
 	struct bridge *bridge;
 	struct listener *next, **link;
 	struct peer *peer;
@@ -63,6 +63,10 @@ struct listener {
 int bridge_join(struct bridge *bridge, struct listener *listener);
 /* Takes it out; accepts one that is out. Replies to what it asked are gone. */
 void bridge_leave(struct listener *listener);
+
+/* Whether nobody is there at the moment: then it is not counted as a connection, and costs no
+ * sockets when all that it asked is answered. */
+void bridge_set_away(struct listener *listener, bool away);
 
 /*
  * Sends a client's message: `parts` are header, parent_header, metadata, content and the buffers,

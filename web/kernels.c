@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 #define NAME_MAX_BYTES 64
 #define LOOK_EVERY     30
+#define TRIM_BYTES     (1u * 1024 * 1024) /* between two looks */
 
 struct kernels {
 	struct kernels_options options;
@@ -28,6 +30,7 @@ struct kernels {
 	struct kernels_totals past; /* of those that are gone */
 	unsigned made;		    /* names of private directories */
 	struct timer *look;
+	uint64_t looked; /* bytes that had passed then */
 	void (*done)(void *arg);
 	void *done_arg;
 };
@@ -307,6 +310,20 @@ static void look_at(void *arg, struct kernel *kernel)
 	kernel_shutdown(kernel, "it was idle for too long");
 }
 
+/* What a burst of messages took goes back to the system. */
+static void trim(struct kernels *kernels)
+{
+	struct kernels_totals totals;
+	uint64_t bytes = 0;
+
+	kernels_sum(kernels, &totals);
+	for (unsigned i = 0; i < WALL_CHANNELS; i++)
+		bytes += totals.traffic.in_bytes[i] + totals.traffic.out_bytes[i];
+	if (bytes - kernels->looked >= TRIM_BYTES)
+		(void)malloc_trim(0);
+	kernels->looked = bytes;
+}
+
 static void look(void *arg)
 {
 	struct kernels *kernels = arg;
@@ -318,6 +335,7 @@ static void look(void *arg)
 		every = kernels->options.cull_interval;
 	kernels->look = NULL;
 	kernels_each(kernels, NULL, look_at, kernels);
+	trim(kernels);
 	(void)loop_after(kernels->loop, (int64_t)every * 1000, look, kernels, &kernels->look, NULL);
 }
 

@@ -358,6 +358,8 @@ static int open_link(struct link *link, const char *address, const char *directo
 		code = err_set(err, -errno, "cannot listen on curve://%s: %s", address,
 			       zmq_strerror(errno));
 	if (code == 0)
+		code = link_peers_bound(link->peers, link->router, err);
+	if (code == 0)
 		code = watch_socket(link, link->router, router_ready, &link->router_watch, err);
 	if (code == 0)
 		code = loop_after(link->server->loop, 0, tick, link, &link->tick, err);

@@ -164,9 +164,9 @@ static void take_hello(struct link *link, const struct link_origin *origin,
 	struct session *session;
 	struct err err = {0};
 
-	/* One session to a connection. */
 	link_peers_serve(link->peers, now_ms()); /* an earlier one of this descriptor has ended */
-	if (find_origin(link, origin))
+	/* One session to a connection, none to one that ended behind its last words. */
+	if (find_origin(link, origin) || !link_peers_has(link->peers, origin->fd))
 		return;
 	keys_allowed_look(link->allowed);
 	name = keys_allowed_name(link->allowed, key);

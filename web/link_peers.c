@@ -1,5 +1,6 @@
 #include "web/link_peers.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -18,7 +19,7 @@ struct link_peers {
 	void *monitor;
 	void (*lost)(void *arg, int fd);
 	void *arg;
-	in_port_t port; /* of the first connection, in network order; 0: none yet */
+	in_port_t port; /* the router's, in network order */
 	size_t count, strangers, most;
 	struct peer peers[]; /* the oldest first */
 };
@@ -46,6 +47,22 @@ int link_peers_new(void *context, void *router, size_t most, void (*lost)(void *
 		return err->code;
 	}
 	*ret_peers = peers;
+	return 0;
+}
+
+int link_peers_bound(struct link_peers *peers, void *router, struct err *err)
+{
+	char endpoint[128];
+	size_t size = sizeof(endpoint);
+	const char *colon;
+	uint64_t port;
+
+	if (zmq_getsockopt(router, ZMQ_LAST_ENDPOINT, endpoint, &size) < 0)
+		return err_set(err, -errno, "link: %s", zmq_strerror(errno));
+	colon = strrchr(endpoint, ':');
+	if (!colon || parse_u64(colon + 1, UINT16_MAX, &port) < 0)
+		return err_set(err, -EINVAL, "link: %s has no port", endpoint);
+	peers->port = htons((uint16_t)port);
 	return 0;
 }
 
@@ -124,8 +141,6 @@ static void add_peer(struct link_peers *peers, int fd, int64_t now)
 		remove_peer(peers, before);
 		peers->lost(peers->arg, fd);
 	}
-	if (!peers->port)
-		peers->port = port_of(fd);
 	peers->peers[peers->count++] = (struct peer){fd, now + LINK_STRANGER_MS};
 	peers->strangers++;
 	if (peers->strangers > LINK_STRANGERS || peers->count == peers->most)
@@ -156,6 +171,11 @@ void link_peers_serve(struct link_peers *peers, int64_t now)
 	for (size_t i = peers->count; i-- > 0;)
 		if (peers->peers[i].until && now >= peers->peers[i].until)
 			end_peer(peers, &peers->peers[i]);
+}
+
+bool link_peers_has(struct link_peers *peers, int fd)
+{
+	return find_peer(peers, fd) != NULL;
 }
 
 void link_peers_keep(struct link_peers *peers, int fd)

@@ -12,6 +12,8 @@
 #ifndef WEB_LINK_PEERS_H
 #define WEB_LINK_PEERS_H
 
+#include <stdbool.h>
+
 #include "sandbox/base.h"
 
 #define LINK_STRANGERS	 256
@@ -25,6 +27,8 @@ struct link_peers;
  */
 int link_peers_new(void *context, void *router, size_t most, void (*lost)(void *arg, int fd),
 		   void *arg, struct link_peers **ret_peers, struct err *err);
+/* Once it is bound to a TCP port, before link_peers_serve. Returns 0 or a negative errno. */
+int link_peers_bound(struct link_peers *peers, void *router, struct err *err);
 /* Before the router is closed. Accepts NULL; returns NULL. */
 struct link_peers *link_peers_free(struct link_peers *peers, void *router);
 /* The socket to watch. */
@@ -33,6 +37,8 @@ void *link_peers_monitor(struct link_peers *peers);
 /* Takes what the monitor has, ends what is late. A connection's end is told before a frame of a
  * later one with its descriptor, when this is called first. */
 void link_peers_serve(struct link_peers *peers, int64_t now);
+/* False: it has ended, or is being ended to make room. */
+bool link_peers_has(struct link_peers *peers, int fd);
 /* It has a session, for as long as it likes. */
 void link_peers_keep(struct link_peers *peers, int fd);
 /* It has none any more: it is ended at `until`. */

@@ -237,14 +237,17 @@ static int bind_unix(struct listener *listener, struct err *err)
 int listen_share(const struct listener *listener, struct err *err)
 {
 	mode_t mode = users_have_uids(listener->server->users) ? 0666 : 0600;
+	cleanup(close_fd) int fd = open(listener->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat status;
+	char held[32]; /* what was looked at, whatever the path names meanwhile */
 
-	if (lstat(listener->path, &status) < 0)
+	if (fd < 0 || fstat(fd, &status) < 0)
 		return err_errno(err, "listen unix:%s", listener->path);
 	if (!S_ISSOCK(status.st_mode) || status.st_uid != geteuid())
 		return err_set(err, -EEXIST, "listen unix:%s: something else is there",
 			       listener->path);
-	if (chmod(listener->path, mode) < 0)
+	(void)snprintf(held, sizeof(held), "/proc/self/fd/%d", fd);
+	if (chmod(held, mode) < 0)
 		return err_errno(err, "listen unix:%s", listener->path);
 	return 0;
 }

@@ -536,7 +536,7 @@ static void go_away(struct session *session)
 {
 	struct session *oldest;
 
-	session->listener.away = true;
+	bridge_set_away(&session->listener, true);
 	session->away_since = now_ms();
 	check_pressure(session);
 	shorten(session);
@@ -592,8 +592,8 @@ static struct session *new_session(struct loop *loop, struct bridge *bridge, con
 	if (!session)
 		return NULL;
 	session->loop = loop;
-	session->listener = (struct listener){
-		.message = on_message, .writable = on_writable, .gone = on_gone, .away = true};
+	session->listener =
+		(struct listener){.message = on_message, .writable = on_writable, .gone = on_gone};
 	session->last = &session->first;
 	session->sent_last = &session->sent;
 	session->pending_last = &session->pending;
@@ -602,6 +602,7 @@ static struct session *new_session(struct loop *loop, struct bridge *bridge, con
 		free(session);
 		return NULL;
 	}
+	bridge_set_away(&session->listener, true);
 	session->next = sessions;
 	sessions = session;
 	return session;
@@ -644,7 +645,7 @@ static bool attach(struct session *session, struct request *request)
 	session->client = client;
 	session->v1 = v1;
 	session->most = tornado && !v1 ? TORNADO_MAX : 0;
-	session->listener.away = false;
+	bridge_set_away(&session->listener, false);
 	session->keep = loop_cancel(session->keep);
 	return true;
 }

@@ -343,6 +343,7 @@ static int merge(struct users *users, struct users *fresh, struct err *err)
 			entry->user.disabled = true;
 			entry->has_token = false;
 			entry->uid = -1;
+			free(steal_ptr(&entry->certificate));
 		}
 	}
 	while (fresh->count) {

@@ -573,6 +573,34 @@ def test_a_large_output_that_breaks_off(sandbox):
     assert relay.receive() == (MESSAGE, IOPUB, [b"after"])
 
 
+def test_a_reply_that_breaks_off(sandbox):
+    """The connection is made again, with a word that something is missing; what comes next is whole."""
+    def kernel(kernel):
+        for channel in (CONTROL, STDIN, HB, IOPUB):
+            kernel.bind(channel)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{kernel.place}/k-1")
+        listener.listen()
+        hello = GREETING + b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6ROUTER"
+        with listener.accept()[0] as shell:
+            shell.sendall(hello)
+            kernel.order()
+            shell.sendall(b"\0\5whole" + b"\1\4half" + b"\2" + struct.pack(">Q", MIB) + b"x" * 1000)
+            kernel.order()
+        with listener.accept()[0] as shell:
+            shell.sendall(hello + b"\0\5after")
+            kernel.order()
+
+    relay = sandbox(kernel)
+    relay.ready()
+    relay.orders.send(b"g")
+    assert relay.receive() == (MESSAGE, SHELL, [b"whole"])
+    relay.orders.send(b"g")
+    seen = [relay.receive(), relay.receive()]  # a reply goes before what belongs to iopub
+    assert (MESSAGE, SHELL, [b"after"]) in seen
+    assert (DROPPED, IOPUB, [struct.pack("<2Q", 1, 0)]) in seen
+
+
 def test_commands_between_frames(sandbox):
     """A heartbeat of ZMTP is answered, also inside a message, and is no part of it."""
     def kernel(kernel):

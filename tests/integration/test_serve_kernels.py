@@ -397,6 +397,41 @@ def test_jupyter_server_as_a_client(serve, site):
         log.close()
 
 
+def test_what_nobody_uses_costs_little(begin):
+    """A kernel costs one ZeroMQ socket while nobody is connected and all are answered; what a burst took is given back."""
+    serve = begin("--cull-interval", "1")
+    links, statm = pathlib.Path(f"/proc/{serve.process.pid}/fd"), pathlib.Path(f"/proc/{serve.process.pid}/statm")
+
+    def sockets():
+        with contextlib.suppress(FileNotFoundError):
+            return sum("eventfd" in os.readlink(link) for link in links.iterdir())  # each has one
+
+    def memory():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    idle = 3 + 1  # libzmq has three of its own
+    kernel = serve.start()
+    serve.wait_state(kernel, "idle")
+    assert processes.wait_until(lambda: sockets() == idle, 20 * harness.PATIENCE), (idle, sockets())
+    least = memory()
+    client = serve.connect(kernel, session="a-session")
+    client.run("x = 1\nfor i in range(5_000): print(i, flush=True)")
+    assert sockets() > idle
+    # Who asked and went away gets the answer when she is back.
+    asked = client.send("execute_request", {"code": "import time; time.sleep(1); print(x)", "silent": False})
+    client.close()
+    assert processes.wait_until(lambda: sockets() == idle, 60 * harness.PATIENCE)
+    client = serve.connect(kernel, session="a-session")
+    messages = [client.receive()]
+    while messages[-1]["header"]["msg_type"] != "execute_reply" or messages[-1]["parent_header"]["msg_id"] != asked:
+        messages.append(client.receive())
+    assert gateway.text_of([message for message in messages if message["parent_header"].get("msg_id") == asked]) == "1\n"
+    assert gateway.text_of(client.run("print(x + 1)")) == "2\n"
+    assert processes.wait_until(lambda: memory() < least + 8 * 2**20, 60 * harness.PATIENCE), (least, memory())
+    assert serve.ask("POST", f"/api/kernels/{kernel}/interrupt", json={}).status_code == 204
+    assert serve.ask("DELETE", f"/api/kernels/{kernel}").status_code == 204
+
+
 def test_a_socket_ends_with_its_token(begin):
     """When the token file is read again: of a user who is not in it any more, or has another token; others go on."""
     server = begin()

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -49,6 +50,7 @@ static int make_place(void **state)
 					&place->peers, &err),
 			 0);
 	assert_int_equal(zmq_bind(place->router, "tcp://127.0.0.1:*"), 0);
+	assert_int_equal(link_peers_bound(place->peers, place->router, &err), 0);
 	assert_int_equal(zmq_getsockopt(place->router, ZMQ_LAST_ENDPOINT, endpoint, &size), 0);
 	assert_int_equal(parse_u64(endpoint + sizeof("tcp://127.0.0.1:") - 1, UINT16_MAX, &port),
 			 0);
@@ -142,6 +144,51 @@ static void who_has_no_session_has_little_time(void **state)
 	close(late);
 }
 
+/* The router's end of a connection. */
+static int other_end(int fd)
+{
+	struct sockaddr_in own, peer;
+	socklen_t size = sizeof(own), peer_size = sizeof(peer);
+
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &size), 0);
+	for (int other = 0; other < 1024; other++) {
+		peer_size = sizeof(peer);
+		if (getpeername(other, (struct sockaddr *)&peer, &peer_size) == 0 &&
+		    peer.sin_family == AF_INET && peer.sin_port == own.sin_port)
+			return other;
+	}
+	fail();
+	return -1;
+}
+
+/* Before anything is told of it, and its descriptor is another socket by then. */
+static void the_first_ends_at_once(void **state)
+{
+	struct place *place = *state;
+	zmq_pollitem_t item = {.socket = link_peers_monitor(place->peers), .events = ZMQ_POLLIN};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = come(place), there;
+
+	assert_int_equal(bind(other, (const struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(zmq_poll(&item, 1, WAIT_MS), 1); /* it was accepted */
+	there = other_end(fd);
+	close(fd);
+	for (int i = 0; fcntl(there, F_GETFD) >= 0 && i < WAIT_MS; i++)
+		usleep(1000);
+	assert_int_equal(dup2(other, there), there);
+	serve_until_lost(place, 1, 0);
+	assert_false(link_peers_has(place->peers, there));
+	fd = come(place);
+	hear(place);
+	assert_true(link_peers_has(place->peers, other_end(fd)));
+	link_peers_serve(place->peers, LINK_STRANGER_MS);
+	assert_true(ended(fd, WAIT_MS));
+	close(fd);
+	close(there);
+	close(other);
+}
+
 /* A frame names its connection's descriptor. */
 static void who_has_a_session_stays_until_it_is_dropped(void **state)
 {
@@ -189,6 +236,7 @@ int main(void)
 						remove_place),
 		cmocka_unit_test_setup_teardown(who_has_no_session_has_little_time, make_place,
 						remove_place),
+		cmocka_unit_test_setup_teardown(the_first_ends_at_once, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(who_has_a_session_stays_until_it_is_dropped,
 						make_place, remove_place),
 	};

@@ -1,0 +1,132 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "web/users.h"
+
+#define ANNA "anna-0123456789abcdef"
+#define BEN  "ben-0123456789abcdef"
+
+static int make_users(void **state)
+{
+	struct users *users;
+
+	if (users_new(&users, NULL) < 0)
+		return -1;
+	*state = users;
+	return 0;
+}
+
+static int remove_users(void **state)
+{
+	users_free(*state);
+	return 0;
+}
+
+static int read_text(struct users *users, const char *text)
+{
+	char path[] = "/tmp/cellwall-users-XXXXXX";
+	int fd = mkstemp(path), code;
+	struct err err;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	code = users_read(users, path, &err);
+	unlink(path);
+	return code;
+}
+
+static void what_an_entry_says(void **state)
+{
+	struct users *users = *state;
+	const struct user *user;
+
+	assert_int_equal(read_text(users, "{\"users\": {\"anna\": {\"token\": \"" ANNA
+					  "\", \"max_kernels\": 2, \"kernelspecs\": [\"r\"], "
+					  "\"area_limit\": \"2G\", \"uid\": 77}}}"),
+			 0);
+	user = users_by_token(users, ANNA, strlen(ANNA));
+	assert_non_null(user);
+	assert_string_equal(user->name, "anna");
+	assert_int_equal(user->max_kernels, 2);
+	assert_int_equal(user->area_limit, 2ull << 30);
+	assert_false(user->admin);
+	assert_true(user_may_start(user, "r"));
+	assert_false(user_may_start(user, "python3"));
+	assert_ptr_equal(users_by_uid(users, 77), user);
+	assert_null(users_by_token(users, BEN, strlen(BEN)));
+	assert_null(users_by_token(users, ANNA, strlen(ANNA) - 1));
+}
+
+static void who_is_taken_out_of_the_file(void **state)
+{
+	struct users *users = *state;
+	const struct user *anna;
+
+	assert_int_equal(read_text(users, "{\"users\": {\"anna\": {\"token\": \"" ANNA
+					  "\", \"certificate\": \"desk\", \"uid\": 77}}}"),
+			 0);
+	anna = users_by_certificate(users, "desk");
+	assert_non_null(anna);
+	/* All that she was known by is another's now. */
+	assert_int_equal(read_text(users, "{\"users\": {\"ben\": {\"token\": \"" ANNA
+					  "\", \"certificate\": \"desk\", \"uid\": 77}}}"),
+			 0);
+	assert_true(anna->disabled);
+	assert_null(users_by_name(users, "anna"));
+	assert_string_equal(users_by_certificate(users, "desk")->name, "ben");
+	assert_string_equal(users_by_uid(users, 77)->name, "ben");
+	assert_string_equal(users_by_token(users, ANNA, strlen(ANNA))->name, "ben");
+	/* And she may come back. */
+	assert_int_equal(read_text(users, "{\"users\": {\"anna\": {\"token\": \"" ANNA "\"}}}"), 0);
+	assert_false(users_have_certificates(users));
+	assert_ptr_equal(users_by_token(users, ANNA, strlen(ANNA)), anna);
+}
+
+static void what_cannot_be_read_changes_nothing(void **state)
+{
+	static const char *const wrong[] = {
+		"",
+		"short",
+		"{}",
+		"{\"users\": {\"anna\": {\"token\": \"short\"}}}",
+		"{\"users\": {\"../x\": {}}}",
+		"{\"users\": {\"anna\": {\"nothing\": 1}}}",
+		"{\"users\": {\"anna\": {\"area_limit\": \"2X\"}}}",
+		"{\"users\": {\"anna\": {\"area_limit\": \"99999999999T\"}}}",
+		"{\"users\": {\"anna\": {\"sha256\": \"00\"}}}",
+		"{\"users\": {\"anna\": {\"uid\": 4294967295}}}",
+		"{\"users\": {\"anna\": {}, \"anna\": {}}}",
+		"{\"users\": {\"anna\": {\"token\": \"" BEN "\"}, \"ben\": {\"token\": \"" BEN
+		"\"}}}",
+	};
+	struct users *users = *state;
+
+	assert_int_equal(read_text(users, ANNA "\n"), 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_true(read_text(users, wrong[i]) < 0);
+		assert_true(users_by_token(users, ANNA, strlen(ANNA))->admin);
+		assert_null(users_by_token(users, BEN, strlen(BEN)));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_an_entry_says, make_users, remove_users),
+		cmocka_unit_test_setup_teardown(who_is_taken_out_of_the_file, make_users,
+						remove_users),
+		cmocka_unit_test_setup_teardown(what_cannot_be_read_changes_nothing, make_users,
+						remove_users),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
