@@ -118,7 +118,8 @@ struct websocket_calls {
 	void (*message)(void *arg, bool binary, void *data, size_t size);
 	/* The queue was above WEBSOCKET_LOW and is below it again. */
 	void (*drained)(void *arg);
-	/* The client has read all that was sent before websocket_ping(mark). It may lie. */
+	/* The client has read all that was sent before websocket_ping(mark). It may lie. NULL:
+	 * nobody asks. */
 	void (*pong)(void *arg, uint64_t mark);
 	/* Once, last, from the loop: also after websocket_close. The websocket is gone then. `code`
 	 * 1006 when the client said none. */

@@ -296,7 +296,8 @@ static void take_control(struct websocket *websocket)
 
 	if (websocket->frame.opcode == WSFRAME_CLOSE) {
 		take_close(websocket);
-	} else if (websocket->frame.opcode == WSFRAME_PONG && part.iov_len == sizeof(mark)) {
+	} else if (websocket->frame.opcode == WSFRAME_PONG && part.iov_len == sizeof(mark) &&
+		   websocket->calls.pong) {
 		memcpy(&mark, part.iov_base, sizeof(mark));
 		websocket->calls.pong(websocket->arg, mark);
 	} else if (websocket->frame.opcode == WSFRAME_PING &&

@@ -42,7 +42,8 @@ static void closed(void *arg, unsigned code)
 
 static void echo(struct request *request)
 {
-	static const struct websocket_calls calls = {message, drained, closed};
+	static const struct websocket_calls calls = {
+		.message = message, .drained = drained, .closed = closed};
 	struct websocket **websocket = calloc(1, sizeof(struct websocket *));
 
 	if (websocket)

@@ -140,7 +140,8 @@ static struct request *upgrade(struct conn *conn)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct websocket_calls calls = {message, drained, pong, closed};
+	static const struct websocket_calls calls = {
+		.message = message, .drained = drained, .pong = pong, .closed = closed};
 	struct server server = {0};
 	struct conn conn = {.state = CONN_WAIT, .server = &server};
 	size_t step = size ? data[0] % 67 + 1u : 1, used = size ? 1 : 0;
