@@ -47,6 +47,7 @@ struct addition {
 	const struct policy *policy; /* of the kernel */
 	struct env_base base;	     /* without before, lock and requirements */
 	const char *lines;	     /* requirements, a line each */
+	bool uv;		     /* asked for */
 	const char *number;	     /* its name in the live directory */
 };
 /* Prints what it does. Returns the exit code. */

@@ -42,6 +42,7 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 	const struct env_wanted wanted = {
 		.name = addition->added->name,
 		.requirements = addition->lines,
+		.uv = addition->uv,
 		.hosts = &none,
 		.policy = addition->policy,
 		.base = &base,

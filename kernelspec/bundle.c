@@ -14,6 +14,7 @@
 static const char magic[] = "cellwall bundle 1\n";
 
 #define CHUNK 65536
+#define WHOLE ((size_t)32 << 20) /* a file up to this is in memory before it is written */
 
 struct reader {
 	int in, tree, wheels, pool;
@@ -30,6 +31,8 @@ struct reader {
 	char above[BUNDLE_PATH + 1]; /* the path that the stack stands for */
 	unsigned char buffer[CHUNK];
 	size_t at, end;
+	unsigned char *whole; /* of a file, `room` bytes */
+	size_t room;
 };
 
 static int refuse(struct reader *reader, const char *why)
@@ -40,17 +43,26 @@ static int refuse(struct reader *reader, const char *why)
 
 /* ---- bytes ---- */
 
-static int fill(struct reader *reader)
+static ssize_t read_some(struct reader *reader, void *to, size_t size)
 {
 	ssize_t got;
 
 	do
-		got = read(reader->in, reader->buffer, sizeof(reader->buffer));
+		got = read(reader->in, to, size);
 	while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return err_errno(reader->err, "cannot read what was built");
 	if (got == 0)
 		return err_set(reader->err, -EPROTO, "what was built ends too early");
+	return got;
+}
+
+static int fill(struct reader *reader)
+{
+	ssize_t got = read_some(reader, reader->buffer, sizeof(reader->buffer));
+
+	if (got < 0)
+		return (int)got;
 	reader->at = 0;
 	reader->end = (size_t)got;
 	return 0;
@@ -64,10 +76,12 @@ static int take(struct reader *reader, void *data, size_t size)
 		size_t part = reader->end - reader->at;
 
 		if (part == 0) {
-			int r = fill(reader);
+			ssize_t got = size < CHUNK ? fill(reader) : read_some(reader, to, size);
 
-			if (r < 0)
-				return r;
+			if (got < 0)
+				return (int)got;
+			to += got; /* 0: it is in the buffer now */
+			size -= (size_t)got;
 			continue;
 		}
 		part = part < size ? part : size;
@@ -205,6 +219,40 @@ static int take_directory(struct reader *reader, int parent, const char *name)
 	return reader->sink->entry(reader->sink->arg, 'd', reader->path, NULL, NULL, 0);
 }
 
+static void write_hex(const unsigned char digest[32], char hex[65])
+{
+	for (size_t i = 0; i < 32; i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* The next `size` bytes into memory, with their digest. */
+static int take_whole(struct reader *reader, size_t size, char hex[65])
+{
+	unsigned char digest[32];
+	int r;
+
+	if (size > reader->room) {
+		free(reader->whole);
+		reader->room = 0;
+		reader->whole = malloc(size);
+		if (!reader->whole)
+			return err_set(reader->err, -ENOMEM, "out of memory");
+		reader->room = size;
+	}
+	r = take(reader, reader->whole, size);
+	if (r == 0 && EVP_Digest(reader->whole, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		r = err_set(reader->err, -ENOMEM, "cannot compute a digest");
+	if (r == 0)
+		write_hex(digest, hex);
+	return r;
+}
+
+static int cannot_write(struct reader *reader, int code)
+{
+	return err_set(reader->err, code, "cannot write the environment: %s",
+		       strerrordesc_np(-code));
+}
+
 /* From the present place to a fresh file; `hex` gets the digest of what it is. */
 static int copy_out(struct reader *reader, int fd, uint64_t size, char hex[65])
 {
@@ -227,14 +275,12 @@ static int copy_out(struct reader *reader, int fd, uint64_t size, char hex[65])
 		(void)EVP_DigestUpdate(reader->digest, reader->buffer + reader->at, part);
 		r = fd < 0 ? 0 : write_full(fd, reader->buffer + reader->at, part);
 		if (r < 0)
-			return err_set(reader->err, r, "cannot write the environment: %s",
-				       strerrordesc_np(-r));
+			return cannot_write(reader, r);
 		reader->at += part;
 		size -= part;
 	}
 	(void)EVP_DigestFinal_ex(reader->digest, digest, &length);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	write_hex(digest, hex);
 	return 0;
 }
 
@@ -244,15 +290,21 @@ static int take_file(struct reader *reader, int parent, const char *name, char k
 	uint64_t size = 0;
 	char hex[65];
 	int r = take_size(reader, BUNDLE_BYTES, &size);
+	const bool whole = size > 0 && size <= WHOLE;
 
+	if (r == 0 && whole)
+		r = take_whole(reader, (size_t)size, hex);
 	if (r < 0)
 		return r;
+	if (whole &&
+	    pool_find(reader->pool, parent, name, hex, kind == 'x', reader->whole, (size_t)size))
+		return reader->sink->entry(reader->sink->arg, kind, reader->path, hex, NULL, size);
 	fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return cannot(reader);
-	r = copy_out(reader, fd, size, hex);
+	r = whole ? write_full(fd, reader->whole, (size_t)size) : copy_out(reader, fd, size, hex);
 	if (r < 0)
-		return r;
+		return whole ? cannot_write(reader, r) : r;
 	if (fchmod(fd, kind == 'x' ? 0555 : 0444) < 0)
 		return cannot(reader);
 	if (size > 0)
@@ -447,6 +499,7 @@ int bundle_read(int in, int tree, int wheels, int pool, const struct bundle_sink
 	r = reader->digest ? read_all(reader) : err_set(err, -ENOMEM, "out of memory");
 	leave(reader, 0);
 	EVP_MD_CTX_free(reader->digest);
+	free(reader->whole);
 	free(reader);
 	return r;
 }

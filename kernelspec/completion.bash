@@ -61,7 +61,7 @@ _cellwall() {
 			if [ "$COMP_CWORD" = 2 ]; then
 				words="create list show update verify diff audit usage rollback export import remove gc --help"
 			else
-				words="--python --requirement --allow-host --policy --no-kernel --lock --sbom --advisories --quiet --json --help"
+				words="--python --requirement --allow-host --policy --uv --no-kernel --lock --sbom --advisories --quiet --json --help"
 			fi
 			;;
 		key)

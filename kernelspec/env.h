@@ -24,6 +24,7 @@ enum env_option {
 	ENV_SBOM = 128,
 	ENV_ADVISORIES = 256,
 	ENV_POLICY = 512,
+	ENV_UV = 1024,
 };
 
 struct env {

@@ -55,6 +55,7 @@ struct run {
 	const struct policy *rules;
 	struct prefix prefix; /* of wanted->python */
 	const struct prefix *from;
+	char *uv; /* NULL: pip */
 	struct spec spec;
 	char *sandbox;
 	struct launch launch;
@@ -90,6 +91,25 @@ static int fill_base(struct run *run)
 	return 0;
 }
 
+/* A kernel's cell that says uv means packages: pip has the same. */
+static int find_uv(struct run *run)
+{
+	const struct env_base *base = run->wanted->base;
+	cleanup(free_ptr) char *beside = base && base->tree ? path_join(base->tree, "bin")
+							    : paths_parent(run->from->executable);
+
+	if (!beside)
+		return no_memory(run->err);
+	run->uv = prefix_program("uv", beside);
+	if (!run->uv && !base)
+		return err_set(run->err, -ENOENT,
+			       "there is no uv in PATH or beside %s: install it, or leave --uv out",
+			       run->from->executable);
+	if (!run->uv)
+		printf("there is no uv on this host: pip builds\n");
+	return 0;
+}
+
 static int fill_program(struct run *run)
 {
 	cleanup(free_ptr) char *share = NULL;
@@ -101,7 +121,8 @@ static int fill_program(struct run *run)
 	if (spec_add_argv(spec, run->from->executable) < 0 || spec_add_argv(spec, "-I") < 0 ||
 	    spec_add_argv(spec, run->wanted->base ? "/cellwall-build/add.py"
 						  : "/cellwall-build/build.py") < 0 ||
-	    spec_add_bind(spec, share, "/cellwall-build", true) < 0)
+	    spec_add_bind(spec, share, "/cellwall-build", true) < 0 ||
+	    (run->uv && spec_add_bind(spec, run->uv, "/cellwall-uv", true) < 0))
 		return no_memory(run->err);
 	for (char **path = run->from->paths; path && *path; path++) {
 		cleanup(free_ptr) char *real = paths_real(*path);
@@ -141,8 +162,8 @@ static int fill_wanted(struct run *run)
 {
 	const struct env_base *base = run->wanted->base;
 	cleanup(free_ptr) char *text = NULL, *assignment = NULL, *wheels = NULL;
-	json_t *wanted = json_pack("{s:s, s:[], s:b}", "requirements", run->wanted->requirements,
-				   "options", "locked", run->wanted->locked ? 1 : 0);
+	json_t *wanted = json_pack("{s:s, s:b, s:b}", "requirements", run->wanted->requirements,
+				   "locked", run->wanted->locked ? 1 : 0, "uv", run->uv ? 1 : 0);
 
 	if (base && wanted &&
 	    (json_object_set_new(wanted, "upgrade", json_boolean(base->upgrade)) < 0 ||
@@ -248,6 +269,8 @@ static int prepare(struct run *run)
 		r = sealed_begin(run->wanted->name, &run->sealed, run->err);
 	if (r == 0)
 		r = check_newest(run);
+	if (r == 0 && run->wanted->uv)
+		r = find_uv(run);
 	if (r == 0)
 		r = fill_program(run);
 	if (r == 0)
@@ -568,6 +591,7 @@ static void run_done(struct run *run)
 	policy_done(&run->policy);
 	spec_done(&run->spec);
 	free(run->sandbox);
+	free(run->uv);
 	json_decref(run->reached);
 	json_decref(run->attempts);
 	free(run);

@@ -33,10 +33,11 @@ struct env_base {
 
 struct env_wanted {
 	const char *name;
-	const char *python;		/* a path or a name in PATH */
-	const char *requirements;	/* the text of a requirements file */
-	bool locked;			/* it is a lock: nothing without a hash is taken */
-	bool quiet;			/* the build's output is shown only when it fails */
+	const char *python;	  /* a path or a name in PATH */
+	const char *requirements; /* the text of a requirements file */
+	bool locked;		  /* it is a lock: nothing without a hash is taken */
+	bool uv;    /* it resolves and installs, where the host has one; without a base it must */
+	bool quiet; /* the build's output is shown only when it fails */
 	const struct paths_list *hosts; /* URLs of more hosts that may be reached */
 	/* Whether anything is built, which hosts, and its limits; NULL: the default. */
 	const struct policy *policy;

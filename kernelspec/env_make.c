@@ -148,6 +148,7 @@ static int build(const struct env *env, const char *python, const char *requirem
 		.requirements = requirements,
 		.locked = locked,
 		.quiet = env->options & ENV_QUIET,
+		.uv = env->options & ENV_UV,
 		.hosts = &env->hosts,
 		.policy = env->policy ? &policy : NULL,
 	};

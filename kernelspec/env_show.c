@@ -147,17 +147,11 @@ static int print_sbom(const struct sealed *sealed, const json_t *rows)
 		"name", sealed->name, "version", sealed->hash, "components", parts));
 }
 
-struct shown {
-	bool any;
-};
-
 static int print_generation(void *arg, const char *name, uint64_t number, bool current,
 			    const json_t *record)
 {
-	struct shown *shown = arg;
-
+	(void)arg;
 	(void)name;
-	shown->any = true;
 	printf("%s generation %" PRIu64 ", %s by %s, tree %.16s\n", current ? "->" : "  ", number,
 	       json_string_value(json_object_get(record, "created")),
 	       json_string_value(json_object_get(record, "by")),
@@ -167,7 +161,6 @@ static int print_generation(void *arg, const char *name, uint64_t number, bool c
 
 static void print_all(const struct sealed *sealed, const json_t *rows)
 {
-	struct shown any = {false};
 	const json_t *row;
 	size_t i;
 
@@ -179,7 +172,7 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 		       escape_string(folder, sizeof(folder),
 				     json_string_value(json_object_get(sealed->record, "folder"))));
 	}
-	(void)sealed_each(sealed->store, sealed->name, print_generation, &any);
+	(void)sealed_each(sealed->store, sealed->name, print_generation, NULL);
 	printf("%zu packages:\n", json_array_size(rows));
 	json_array_foreach(rows, i, row)
 	{

@@ -9,7 +9,7 @@
 #include "kernelspec/env.h"
 #include "kernelspec/verbs.h"
 
-#define MAKING (ENV_FILE | ENV_HOST | ENV_QUIET | ENV_POLICY)
+#define MAKING (ENV_FILE | ENV_HOST | ENV_QUIET | ENV_POLICY | ENV_UV)
 
 /* In one order: what each takes, and what it does. */
 static const struct action actions[] = {
@@ -80,7 +80,7 @@ static const char doc[] =
 	"Exit codes: 0 done (verify: as sealed; diff: the same; audit: nothing found), 1 it could "
 	"not be done, verify or diff found a difference or audit an advisory, 2 wrong usage.";
 
-enum { KEY_HOST = 256, KEY_BARE, KEY_LOCK, KEY_SBOM, KEY_ADVISORIES, KEY_POLICY };
+enum { KEY_HOST = 256, KEY_BARE, KEY_LOCK, KEY_SBOM, KEY_ADVISORIES, KEY_POLICY, KEY_UV };
 
 static const struct argp_option options[] = {
 	{"python", 'p', "PATH", 0, "create, update: the Python to build with (default: python3)",
@@ -90,6 +90,7 @@ static const struct argp_option options[] = {
 	 "create, update: a host that may be reached besides the index", 0},
 	{"policy", KEY_POLICY, "FILE", 0,
 	 "create, update: a policy, of which build and resources count", 0},
+	{"uv", KEY_UV, NULL, 0, "create, update: uv resolves and installs, not pip", 0},
 	{"no-kernel", KEY_BARE, NULL, 0, "create: without ipykernel", 0},
 	{"lock", KEY_LOCK, NULL, 0,
 	 "show: print the requirements with hashes; create: -r FILE is such a file", 0},
@@ -174,6 +175,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 	case KEY_POLICY:
 		env->options |= ENV_POLICY;
 		env->policy = argument;
+		return 0;
+	case KEY_UV:
+		env->options |= ENV_UV;
 		return 0;
 	case KEY_SBOM:
 		env->options |= ENV_SBOM;

@@ -26,11 +26,12 @@
  * kernel reads. Requests wait in a short queue; an interrupt empties it and ends the build.
  */
 
-#define QUEUE_MAX  16
-#define SAID_MAX   (4u << 20) /* of one build: more of what it prints is not shown */
-#define FILE_BYTES (64u * 1024)
-#define END_MS	   8000 /* a build that is ended takes a sandbox down with it */
-#define LINE_BYTES 1024
+#define QUEUE_MAX    16
+#define SAID_MAX     (4u << 20) /* of one build: more of what it prints is not shown */
+#define FILE_BYTES   (64u * 1024)
+#define END_MS	     8000 /* a build that is ended takes a sandbox down with it */
+#define LINE_BYTES   1024
+#define WORDS_BEFORE 4 /* in a request, of what is asked for */
 
 struct request {
 	char *bytes;
@@ -204,6 +205,7 @@ static _Noreturn void run_build(const struct work *work, const struct request *r
 	(void)next_text(request, &at); /* "install" */
 	addition.number = next_text(request, &at);
 	addition.base.upgrade = strcmp(next_text(request, &at), "upgrade") == 0;
+	addition.uv = strcmp(next_text(request, &at), "uv") == 0;
 	if (gather(installer, request, at, &lines, &err) < 0) {
 		printf("nothing is installed: %s\n", err.text);
 		code = 1;
@@ -259,9 +261,8 @@ static void report(const struct work *work, const char *verdict)
 	size_t at = 0, used;
 	const char *text;
 
-	(void)next_text(&work->request, &at);
-	(void)next_text(&work->request, &at);
-	(void)next_text(&work->request, &at);
+	for (size_t i = 0; i < WORDS_BEFORE; i++)
+		(void)next_text(&work->request, &at);
 	used = (size_t)snprintf(packet, sizeof(packet), "%s", verdict) + 1;
 	while ((text = next_text(&work->request, &at)) && used + strlen(text) + 2 < 1024) {
 		used += (size_t)snprintf(packet + used, sizeof(packet) - used, "%s%s ",
@@ -413,7 +414,7 @@ static bool take_word(struct work *work)
 
 		/* N becomes part of names; who sends another is no proxy of ours any more. */
 		if (!text || parse_u64(text, INSTALL_ASKED_MAX, &number) < 0 ||
-		    !next_text(&heard, &at))
+		    !next_text(&heard, &at) || !next_text(&heard, &at))
 			return false;
 		enqueue(work, packet, (size_t)got);
 	}

@@ -33,15 +33,54 @@ static bool has_digest(int fd, const char *hex)
 	return strcmp(found, hex) == 0;
 }
 
-static bool is_good(int pool, const char *name, const char *hex, bool executable)
+static bool has_bytes(int fd, const unsigned char *data, size_t size)
+{
+	unsigned char buffer[65536];
+	ssize_t got;
+
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
+		if ((size_t)got > size || memcmp(buffer, data, (size_t)got) != 0)
+			return false;
+		data += got;
+		size -= (size_t)got;
+	}
+	return got == 0 && size == 0;
+}
+
+/* Opens one that is what a file of a tree is. Returns a descriptor or -1. */
+static int open_good(int part, const char *name, bool executable)
 {
 	cleanup(close_fd) int fd =
-		openat(pool, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		openat(part, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat status;
 
 	return fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-	       (status.st_mode & 07777) == (executable ? 0555 : 0444) &&
-	       status.st_uid == geteuid() && has_digest(fd, hex);
+			       (status.st_mode & 07777) == (executable ? 0555 : 0444) &&
+			       status.st_uid == geteuid()
+		       ? steal_fd(&fd)
+		       : -1;
+}
+
+/* Where the pool has it: its directory, made where `make`, and its name there. */
+static int open_part(int pool, const char *hex, bool executable, bool make, char rest[NAME_SIZE])
+{
+	char first[3];
+
+	(void)snprintf(first, sizeof(first), "%.2s", hex);
+	(void)snprintf(rest, NAME_SIZE, "%.62s%c", hex + 2, executable ? 'x' : 'f');
+	if (make)
+		(void)mkdirat(pool, first, 0755);
+	return tree_step(pool, first, O_RDONLY | O_DIRECTORY);
+}
+
+bool pool_find(int pool, int directory, const char *name, const char *hex, bool executable,
+	       const void *data, size_t size)
+{
+	char rest[NAME_SIZE];
+	cleanup(close_fd) int part = pool < 0 ? -1 : open_part(pool, hex, executable, false, rest);
+	cleanup(close_fd) int fd = part < 0 ? -1 : open_good(part, rest, executable);
+
+	return fd >= 0 && has_bytes(fd, data, size) && linkat(part, rest, directory, name, 0) == 0;
 }
 
 /* The pool's file in the place of the one that was written. */
@@ -56,18 +95,14 @@ static void take_over(int pool, const char *from, int directory, const char *nam
 
 void pool_share(int pool, int directory, const char *name, const char *hex, bool executable)
 {
-	cleanup(close_fd) int part = -1;
-	char first[3], rest[NAME_SIZE];
+	char rest[NAME_SIZE];
+	cleanup(close_fd) int part = pool < 0 ? -1 : open_part(pool, hex, executable, true, rest);
+	cleanup(close_fd) int fd = -1;
 
-	if (pool < 0)
-		return;
-	(void)snprintf(first, sizeof(first), "%.2s", hex);
-	(void)snprintf(rest, sizeof(rest), "%.62s%c", hex + 2, executable ? 'x' : 'f');
-	(void)mkdirat(pool, first, 0755);
-	part = tree_step(pool, first, O_RDONLY | O_DIRECTORY);
 	if (part < 0 || linkat(directory, name, part, rest, 0) == 0)
 		return;
-	if (is_good(part, rest, hex, executable))
+	fd = open_good(part, rest, executable);
+	if (fd >= 0 && has_digest(fd, hex))
 		take_over(part, rest, directory, name);
 	else if (unlinkat(part, rest, 0) < 0 || linkat(directory, name, part, rest, 0) < 0)
 		return; /* the next one is tried again */

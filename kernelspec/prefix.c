@@ -325,6 +325,16 @@ static bool no_script(const char *path)
 	return paths_shebang(path, &interpreter) == 0;
 }
 
+char *prefix_program(const char *name, const char *beside)
+{
+	const char *search = getenv("PATH");
+	cleanup(free_ptr) char *path = search ? paths_search(search, name, no_script) : NULL;
+
+	if (!path && beside)
+		path = paths_search(beside, name, no_script);
+	return path ? paths_real(path) : NULL;
+}
+
 static bool python_name(const char *name)
 {
 	return strncmp(name, "python", 6) == 0;

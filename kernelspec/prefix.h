@@ -39,6 +39,9 @@ int prefix_may_show(const char *directory, struct err *err);
 /* May `real` (absolute, links resolved) be staged? No: "/", the home, the state directory and what
  * holds them. Returns 0 or -EACCES with words. */
 int prefix_may_stage(const char *real, struct err *err);
+/* The program `name` in PATH or else in the directory `beside` (NULL: none), links resolved; no
+ * script, whose interpreter would be another program. Caller frees; NULL: there is none. */
+char *prefix_program(const char *name, const char *beside);
 /* Is it below /usr, /bin, /sbin or /lib*, which are visible in every kernel? Text only. */
 bool prefix_always_there(const char *path);
 

@@ -72,7 +72,8 @@ static int send_line(struct install *install, const struct pip_line *line, unsig
 
 	(void)snprintf(text, sizeof(text), "%u", number);
 	fits = put(&packet, "", "install") && put(&packet, "", text) &&
-	       put(&packet, "", line->upgrade ? "upgrade" : "");
+	       put(&packet, "", line->upgrade ? "upgrade" : "") &&
+	       put(&packet, "", line->uv ? "uv" : "");
 	for (size_t i = 0; fits && i < line->count; i++) {
 		if (line->word[i].kind == PIP_REQUIREMENT)
 			fits = put(&packet, "p", line->word[i].text);

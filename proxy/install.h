@@ -6,7 +6,7 @@
  * installer (kernelspec/installer.h), the process that alone starts builds; for one that is refused
  * the reason. Nothing that comes from the kernel is looked at here. Never logs.
  *
- *   to the installer     "install" N UPGRADE ("p" REQUIREMENT | "f" FILE)...   each with a NUL
+ *   to the installer     "install" N UPGRADE UV ("p" REQUIREMENT | "f" FILE)...   each with a NUL
  *                        "cancel"
  *   from it              VERDICT TEXT, for the audit log
  *   DIRECTORY/asked-N    {"words": [...], "refused": bool}, by us

@@ -254,7 +254,8 @@ static bool begins(struct words *words)
 	word = next_word(words);
 	if (!word)
 		return false;
-	if (strcmp(word, "uv") == 0)
+	words->line->uv = strcmp(word, "uv") == 0;
+	if (words->line->uv)
 		return next_equals(words, "pip") && next_equals(words, "install");
 	if (words->shell && is_python(word))
 		return next_equals(words, "-m") && next_equals(words, "pip") &&

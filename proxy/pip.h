@@ -28,6 +28,7 @@ struct pip_line {
 	} word[PIP_WORDS_MAX];
 	size_t count;
 	bool upgrade;
+	bool uv;	   /* it was asked to do it */
 	char refused[256]; /* why nothing is installed; "": it is all right */
 	char text[PIP_TEXT_MAX];
 	size_t used; /* of it */

@@ -449,6 +449,7 @@ def test_the_guide(site, store, index):
     with zipfile.ZipFile(site.root / "advisories.zip", "w") as out:
         out.writestr("E-1.json", json.dumps(advisory("E-1", "pandas", [{"introduced": "0"}, {"fixed": "1.1"}])))
     page = (pathlib.Path(site.prefix) / "share" / "cellwall" / "doc" / "env.md").read_text()
+    store.environment["PATH"] = os.path.dirname(os.environ.get("CELLWALL_UV", "")) + ":" + os.environ["PATH"]
     ran = 0
     for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
         for line in block.splitlines():

@@ -242,6 +242,41 @@ def test_a_policy_says_who_may(site, start, index, request):
     assert plain.run("import os; print(os.path.exists('/cellwall-added'))").stdout == "False\n"
 
 
+def test_a_policy_says_what_is_built(place, index, site):
+    """`install` lets cells ask; whether anything is built, and from which hosts, is `build`'s to say."""
+    port = index.server.server_port
+    for build, words in (({"allow": False}, "build.allow"), ({"hosts": ["pypi.org"]}, f"127.0.0.1 port {port} is not reached")):
+        kernel = place.kernel(spec=site.variant("--policy", site.policy({"install": "allow", "build": build})))
+        cell = kernel.run("%pip install alpha", BUILD)
+        assert words in cell.stdout and index.asked == [] and place.names() == [], cell.stdout
+        kernel.shutdown()
+    kernel = place.kernel(spec=site.variant("--policy", site.policy({"install": "allow", "build": {"hosts": [f"127.0.0.1:{port}"]}})))
+    assert kernel.run("%pip install alpha\nimport alpha", BUILD).status == "ok"
+
+
+def test_going_back(place, index):
+    """The user's way: `rollback` and `remove` outside, and the next start of the kernel has it so."""
+    kernel = place.kernel()
+    assert kernel.run("%pip install alpha\n%pip install beta\nimport alpha, beta", 2 * BUILD).status == "ok"
+    [name] = place.names()
+    said = place.store.env("rollback", name, check=True).stdout
+    assert "generation 1" in said and "start now" in said
+    assert kernel.run("import importlib, beta\nprint(importlib.reload(beta).version)").stdout == "1.0\n"  # what runs keeps its own
+    restart(kernel, place)
+    assert "No module named 'beta'" in kernel.run("import alpha, beta").problem
+    # what is asked for from there on is added to that
+    assert kernel.run("%pip install gamma\nimport alpha, gamma", BUILD).status == "ok"
+    assert [one["name"] for one in place.store.record(name)["packages"]] == ["alpha", "gamma"]
+    said = place.store.env("remove", name, check=True).stdout
+    assert f"removed {name}" in said and place.names() == []
+    assert kernel.run("import gamma\nprint(gamma.version)").stdout == "1.0\n"
+    restart(kernel, place)
+    assert "No module named 'alpha'" in kernel.run("import alpha").problem
+    # and anew, from nothing
+    assert kernel.run("%pip install beta\nimport beta", BUILD).status == "ok"
+    assert [one["name"] for one in place.store.record(name)["packages"]] == ["beta"]
+
+
 def test_an_interrupt_ends_the_build(place, index, ended):
     index.open.clear()
     try:

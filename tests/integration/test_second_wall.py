@@ -49,6 +49,15 @@ def text(run):
     return run.stdout if run.status == "ok" else run.problem
 
 
+def test_packages_for_a_cell_are_refused_in_words(site, start):
+    """What a build makes is shown by a mount; `cellwall kernel --env` says the same before it starts."""
+    project = site.project()
+    project.chmod(0o755)
+    kernel = start(ISOLATED, cwd=project, spec=site.variant("--policy", site.policy({"wall": "landlock", "install": "allow"})))
+    notices = kernel.run("%pip install alpha --retries 0 --timeout 1").notices
+    assert any("nothing is installed" in notice and "needs a wall of namespaces" in notice for notice in notices), notices
+
+
 @pytest.mark.skipif(not ROOT, reason="root only")
 def test_root_that_cannot(site, launch, policy):
     """Without the capabilities, or where the kernel's own uid comes to nothing: one line says what to do."""

@@ -3,11 +3,13 @@
 Run as build.py is, with the base's own Python, which sees the base read-only at its place. What comes out has two
 directories (kernelspec/added.h): lib, and over for what takes the place of a distribution of the base.
 """
+import contextlib
 import importlib.metadata
 import json
 import os
 import re
 import sys
+import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import build
@@ -15,6 +17,7 @@ import build
 BEFORE = "/cellwall-before"
 NOTHING = 3  # the exit code that says so
 REPORT = build.PLACE + "/report.json"
+PINS = build.PLACE + "/all-pins.txt"  # with what was added before
 
 
 def plain(name):
@@ -30,35 +33,74 @@ def installed(places=None):
     return found
 
 
-class Pip:
-    """pip in this process, which starts and reads it once: the base's own where it is new enough, else the system's."""
+@contextlib.contextmanager
+def downloads_kept():
+    """What pip downloads to find out what it needs is not downloaded again, where pip is as it is known."""
+    try:
+        from pip._internal.network.download import Downloader
+        pips = Downloader.__call__
+    except (ImportError, AttributeError):
+        yield
+        return
 
-    def __init__(self):
-        try:
-            import pip
-            new = tuple(int(part) for part in pip.__version__.split(".")[:2]) >= (22, 2)
-        except (ImportError, ValueError):
-            new = False
-        if not new:
-            for name in [name for name in sys.modules if name.partition(".")[0] == "pip"]:
-                del sys.modules[name]
-            sys.path.insert(0, os.path.dirname(build.find_pip()))
-        from pip._internal.cli.main import main as run
-        self.run = run
-
-    def __call__(self, *words):
-        if self.run([words[0], "--disable-pip-version-check", "--no-input", *words[1:]]) != 0:
-            sys.exit(1)
+    def call(self, link, location):
+        path, kind = pips(self, link, location)
+        kept = os.path.join(build.WHEELS, os.path.basename(path))
+        if path.endswith(build.FILES) and not os.path.lexists(kept):
+            os.link(path, kept)
+        return path, kind
+    Downloader.__call__ = call
+    yield
+    Downloader.__call__ = pips
 
 
-def resolve(pip, lines, upgrade):
-    """What is lacking, as pip finds it: {name: version}. What was added before counts as installed."""
+def digest_in(report):
+    """The SHA-256 of one that pip's report names: the index's word, which pip compared, or what was downloaded."""
+    info = report["download_info"]
+    archive = info.get("archive_info", {})
+    digest = archive.get("hashes", {}).get("sha256") or archive.get("hash", "").partition("sha256=")[2]
+    if not digest:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(info["url"]).path)
+        kept = path if info["url"].startswith("file:") else os.path.join(build.WHEELS, os.path.basename(path))
+        digest = build.digest_of(kept)
+    return digest
+
+
+def resolve_by_pip(pip, lines, upgrade):
+    """What is lacking, as pip finds it: {name: (version, pin)}. What was added before counts as installed."""
     sys.path[:0] = [f"{BEFORE}/over", f"{BEFORE}/lib"]
-    pip("install", "--dry-run", "--report", REPORT, *(["--upgrade"] if upgrade else []), "--", *lines)
+    with downloads_kept():
+        pip("install", "--dry-run", "--report", REPORT, *(["--upgrade"] if upgrade else []), "--", *lines)
     del sys.path[:2]
     with open(REPORT, encoding="utf-8") as file:
         report = json.load(file)
-    return {plain(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+    found = {}
+    for one in report["install"]:
+        name, version = plain(one["metadata"]["name"]), one["metadata"]["version"]
+        found[name] = version, f"{name}=={version} --hash=sha256:{digest_in(one)}\n"
+    return found
+
+
+def resolve_by_uv(uv, lines, upgrade, there):
+    """The same by uv, for which what is there are the versions that it keeps where it can."""
+    from pip._vendor.packaging.version import InvalidVersion, Version
+    asked, pins = build.PLACE + "/asked.txt", build.PLACE + "/pins.txt"
+    with open(asked, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    known = {}
+    for name, version in there.items():
+        try:
+            known[name] = Version(version)
+        except InvalidVersion:
+            pass  # Debian's own
+    with open(pins, "w", encoding="utf-8") as file:
+        file.writelines(f"{name}=={version}\n" for name, version in sorted(known.items()))
+    named = [plain(re.match(r"[\w.-]+", line)[0]) for line in lines] if upgrade else []
+    uv.resolve(asked, pins, *(word for name in named for word in ("--upgrade-package", name)))
+    with open(pins, encoding="utf-8") as file:
+        found = re.findall(r"^([\w.-]+)==(\S+)((?:\s+--hash=sha256:[0-9a-f]{64})+)$", file.read().replace("\\\n", ""), re.MULTILINE)
+    return {name: (version, f"{name}=={version} {hashes.strip()}\n") for name, version, hashes in found
+            if Version(version) != known.get(name)}
 
 
 def say_what(new, base, before):
@@ -72,29 +114,33 @@ def say_what(new, base, before):
 
 
 def main():
-    wanted = json.loads(os.environ.pop("CELLWALL_BUILD"))
-    os.makedirs(build.PLACE + "/tmp")
-    os.environ["TMPDIR"] = build.PLACE + "/tmp"
+    wanted = build.begin()
     os.environ["PIP_CACHE_DIR"] = build.PLACE + "/cache"
+    os.makedirs(build.WHEELS)
     build.ENVIRONMENT = build.PLACE + "/added"
     for name in ("lib", "over"):
         os.makedirs(build.ENVIRONMENT + "/" + name)
     base = installed()
-    before = dict(re.findall(r"^([^=\s]+)==(\S+)", wanted["lock"], re.MULTILINE))
-    pip = Pip()
-    new = resolve(pip, wanted["requirements"].splitlines(), wanted["upgrade"])
+    locked = {match[1]: match for match in re.finditer(r"^([^=\s]+)==(\S+) .*\n", wanted["lock"], re.MULTILINE)}
+    before = {name: match[2] for name, match in locked.items()}
+    pip = build.Pip(build.find_pip())
+    lines, installer = wanted["requirements"].splitlines(), pip
+    if wanted["uv"]:
+        installer = build.Uv(sys.executable)
+        new = resolve_by_uv(installer, lines, wanted["upgrade"], {**base, **before})
+    else:
+        new = resolve_by_pip(pip, lines, wanted["upgrade"])
     if not new:
         sys.exit(NOTHING)
-    pins = [f"{name}=={version}" for name, version in sorted({**before, **new}.items())]
-    names = build.fetch(pip, ["--quiet", "--no-deps", *pins])
-    wheels = build.build_wheels(pip, names, [])
+    pins = {**{name: match[0] for name, match in locked.items()}, **{name: pin for name, (_, pin) in new.items()}}
+    with open(PINS, "w", encoding="utf-8") as file:
+        file.writelines(pins[name] for name in sorted(pins))
+    names = build.fetch(pip, ["--quiet", "--no-deps", "--require-hashes", "-r", PINS])
     for place, over in (("lib", False), ("over", True)):
-        some = [path for path in wheels if (plain(build.name_and_version(path)[0]) in base) == over]
-        if some:
-            pip("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir", "--quiet",
-                "--target", build.ENVIRONMENT + "/" + place, *some)
-    build.finish(names)
-    say_what(new, base, before)
+        some = [name for name in names if (plain(build.name_and_version(name)[0]) in base) == over]
+        installer.install(some, "--target", build.ENVIRONMENT + "/" + place)
+    build.finish(names, sys.executable)
+    say_what({name: version for name, (version, _) in new.items()}, base, before)
 
 
 main()

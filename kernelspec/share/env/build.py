@@ -5,6 +5,9 @@ variable CELLWALL_BUILD; what was built goes to one file, /work/bundle, which th
 believes nothing of (kernelspec/bundle.h has the format). Anything here may have been changed by the packages that are
 built: it decides about nothing but the environment itself.
 """
+import base64
+import configparser
+import csv
 import hashlib
 import json
 import os
@@ -13,16 +16,27 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 
 ENVIRONMENT = "/env"
+PYTHON = ENVIRONMENT + "/bin/python"
 PLACE = "/work/.build"
 WHEELS = PLACE + "/wheels"
 LOG = PLACE + "/pip.log"
 BUNDLE = "/work/bundle"
 CACHE = "/cellwall-wheels"  # <sha256>/<file name>, read-only, of earlier builds
+UV = "/cellwall-uv"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PARTS = 4  # a fixed number, so that the bytecode does not depend on the machine
 CHUNK = 1 << 20
+FILES = (".whl", ".tar.gz", ".tar.bz2", ".zip")  # that an index has
+LEFT = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")  # in a .dist-info
+PROGRAM = """#!{interpreter}
+import sys
+from {module} import {first}
+if __name__ == "__main__":
+    sys.exit({attribute}())
+"""
 
 
 def say(text):
@@ -52,29 +66,92 @@ def make_environment():
 
 
 def find_pip():
-    """What runs pip without an installed one: the wheel that ensurepip carries, or that Debian keeps beside it."""
+    """Where pip is: the base's own where it is new enough, or the wheel that ensurepip carries, or Debian keeps beside it."""
     import ensurepip
+    import importlib.util
+    own = importlib.util.find_spec("pip")
+    if own and own.origin:
+        with open(own.origin, encoding="utf-8") as file:
+            version = re.search(r"^__version__ = \"(\d+)\.(\d+)", file.read(), re.MULTILINE)
+        if version and tuple(map(int, version.groups())) >= (22, 2):
+            return os.path.dirname(os.path.dirname(own.origin))
     places = [getattr(ensurepip, "_WHEEL_PKG_DIR", None), os.path.join(os.path.dirname(ensurepip.__file__), "_bundled"),
               "/usr/share/python-wheels"]
     for place in places:
         if place and os.path.isdir(place):
             for name in sorted(os.listdir(place)):
                 if name.startswith("pip-") and name.endswith(".whl"):
-                    return os.path.join(place, name, "pip")
+                    return os.path.join(place, name)
     fail(f"{sys.executable} has no pip to build with: install its ensurepip (Debian: python3-venv)")
 
 
 class Pip:
-    def __init__(self, how):
-        self.command = [ENVIRONMENT + "/bin/python", "-s", how]
+    """pip in this process, which starts and reads it once. What else is at that place is not installed here."""
+
+    def __init__(self, place):
+        there = place in sys.path
+        if not there:
+            sys.path.insert(0, place)
+        from pip._internal.cli.main import main
+        from pip._internal.commands import create_command
+        for name in ("download", "install", "wheel"):
+            create_command(name)
+        if not there:
+            sys.path.remove(place)
+        self.main = main
 
     def __call__(self, *words):
-        run(*self.command, *words, "--disable-pip-version-check", "--no-input")
+        if self.main([words[0], "--disable-pip-version-check", "--no-input", *words[1:]]) != 0:
+            sys.exit(1)
+
+    def install(self, names, *where):
+        """A source distribution becomes a wheel first."""
+        sources = [os.path.join(WHEELS, name) for name in names if not name.endswith(".whl")]
+        wheels = [os.path.join(WHEELS, name) for name in names if name.endswith(".whl")]
+        if sources:
+            built = tempfile.mkdtemp(dir=PLACE)
+            self("wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", built, *sources)
+            wheels += [os.path.join(built, name) for name in os.listdir(built)]
+        if wheels:
+            self("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir", "--quiet",
+                 *where, *sorted(wheels))
+
+
+class Uv:
+    """uv resolves and installs, configured as pip is; pip fetches what was resolved, by its hashes: files are locked and cached
+    in one way. Of several indexes uv takes a package from the first that has it: index-url, then the others in their order."""
+
+    def __init__(self, python):
+        self.python = python
+        indexes = [os.environ.get("PIP_INDEX_URL", ""), *os.environ.get("PIP_EXTRA_INDEX_URL", "").split()]
+        os.environ.update({
+            "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "UV_CACHE_DIR": PLACE + "/uv", "UV_LINK_MODE": "copy",
+            "UV_DEFAULT_INDEX": indexes[-1], "UV_INDEX": " ".join(indexes[:-1]),
+            "UV_FIND_LINKS": ",".join(os.environ.get("PIP_FIND_LINKS", "").split()),
+            "UV_INSECURE_HOST": os.environ.get("PIP_TRUSTED_HOST", ""), "UV_HTTP_TIMEOUT": os.environ.get("PIP_DEFAULT_TIMEOUT", "60"),
+            "NO_COLOR": "1"})
+        for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST"):
+            if not os.environ[name]:
+                del os.environ[name]
+        if os.environ.get("PIP_CERT"):
+            os.environ["SSL_CERT_FILE"] = os.environ["PIP_CERT"]
+
+    def __call__(self, *words, **more):
+        run(UV, "pip", *words, "--python", self.python, *(["--no-index"] if os.environ.get("PIP_NO_INDEX") else []), **more)
+
+    def resolve(self, requirements, pins, *options):
+        """Writes `pins`; the versions that are there already are kept where they can be."""
+        self("compile", "--generate-hashes", "--no-header", "--no-annotate", "--emit-build-options", "--output-file", pins, *options,
+             requirements, stdout=subprocess.DEVNULL)
+
+    def install(self, names, *where):
+        if names:
+            self("install", "--no-deps", "--quiet", *where, *(os.path.join(WHEELS, name) for name in names))
 
 
 def fetch(pip, wanted):
     """Resolves and downloads; returns the file names, sorted. Cached files are taken when the index names their hash."""
-    os.makedirs(WHEELS)
+    os.makedirs(WHEELS, exist_ok=True)
     if os.path.isdir(CACHE):
         for digest in sorted(os.listdir(CACHE)):
             for name in os.listdir(os.path.join(CACHE, digest)):
@@ -90,18 +167,6 @@ def fetch(pip, wanted):
             if found:
                 used.add(os.path.basename(found.group(1)))
     return sorted(name for name in used if os.path.exists(os.path.join(WHEELS, name)))
-
-
-def build_wheels(pip, names, options):
-    """A source distribution becomes a wheel; returns the paths of all wheels."""
-    wheels, sources = [], []
-    for name in names:
-        (wheels if name.endswith(".whl") else sources).append(os.path.join(WHEELS, name))
-    built = PLACE + "/built"
-    os.makedirs(built)
-    if sources:
-        pip("wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", built, *options, *sources)
-    return sorted(wheels + [os.path.join(built, name) for name in os.listdir(built)])
 
 
 def digest_of(path):
@@ -120,7 +185,7 @@ def name_and_version(path):
     if name.endswith(".whl"):
         parts = name[:-4].split("-")
         return parts[0], parts[1]
-    stem = re.sub(r"\.(tar\.gz|tar\.bz2|zip)$", "", name)
+    stem = name[:-len(next((end for end in FILES if name.endswith(end)), "")) or None]
     name, _, version = stem.rpartition("-")
     return name, version
 
@@ -179,28 +244,69 @@ def compile_all():
 
 
 def tidy():
-    """What pip leaves that says when and where it ran."""
+    """What an installer leaves that says when and where it ran, and which one it was."""
     for directory, names, files in os.walk(ENVIRONMENT):
         for name in list(names):
             if name == "__pycache__":
                 shutil.rmtree(os.path.join(directory, name))
                 names.remove(name)
         for name in files:
-            if name in ("REQUESTED", "direct_url.json") and directory.endswith(".dist-info"):
+            if (directory.endswith(".dist-info") and name in LEFT) or name == ".lock":
                 os.unlink(os.path.join(directory, name))
 
 
-def strip_records():
-    """RECORD names what was removed above."""
+def entry_points(path):
+    """The programs that a distribution names: {name: (module, attribute)}."""
+    parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+    parser.optionxform = str
+    with open(path, encoding="utf-8") as file:
+        parser.read_file(file)
+    found = {}
+    for section in ("console_scripts", "gui_scripts"):
+        for name, value in parser.items(section) if parser.has_section(section) else ():
+            match = re.fullmatch(r"([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?", value)
+            if match:
+                found[name] = match[1], match[2]
+    return found
+
+
+def write_programs(info, programs, interpreter):
+    """Installers differ in how they start what a distribution names; returns the rows for its RECORD."""
+    try:
+        named = entry_points(os.path.join(info, "entry_points.txt"))
+    except (OSError, UnicodeDecodeError, configparser.Error):
+        return {}
+    rows = {}
+    for name, (module, attribute) in named.items():
+        path = os.path.join(programs, name)
+        if "/" in name or os.path.islink(path) or not os.path.isfile(path):
+            continue
+        text = PROGRAM.format(interpreter=interpreter, module=module, first=attribute.partition(".")[0], attribute=attribute).encode()
+        with open(path, "wb") as file:
+            file.write(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+        rows[os.path.relpath(path, os.path.dirname(info))] = [f"sha256={digest}", str(len(text))]
+    return rows
+
+
+def settle(interpreter):
+    """The programs, and the RECORD of what is there now, the same whoever installed it."""
     for directory, _, files in packages():
-        if "RECORD" in files and directory.endswith(".dist-info"):
-            path = os.path.join(directory, "RECORD")
-            with open(path, encoding="utf-8") as file:
-                lines = file.read().splitlines()
-            kept = [line for line in lines if "__pycache__" not in line and
-                    not re.search(r"/(REQUESTED|direct_url\.json),", line)]
-            with open(path, "w", encoding="utf-8") as file:
-                file.write("\n".join(sorted(kept)) + "\n")
+        if "RECORD" not in files or not directory.endswith(".dist-info"):
+            continue
+        path, top = os.path.join(directory, "RECORD"), os.path.dirname(directory)
+        programs = os.path.join(top if top in (ENVIRONMENT + "/lib", ENVIRONMENT + "/over") else ENVIRONMENT, "bin")
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = {row[0]: row[1:] for row in csv.reader(file) if row}
+        for name in rows:
+            program = os.path.normpath(os.path.join(top, name))
+            if os.path.dirname(program) == programs and os.path.isfile(program) and not os.path.islink(program):
+                os.chmod(program, 0o755)
+        rows.update(write_programs(directory, programs, interpreter))
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                [name, *rest] for name, rest in sorted(rows.items())
+                if "__pycache__" not in name and not (os.path.basename(name) in LEFT and ".dist-info/" in name))
 
 
 class Bundle:
@@ -247,10 +353,10 @@ class Bundle:
         self.out.close()
 
 
-def finish(names):
+def finish(names, interpreter):
     """From the packages in their place to the bundle, with the files that they came from."""
     tidy()
-    strip_records()
+    settle(interpreter)
     say("compiling")
     compile_all()
     say("sealing")
@@ -263,25 +369,38 @@ def finish(names):
     bundle.end()
 
 
-def main():
-    wanted = json.loads(os.environ.pop("CELLWALL_BUILD"))
-    os.makedirs(PLACE + "/tmp")
+def begin():
+    """What is wanted."""
+    os.makedirs(PLACE + "/tmp", exist_ok=True)
     os.environ["TMPDIR"] = PLACE + "/tmp"
-    make_environment()
-    pip = Pip(find_pip())
-    requirements = PLACE + "/requirements.txt"
+    return json.loads(os.environ.pop("CELLWALL_BUILD"))
+
+
+def main():
+    """In the new environment, whose Python pip installs for."""
+    wanted = begin()
+    pip = Pip(sys.argv[2])
+    installer = Uv(PYTHON) if wanted["uv"] else pip
+    requirements, pins = PLACE + "/requirements.txt", PLACE + "/pins.txt"
     with open(requirements, "w", encoding="utf-8") as file:
         file.write(wanted["requirements"])
-    options = wanted["options"]
-    names = fetch(pip, [*options, *(["--require-hashes"] if wanted["locked"] else []), "-r", requirements])
-    wheels = build_wheels(pip, names, options)
-    if wheels:
-        pip("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir", "--quiet", *wheels)
-    finish(names)
+    if wanted["locked"]:
+        names = fetch(pip, ["--require-hashes", "-r", requirements])
+    elif wanted["uv"]:
+        installer.resolve(requirements, pins, "--emit-index-url", "--emit-find-links")
+        names = fetch(pip, ["--require-hashes", "--no-deps", "-r", pins])
+    else:
+        names = fetch(pip, ["-r", requirements])
+    installer.install(names)
+    finish(names, PYTHON)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["compile"]:
         compile_part(sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\0"))
-    else:
+    elif sys.argv[1:2] == ["inside"]:
         main()
+    else:
+        os.makedirs(PLACE)
+        make_environment()
+        os.execv(PYTHON, [PYTHON, "-s", os.path.abspath(__file__), "inside", find_pip()])

@@ -83,6 +83,7 @@ static void a_cell_that_asks(void **state)
 	static const char packet[] = "install\0"
 				     "1\0"
 				     "upgrade\0"
+				     "\0"
 				     "pa>=1\0"
 				     "fr.txt";
 	struct place place;

@@ -31,7 +31,8 @@ static void note(void *arg, const struct pip_line *line)
 			strncat(text, line->word[i].file, room - strlen(text));
 		}
 	}
-	strncat(text, line->upgrade ? "^;" : ";", room - strlen(text));
+	strncat(text, line->upgrade ? "^" : "", room - strlen(text));
+	strncat(text, line->uv ? "u;" : ";", room - strlen(text));
 }
 
 static const char *asked(const char *code)
@@ -48,11 +49,11 @@ static void lines_of_cells(void **state)
 	static const char *const cells[][2] = {
 		/* each way to call it */
 		{"%pip install a", "a;"},
-		{"%uv pip install a", "a;"},
+		{"%uv pip install a", "au;"},
 		{"!pip install a", "a;"},
 		{"! pip3 install a", "a;"},
 		{"!pip3.11 install a", "a;"},
-		{"!uv pip install --system a", "--system a;"},
+		{"!uv pip install --system a", "--system au;"},
 		{"!python -m pip install a", "a;"},
 		{"!python3.11 -m pip install a", "a;"},
 		{"!{sys.executable} -m pip install a", "a;"},
