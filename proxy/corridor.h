@@ -112,7 +112,7 @@ void corridor_done(struct corridor *corridor);
  * *ret_examine when its content has to be examined first.
  */
 enum refusal outward_prepare(struct corridor *corridor, struct passage *passage, bool *ret_examine);
-/* Asks the guard process. */
+/* Asks the guard process. A reply in which it refuses all goes on as an error that says so. */
 enum refusal outward_examine(struct corridor *corridor, struct passage *passage);
 /* It is signed and goes on: what follows from it for those to come. */
 enum refusal outward_commit(struct corridor *corridor, struct passage *passage);

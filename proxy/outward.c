@@ -13,6 +13,7 @@
 #include "proxy/corridor.h"
 #include "proxy/known.h"
 #include "proxy/limits.h"
+#include "proxy/plain.h"
 #include "proxy/portions.h"
 #include "proxy/scan.h"
 #include "sandbox/log.h"
@@ -340,6 +341,28 @@ static int ask(const struct corridor *corridor, const struct passage *passage,
 	return code == -EINVAL ? examine(corridor->examine, examination) : code;
 }
 
+/* A client waits for a reply: what may not be in it does not leave it without one. */
+static bool make_reply(struct passage *passage, const char *why)
+{
+	cleanup(free_ptr) char *text = format_string("the kernel's reply was blocked: %s", why);
+	size_t size = text ? strlen(text) : 0;
+	cleanup(free_ptr) char *clean = NULL;
+	cleanup(free_ptr) char *literal = NULL;
+
+	if (text && plain_clean(text, size, PLAIN_PROMPT, &clean, &size) >= 0)
+		literal = json_literal(clean ? clean : text, size);
+	passage->content = literal ? format_string("{\"status\": \"error\", \"ename\": "
+						   "\"Blocked\", \"evalue\": %s, "
+						   "\"traceback\": []}",
+						   literal)
+				   : NULL;
+	if (!passage->content)
+		return false;
+	passage->fresh[WIRE_CONTENT] = text_part(passage->content);
+	passage->fresh[WIRE_METADATA] = text_part("{}");
+	return true;
+}
+
 enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 {
 	struct examination examination = {.rule = passage->guard.rule,
@@ -352,19 +375,23 @@ enum refusal outward_examine(struct corridor *corridor, struct passage *passage)
 	const char *what = code < 0		    ? failure(code)
 			   : examination.blocked[0] ? examination.blocked
 						    : NULL;
+	const bool waited = passage->channel == WALL_SHELL || passage->channel == WALL_CONTROL;
 	bool goes = code == 0 &&
 		    (examination.verdict == CONTENT_KEEP || examination.verdict == CONTENT_CHANGED);
 
 	if (code == 0)
 		take_answer(passage, &examination);
+	if (!goes && !what)
+		what = "not for front ends";
 	if (what)
 		report(corridor, passage, goes, what);
 	passage->changed = what != NULL;
-	if (!goes)
+	if (!goes) {
 		say(corridor, passage, passage->guard.rule,
 		    format_string("blocked: %s, %llu bytes: %s", passage->guard.msg_type,
-				  (unsigned long long)bytes_of(passage),
-				  what ? what : "not for front ends"));
+				  (unsigned long long)bytes_of(passage), what));
+		goes = waited && make_reply(passage, what);
+	}
 	if (goes && passage->guard.rule == CONTENT_STREAM &&
 	    passage->fresh[WIRE_CONTENT].iov_len <= JOIN_PIECE)
 		(void)keeps(corridor, passage); /* as it is now */

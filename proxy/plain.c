@@ -49,7 +49,8 @@ static vector marks(const unsigned char *text)
 	const vector c = load(text), next = load(text + 1);
 
 	return ((vector)(c < 0x20) & ~(is(c, '\n') | is(c, '\t'))) | is(c, 0x7f) | is(c, 0xc2) |
-	       is(c, 0xe2) | (is(c, ':') & is(next, '/')) | (is(c | 0x20, 'a') & is(next, ':')) |
+	       is(c, 0xe2) | (is(c, ':') & is(next, '/')) |
+	       ((is(c | 0x20, 'a') | is(c | 0x20, 'p') | is(c | 0x20, 's')) & is(next, ':')) |
 	       (is(c | 0x20, 'w') & is(next | 0x20, 'w'));
 }
 
@@ -310,20 +311,25 @@ static void put(struct links *links, size_t i, const char *text, size_t instead)
 	links->from = i + instead;
 }
 
-/* With how many of the first `last` letters of "data" the text ends: all of them, or, not `whole`,
- * with nothing before them in this piece. */
-static unsigned data_letters(const struct links *links, unsigned last, bool whole)
-{
-	static const char data[] = {'d', 'a', 't', 'a'};
-	unsigned letters = 0;
+/* Before a ":" and no "//" they are addresses too: of data anywhere, of the others in nbclassic. */
+static const char *const words[] = {"data", "http", "https", "ftp"};
+enum { WORDS = sizeof(words) / sizeof(words[0]) };
 
-	while (letters < last && before(links, letters) == (unsigned char)data[last - 1 - letters])
-		letters++;
-	return letters == last || (!whole && before(links, letters) == START) ? letters : 0;
+/* Whether the text ends with the first `letters` of `word`; with `rest` also whether it is the end
+ * of them and nothing before. */
+static bool ends_with(const struct links *links, const char *word, size_t letters, bool rest)
+{
+	for (unsigned back = 0; back < letters; back++) {
+		if (rest && before(links, back) == START)
+			return true;
+		if (before(links, back) != (unsigned char)word[letters - 1 - back])
+			return false;
+	}
+	return true;
 }
 
 /* Whether an address could go on after a piece that ends here. */
-static bool is_open_end(const struct links *links, bool last)
+static bool is_open_end(const struct links *links)
 {
 	unsigned w = 0;
 
@@ -333,12 +339,21 @@ static bool is_open_end(const struct links *links, bool last)
 	    before(links, 0) == '\b' || w >= 2 ||
 	    (w == 1 && (links->over || before(links, 1) == START)))
 		return true;
-	for (unsigned letters = 1; links->over && letters <= 4; letters++)
-		if (data_letters(links, letters, true))
+	for (unsigned i = 0; links->over && i < WORDS; i++)
+		for (size_t letters = 1; letters <= strlen(words[i]); letters++)
+			if (ends_with(links, words[i], letters, false))
+				return true;
+	return false;
+}
+
+/* Whether the text ends with one of the words; with `rest` also whether it may be the rest of one
+ * that began in the piece before this one. */
+static bool ends_word(const struct links *links, bool rest)
+{
+	for (unsigned i = 0; i < WORDS; i++)
+		if (ends_with(links, words[i], strlen(words[i]), rest))
 			return true;
-	/* of four letters in pieces one piece ends with the third or goes on after it */
-	return last && links->stream &&
-	       (data_letters(links, 3, false) || data_letters(links, 4, false) > 1);
+	return false;
 }
 
 static bool is_blank_next(const struct links *links, size_t after)
@@ -355,13 +370,7 @@ static bool is_address_colon(const struct links *links, size_t after)
 
 	if (visible(links, &after) == '/' && visible(links, &after) == '/')
 		return true;
-	return (links->last & 0xffffffff) == 0x64617461 /* data */ && !blank;
-}
-
-/* Whether "data" may have begun in the piece before this one. */
-static bool is_rest_of_data(const struct links *links)
-{
-	return links->stream && data_letters(links, 4, false) > 1;
+	return !blank && ends_word(links, false);
 }
 
 /* Whether `i` is where a line ends that was written over. */
@@ -392,10 +401,9 @@ static void look(struct links *links, size_t i)
 {
 	unsigned char c = links->text[i];
 
-	if (before(links, 0) == '\b' && strchr(":/.wWaAtT", c))
+	if (before(links, 0) == '\b' && strchr(":/.wWaAtTpPsS", c))
 		put(links, i, WORD_JOINER, 0);
-	if ((ends_over(links, i) || (c == '\r' && !is_line_end(links, i))) &&
-	    is_open_end(links, false))
+	if ((ends_over(links, i) || (c == '\r' && !is_line_end(links, i))) && is_open_end(links))
 		put(links, i, WORD_JOINER, 0);
 	if (c == '\n')
 		links->over = false;
@@ -404,7 +412,8 @@ static void look(struct links *links, size_t i)
 	if (c == ':' && is_address_colon(links, i + 1)) {
 		put(links, i, "[:]", 1);
 		c = ']';
-	} else if (c == ':' && is_rest_of_data(links) && !is_blank_next(links, i + 1)) {
+	} else if (c == ':' && links->stream && ends_word(links, true) &&
+		   !is_blank_next(links, i + 1)) {
 		put(links, i, WORD_JOINER, 0);
 	} else if (c == '.' && is_address_dot(links)) {
 		put(links, i, "[.]", 1);
@@ -420,7 +429,7 @@ static bool is_begun(const struct links *links)
 {
 	unsigned char c = before(links, 0);
 
-	return links->over || c == 'a' || c == 'w' || c == '\b' || c == START;
+	return links->over || c == '\b' || c == START || strchr("apsw", c);
 }
 
 /* Past the quiet blocks at `i`, with their end in the register. */
@@ -448,7 +457,7 @@ static void break_links(struct links *links)
 			look(links, i);
 		i += sgr ? sgr : 1;
 	}
-	if ((links->stream || links->over) && links->size > 0 && is_open_end(links, true))
+	if ((links->stream || links->over) && links->size > 0 && is_open_end(links))
 		put(links, links->size, WORD_JOINER, 0);
 	if (links->keep)
 		buffer_add(&links->out, links->text + links->from, links->size - links->from);

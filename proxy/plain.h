@@ -7,9 +7,10 @@
  * visible as \u202e; U+200E and U+200F, which Hebrew and Arabic need, stay.
  *
  * Front ends make links of what looks like an address, and Firefox asks the DNS for the host of a
- * link that nobody clicked: such text carries data out. So "://", "www." and "data:" (unless white
- * space follows) are written https[:]//, www[.] and data[:], as people write addresses that must
- * not be clicked: whoever copies one sees what to take out. Colours in between do not hide them.
+ * link that nobody clicked: such text carries data out. So "://", "www." and, unless white space
+ * follows, "data:", "http:", "https:" and "ftp:" (nbclassic needs no "//") are written https[:]//,
+ * www[.] and data[:], as people write addresses that must not be clicked: whoever copies one sees
+ * what to take out. Colours in between do not hide them.
  * Front ends join the messages of a stream and carry out \r and \b before they look for links;
  * where a piece could complete such a joint, U+2060 WORD JOINER is put in.
  *

@@ -91,16 +91,24 @@ static bool letters(const char *at, const char *word)
 	return true;
 }
 
-/* Whether an address may begin or go on here: "://", "data:" (of which a piece before may hold the
- * first letters) or "www.". */
+/* Whether an address may begin or go on here: "://", "www.", or a ":" behind one of the words of
+ * plain.c, of which a piece before may hold the first letters. */
 static bool address(const char *begin, const char *at, const char *end)
 {
-	const long before = at - begin == 2 || at - begin == 3 ? at - begin : 4;
+	static const char *const words[] = {"data", "http", "https", "ftp"};
+	const size_t before = (size_t)(at - begin);
 
-	if (*at == ':')
-		return (end - at > 1 && at[1] == '/') ||
-		       (at - begin >= before && letters(at - before, &"data"[4 - before]));
-	return end - at >= 4 && letters(at, "www") && at[3] == '.';
+	if (*at != ':')
+		return end - at >= 4 && letters(at, "www") && at[3] == '.';
+	if (end - at > 1 && (at[1] == '/' || at[1] == ' '))
+		return at[1] == '/';
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		const size_t size = strlen(words[i]), there = before < size ? before : size;
+
+		if (letters(at - there, words[i] + size - there))
+			return true;
+	}
+	return false;
 }
 
 /* A character beyond ASCII: its length, or 0 when it is malformed, C1, or one that is not seen or
@@ -161,8 +169,8 @@ static bool joins(const char *begin, const char *at, size_t length, const char *
 
 	if (is_in(at[1], "nt\"\\"))
 		return false;
-	return is_in(last, ":/wW") || is_in(next, ":/") || (next == '"' && is_in(last, "aAtTm")) ||
-	       (bare && is_in(next, "wW")) || (at[1] == 'b' && is_in(next, ".wWaAtT\\\""));
+	return is_in(last, ":/wW") || is_in(next, ":/") || (next == '"' && last == 'm') ||
+	       (bare && is_in(next, "wW")) || (at[1] == 'b' && is_in(next, ".wWaAtTpPsS\\\""));
 }
 
 /* Whether what the next piece of a stream begins with could make an address of this end, or what
@@ -178,15 +186,13 @@ static bool open_ended(const char *begin, const char *end)
 		first++;
 	return w > 1 || (w == 1 && size == 1) || (size > 0 && end[-1] == ':') ||
 	       (size > 1 && end[-1] == '/' && end[-2] == ':') ||
-	       (first > 0 && first < size && begin[first] == '.') ||
-	       (size > 2 && letters(end - 3, "dat")) || (size > 3 && letters(end - 4, "data")) ||
-	       (size > 0 && size < 4 && is_in(end[-1], size > 1 ? "aAtT" : "tT"));
+	       (first > 0 && first < size && begin[first] == '.');
 }
 
 /* Whether what stands in a line may go on after this end of what was written over it. */
 static bool goes_on(char last)
 {
-	return is_in(last, ":/wWdDaAtTm");
+	return is_in(last, ":/wWdDaAtTfFhHpPsSm");
 }
 
 const char *scan_text(const char *at, const char *end, bool links)
@@ -205,8 +211,7 @@ const char *scan_text(const char *at, const char *end, bool links)
 		bare = bare && skipped == at;
 		at = skipped;
 		if (*at == '"')
-			return links || !(open_ended(begin, at) || (over && goes_on(at[-1])) ||
-					  (escaped && is_in(at[-1], "aAtT")))
+			return links || !(open_ended(begin, at) || (over && goes_on(at[-1])))
 				       ? at + 1
 				       : NULL;
 		if (*at == '\\') {
@@ -222,7 +227,8 @@ const char *scan_text(const char *at, const char *end, bool links)
 			return NULL;
 		else if ((unsigned char)*at >= 0x7f)
 			length = visible(at, end);
-		else if (address(begin, at, end) || (escaped && *at == ':' && is_in(at[-1], "aA")))
+		else if (address(begin, at, end) ||
+			 (escaped && *at == ':' && is_in(at[-1], "aApPsS")))
 			return NULL;
 		if (length == 0)
 			return NULL;

@@ -34,7 +34,9 @@ static void check_links(const char *text)
 	static bool ready;
 	char *plain = malloc(strlen(text) + 1), *to = plain;
 
-	if (!ready && regcomp(&links, "[a-z][a-z0-9+.-]{2,40}://|www\\.|data:[^[:space:]]",
+	if (!ready && regcomp(&links,
+			      "[a-z][a-z0-9+.-]{2,40}://|www\\.|data:[^[:space:]]|"
+			      "(https?|ftp):[^[:space:]'\"<>]",
 			      REG_EXTENDED | REG_ICASE | REG_NOSUB) != 0)
 		__builtin_trap();
 	ready = true;

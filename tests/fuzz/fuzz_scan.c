@@ -1,11 +1,21 @@
 /* Any bytes as a kernel's content: what the scanner keeps is an object that jansson reads as the
  * same, with nothing in its text that is not clean. */
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proxy/plain.h"
 #include "proxy/scan.h"
+
+/* A word, ":" and no space. */
+static bool is_address(const char *text, const char *word)
+{
+	const size_t size = strlen(word);
+
+	return strncasecmp(text, word, size) == 0 && text[size] == ':' && text[size + 1] != ' ';
+}
 
 /* What clean text must not have, said another way than in scan.c. */
 static void check_text(const char *text)
@@ -23,7 +33,8 @@ static void check_text(const char *text)
 		}
 		if (strncmp((const char *)c, "://", 3) == 0 ||
 		    strncasecmp((const char *)c, "www.", 4) == 0 ||
-		    strncasecmp((const char *)c, "data:", 5) == 0)
+		    is_address((const char *)c, "data") || is_address((const char *)c, "http") ||
+		    is_address((const char *)c, "https") || is_address((const char *)c, "ftp"))
 			__builtin_trap();
 	}
 }

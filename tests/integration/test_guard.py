@@ -235,6 +235,15 @@ def test_replies_that_nobody_waits_for(kernels, case):
         assert bool(got) == arrives, got
 
 
+@pytest.mark.core
+def test_a_reply_that_is_blocked_is_answered(kernels):
+    """Nobody is left waiting for a cell to end."""
+    raw = '{"status": "ok", "execution_count": 1, "user_expressions": {"x": NaN}, "payload": []}'
+    seen = Seen(kernels("static"), sent(type="execute_reply", channel="shell", raw=raw))
+    assert [(reply["content"]["status"], reply["content"]["ename"]) for reply in seen.shell] == [("error", "Blocked")]
+    assert "NaN" in seen.shell[0]["content"]["evalue"] and "NaN" in seen.notices[0]
+
+
 def test_one_reply_each(kernels):
     content = {"status": "ok", "execution_count": 66, "user_expressions": {}, "payload": []}
     seen = Seen(kernels("static"), sent(type="execute_reply", channel="shell", content=content))

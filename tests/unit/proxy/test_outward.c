@@ -169,6 +169,22 @@ static void replies(void **state)
 	assert_int_equal(world->corridor.kept_back[REFUSED_PARENT], 6);
 }
 
+/* Nobody is left waiting by what is wrong with a reply; here nobody can look at it. */
+static void what_is_blocked_is_answered(void **state)
+{
+	static const char nan[] = "{\"status\":\"ok\",\"execution_count\":1,\"x\":NaN}";
+	struct world *world = *state;
+	char content[1024];
+
+	ask(world, "c", "1", "execute_request", EXECUTE);
+	assert_false(say(world, WALL_IOPUB, "t", "display_data", "1", "{\"data\":NaN}", NULL));
+	assert_true(say(world, WALL_SHELL, "c", "execute_reply", "1", nan, content));
+	assert_string_equal(content, "{\"status\": \"error\", \"ename\": \"Blocked\", \"evalue\": "
+				     "\"the kernel's reply was blocked: the process that looked "
+				     "at it ended\", \"traceback\": []}");
+	assert_false(say(world, WALL_SHELL, "c", "execute_reply", "1", nan, NULL));
+}
+
 static void cells(void **state)
 {
 	struct world *world = *state;
@@ -326,6 +342,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(dresses, begin, end),
 		cmocka_unit_test_setup_teardown(replies, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_blocked_is_answered, begin, end),
 		cmocka_unit_test_setup_teardown(cells, begin, end),
 		cmocka_unit_test_setup_teardown(ids_come_once, begin, end),
 		cmocka_unit_test_setup_teardown(fails_closed, begin, end),

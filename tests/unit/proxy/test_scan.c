@@ -132,7 +132,8 @@ static void everything_else(void **state)
 /* An address is seen wherever it begins, whatever the blocks that are looked at together. */
 static void at_every_place(void **state)
 {
-	static const char *const bad[] = {"://", "www.x", "data:x", "\\u0007", "\xe2\x80\xae"};
+	static const char *const bad[] = {"://",   "www.x",   "data:x",	     "https:x",
+					  "FTP:x", "\\u0007", "\xe2\x80\xae"};
 	char text[400];
 
 	(void)state;
@@ -151,11 +152,10 @@ static void at_every_place(void **state)
 static void in_pieces(void **state)
 {
 	static const char *const bad[] = {
-		"ta:x",		  "ATA:x",	    "\\u001b[1ma:x",
-		"a dat",	  "data",	    "at",
-		"da\\u001b[1mta", "data\\u001b[0m", "x\\rwww\\nz",
-		"x\\rhttps:\\n",  "x\\raw\\n",	    "x\\rwww",
-		"x\\rd\\n",	  "datx\\ba:y",	    "x\\rww\\u001b[0m\\n"};
+		"ta:x",	      "ATA:x",	     "\\u001b[1ma:x",	   ":x",	 "a:x",
+		"p:x",	      "TPS:x",	     "\\u001b[1ms:x",	   "x\\rhtt\\n", "x\\rf",
+		"httx\\bp:y", "x\\rwww\\nz", "x\\rhttps:\\n",	   "x\\raw\\n",	 "x\\rwww",
+		"x\\rd\\n",   "datx\\ba:y",  "x\\rww\\u001b[0m\\n"};
 	char text[64];
 
 	(void)state;
