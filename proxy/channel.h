@@ -30,6 +30,8 @@ struct message {
 	size_t count;
 	size_t bytes;
 	char signature[160]; /* for the way on: the signature made with the other key */
+	bool kept;	     /* by who sends it, also when it is */
+	bool sent;
 	struct iovec *parts; /* into frames; writable, so that the signature can be exchanged */
 	zmq_msg_t frames[];
 };

@@ -1,9 +1,9 @@
 /*
  * header: the few fields of a message header that decide its way, and headers of our own.
  *
- * In: the raw bytes of a header frame whose signature was checked. Parsed by jansson after a scan
- * that caps size (HEADER_MAX) and depth. Every field is copied into a fixed array; one too long is
- * an error, not a cut.
+ * In: the raw bytes of a header frame. What is written as headers mostly are is read here, the rest
+ * by jansson after a scan that caps size (HEADER_MAX) and depth. Every field is copied into a fixed
+ * array; one too long is an error, not a cut.
  */
 #ifndef PROXY_HEADER_H
 #define PROXY_HEADER_H

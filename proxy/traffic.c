@@ -23,7 +23,11 @@
 
 static void message_sent(void *arg)
 {
-	message_free(arg);
+	struct message *message = arg;
+
+	message->sent = true;
+	if (!message->kept)
+		message_free(message);
 }
 
 static void remember_cell(struct session *session, const struct passage *passage)
@@ -67,7 +71,6 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 		if (now_ms() > session->heard + BUSY_EVERY_MS)
 			session_tell(session, "busy");
 		session->busy++;
-		remember_cell(session, &passage);
 		if (session->plan->install)
 			install_cell(session->plan->install, passage.wire.signed_part[WIRE_CONTENT],
 				     say_refused, session);
@@ -83,12 +86,21 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 	memcpy(message->signature, passage.signature, sizeof(passage.signature));
 	parts[passage.signature_part] = (struct iovec){.iov_base = message->signature,
 						       .iov_len = strlen(message->signature)};
+	message->kept = true;
 	if (wall_writer_push(session->writer, WALL_MESSAGE, channel, channel == WALL_CONTROL, parts,
 			     message->count, message_sent, message) < 0) {
 		log_error("a message of %zu bytes to the kernel was lost: out of memory",
 			  message->bytes);
 		message_free(message);
+		return;
 	}
+	if (passage.verdict == GUARD_CELL) { /* the kernel begins while it is recorded */
+		traffic_to_wall(session);
+		remember_cell(session, &passage);
+	}
+	message->kept = false;
+	if (message->sent)
+		message_free(message);
 }
 
 /* The kernel's own heartbeat answers once it is up; until then, and while it is paused by us, we

@@ -52,6 +52,48 @@ static void needs_only_id_and_type(void **state)
 	assert_string_equal(header.subshell_id, "");
 }
 
+/* With a space before it every header is jansson's: what is recognised without it must be read
+ * alike. */
+static void reads_alike_what_it_recognises(void **state)
+{
+	static const char *const cases[] = {
+		"{\"msg_id\": \"a_1\", \"msg_type\": \"stream\", \"username\": \"u\", "
+		"\"session\": \"s\", \"date\": \"2026-01-01T00:00:00.000000Z\", \"version\": "
+		"\"5.4\"}",
+		"{\"date\":\"d\",\"msg_id\":\"i\",\"msg_type\":\"t\",\"session\":\"\",\"username\":"
+		"\"\","
+		"\"version\":\"5.2\",\"subshell_id\":\"b\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\",\"version\":\"5.10\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\",\"version\":\"6.0\",\"session\":\"~ \"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\\n\",\"session\":\"\xc3\xa9\"}",
+		/* no header, one way or the other */
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\",\"msg_id\":\"i\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\",}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\"",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t",
+		"{\"msg_id\":\"i\",\"msg_type\":",
+		"{\"msg_id\":\"i\",\"msg_type\"",
+		"{\"msg_id\":\"i\" \"msg_type\":\"t\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"t\"}}",
+		"{\"msg_id\":\"i\",\"session\":\"t\"}",
+		"{\"msg_id\":\"i\",\"msg_type\":\"\x01\"}",
+		"{",
+	};
+	char spaced[512];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct header plain = {0}, other = {0};
+		const int r = parse(cases[i], &plain, NULL);
+
+		(void)snprintf(spaced, sizeof(spaced), " %s", cases[i]);
+		assert_int_equal(r, parse(spaced, &other, NULL));
+		assert_int_equal(r, i < 6 ? 0 : -EPROTO);
+		assert_memory_equal(&plain, &other, sizeof(plain));
+	}
+}
+
 /* Python writes integers of any length; a field that is not looked at must not matter. */
 static void takes_large_numbers(void **state)
 {
@@ -278,6 +320,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_the_fields),
 		cmocka_unit_test(needs_only_id_and_type),
+		cmocka_unit_test(reads_alike_what_it_recognises),
 		cmocka_unit_test(takes_large_numbers),
 		cmocka_unit_test(says_when_it_is_empty),
 		cmocka_unit_test(refuses_with_a_reason),
