@@ -47,6 +47,8 @@ struct relay {
 	int64_t settle_at;	      /* now_ms; 0: not set */
 	int64_t quiet_at, drained_at; /* in STATE_DRAINING; then the end of STATE_FLUSHING */
 	int64_t gather_until;	      /* output is left where it is before; 0: not now */
+	int gather_ms;		      /* how long the last such wait was */
+	bool gathered;		      /* it has ended in this pass, by its time */
 	int64_t stall_until;	      /* a large one waits for the wall before; 0: not now */
 	size_t passed_output;	      /* bytes, in this pass */
 	bool passed_reply;	      /* in this pass */
@@ -243,11 +245,15 @@ static const struct lane_user user = {.opened = lane_opened,
 static void begin_gathering(struct relay *relay)
 {
 	const struct lane *iopub = &relay->lanes[WALL_IOPUB];
+	const int longer = relay->gathered ? 2 * relay->gather_ms : RELAY_GATHER_MS;
 
+	relay->gathered = false;
 	if (relay->passed_output > 0 && relay->passed_output < RELAY_GATHER_MOST &&
 	    !relay->passed_reply && !iopub->look && lane_between(iopub) &&
-	    relay->state == STATE_RELAYING)
-		relay->gather_until = now_ms() + RELAY_GATHER_MS;
+	    relay->state == STATE_RELAYING) {
+		relay->gather_ms = longer < RELAY_GATHER_MOST_MS ? longer : RELAY_GATHER_MOST_MS;
+		relay->gather_until = now_ms() + relay->gather_ms;
+	}
 }
 
 static void end_gathering(struct relay *relay)
@@ -330,7 +336,8 @@ static void keep_time(struct relay *relay, int64_t now)
 	}
 	if (relay->settle_at && now >= relay->settle_at)
 		become_ready(relay);
-	if (now >= relay->gather_until || relay->state != STATE_RELAYING)
+	relay->gathered = relay->gather_until && now >= relay->gather_until;
+	if (relay->gathered || relay->state != STATE_RELAYING)
 		end_gathering(relay);
 	if (now >= relay->stall_until || !wall_writer_is_open(relay->writer))
 		relay->stall_until = 0;

@@ -30,8 +30,10 @@ enum {
 
 /* After output was passed on, what comes next waits this long, so that a stream of small messages
  * wakes the threads on its way (ours, two in the proxy, the client's) once for many of them. A
- * reply ends the wait: the end of a cell is never late. */
-#define RELAY_GATHER_MS 2
+ * reply ends the wait: the end of a cell is never late. While each wait has brought some, the next
+ * is twice as long, up to MOST: nobody reads those one by one. */
+#define RELAY_GATHER_MS	     2
+#define RELAY_GATHER_MOST_MS 8
 /* Not after so many bytes at once: meanwhile they stay in the kernel's socket, which holds 200 KiB,
  * and behind it a kernel's iopub drops what is over 1000 messages. */
 #define RELAY_GATHER_MOST (16u * 1024)
