@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proxy/header.h"
+#include "proxy/picture.h"
 
 /* Front ends redraw a line for each of these: more of them are for plain_clean to judge. */
 #define OVERWRITES_MAX 256
@@ -247,7 +248,7 @@ enum kind {
 	TRUTH,
 	OBJECT, /* {} */
 	LIST,	/* [] */
-	BUNDLE, /* {"text/plain": TEXT} */
+	BUNDLE, /* {"text/plain": TEXT, "image/png": a picture}, or one of them */
 	STREAM, /* "stdout" or "stderr" */
 	STATE,
 	STATUS, /* "ok" and what execute_reply's metadata says too */
@@ -363,11 +364,35 @@ static const char *blank(const char *at, const char *end)
 	return at < end && *at == ' ' ? at + 1 : at;
 }
 
+static const char *png(const char *at, const char *end)
+{
+	const char *close =
+		at < end && *at == '"' ? memchr(at + 1, '"', (size_t)(end - at - 1)) : NULL;
+
+	return close && picture_is_clean("image/png", at + 1, (size_t)(close - at - 1)) ? close + 1
+											: NULL;
+}
+
 static const char *bundle(const char *at, const char *end, bool links)
 {
-	at = literal(at, end, "{\"text/plain\":");
-	at = at ? scan_text(blank(at, end), end, links) : NULL;
-	return at ? literal(at, end, "}") : NULL;
+	bool text = false, picture = false;
+
+	for (at = literal(at, end, "{"); at; at = blank(at + 1, end)) {
+		const char *value;
+
+		if (!text && (value = literal(at, end, "\"text/plain\":"))) {
+			text = true;
+			at = scan_text(blank(value, end), end, links);
+		} else if (!picture && (value = literal(at, end, "\"image/png\":"))) {
+			picture = true;
+			at = png(blank(value, end), end);
+		} else {
+			return NULL;
+		}
+		if (!at || at == end || *at != ',')
+			return at ? literal(at, end, "}") : NULL;
+	}
+	return NULL;
 }
 
 static const char *count(const char *at, const char *end)

@@ -1,6 +1,7 @@
 /*
- * scan: recognises the messages that kernels send all the time and that hold nothing to change,
- * byte for byte, so that they need neither a parser nor the guard process.
+ * scan: recognises the messages that kernels send all the time and that hold nothing to change
+ * (text, states, replies, a PNG), byte for byte, so that they need neither a parser nor the guard
+ * process.
  *
  * Flat objects of known members in any order, as json.dumps and others write them: at most one
  * space after a colon or a comma, each member once. What is not exactly so is not recognised, which

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "proxy/picture.h"
 #include "proxy/plain.h"
 #include "proxy/scan.h"
 
@@ -49,8 +50,14 @@ static void check(enum content_rule rule, struct iovec content)
 	if (!json_is_object(object))
 		__builtin_trap();
 	if (rule == CONTENT_DISPLAY || rule == CONTENT_RESULT) {
-		if (json_object_size(data) != 1 ||
-		    json_object_size(json_object_get(object, "metadata")) != 0)
+		const json_t *picture = json_object_get(data, "image/png");
+
+		if (json_object_size(json_object_get(object, "metadata")) != 0 ||
+		    json_object_size(data) !=
+			    (picture ? 1u : 0u) + (json_object_get(data, "text/plain") ? 1u : 0u))
+			__builtin_trap();
+		if (picture && !picture_is_clean("image/png", json_string_value(picture),
+						 json_string_length(picture)))
 			__builtin_trap();
 		text = json_string_value(json_object_get(data, "text/plain"));
 	}

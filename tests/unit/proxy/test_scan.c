@@ -28,6 +28,9 @@ static bool keeps(enum content_rule rule, const char *text, bool links)
 #define STREAM(text) "{\"name\": \"stdout\", \"text\": \"" text "\"}"
 #define LONG	     "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 "
 
+#define SHOW(data) "{\"data\": {" data "}, \"metadata\": {}, \"transient\": {}}"
+#define PNG	   "iVBORw0KGgoAAAANSUhEUg=="
+
 static void harmless(void **state)
 {
 	static const struct {
@@ -45,6 +48,9 @@ static void harmless(void **state)
 		{CONTENT_DISPLAY, "{\"data\":{\"text/plain\":\"x\"},\"metadata\":{}}"},
 		{CONTENT_RESULT, "{\"data\": {\"text/plain\": \"2\"}, \"metadata\": {}, "
 				 "\"execution_count\": 1}"},
+		{CONTENT_DISPLAY, SHOW("\"text/plain\": \"x\", \"image/png\": \"" PNG "\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\":\"" PNG "\",\"text/plain\":\"x\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"" PNG "\"")},
 		{CONTENT_CLEAR, "{\"wait\": true}"},
 		{CONTENT_EXECUTE_REPLY, "{\"status\": \"ok\", \"execution_count\": 1, "
 					"\"user_expressions\": {}, \"payload\": []}"},
@@ -118,6 +124,16 @@ static void everything_else(void **state)
 		{CONTENT_RESULT, "{\"data\": {\"text/plain\": \"2\"}, \"metadata\": {}, "
 				 "\"execution_count\": -1}"},
 		{CONTENT_UPDATE, "{\"data\": {\"text/plain\": \"x\"}, \"metadata\": {}}"},
+		{CONTENT_DISPLAY, SHOW("")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"R0lGODlhAQABAA==\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"" PNG "\\n\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"" PNG "<\"")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"" PNG "\",")},
+		{CONTENT_DISPLAY, SHOW("\"image/png\": \"" PNG "\", \"image/png\": \"" PNG "\"")},
+		{CONTENT_DISPLAY, SHOW("\"text/plain\": \"x\", \"text/plain\": \"x\"")},
+		{CONTENT_DISPLAY, SHOW("\"text/plain\": \"www.x\", \"image/png\": \"" PNG "\"")},
+		{CONTENT_DISPLAY, "{\"data\": {\"image/png\": \"" PNG},
 		{CONTENT_EXECUTE_REPLY, "{\"status\": \"ok\", \"execution_count\": 1, "
 					"\"user_expressions\": {}, \"payload\": [{}]}"},
 		{CONTENT_KERNEL_INFO_REPLY, "{\"status\": \"ok\"}"},
