@@ -9,6 +9,9 @@
 /* Front ends redraw a line for each of these: more of them are for plain_clean to judge. */
 #define OVERWRITES_MAX 256
 #define SGR_MAX	       64 /* bytes of its parameters */
+/* What is fetched before it is looked at: reads that straddle two lines hide from the processor
+ * where they go, and 100 MB out of no cache took three times as long. */
+#define AHEAD 2048
 
 /* ---- text ---- */
 
@@ -47,6 +50,7 @@ static inline __attribute__((always_inline)) const char *skip(const char *at, co
 			(quarters)(MARKS(block, first, LOAD(block, loose, at + 1), links) |
 				   MARKS(block, second, LOAD(block, loose, at + 33), links));
 
+		__builtin_prefetch((const void *)((uintptr_t)at + AHEAD));
 		if (found[0] | found[1] | found[2] | found[3])
 			break;
 	}
