@@ -29,7 +29,7 @@ _cellwall() {
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")
 			return
 			;;
-		--python | --policy | --token-file | --ca | -f | -p)
+		--python | --policy | --token-file | --ca | --cert | -f | -p)
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
 			;;
@@ -84,10 +84,10 @@ _cellwall() {
 				case ${COMP_WORDS[2]} in
 				list) words="--all --json" ;;
 				drop) words="--all --gone" ;;
-				ls) words="--all --json --kernel --server --area --token-file --ca" ;;
+				ls) words="--all --json --kernel --server --area --token-file --ca --cert --key" ;;
 				diff) words="--all --json --kernel" ;;
-				get) words="--kernel --output --server --area --token-file --ca" ;;
-				put) words="--kernel --server --area --token-file --ca" ;;
+				get) words="--kernel --output --server --area --token-file --ca --cert --key" ;;
+				put) words="--kernel --server --area --token-file --ca --cert --key" ;;
 				status) words="--json" ;;
 				recover) words="--all --dry-run" ;;
 				esac

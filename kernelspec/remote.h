@@ -7,7 +7,7 @@
  * In: what a server says, which may be anybody's: lengths, names and texts are checked, what is
  * printed is escaped. Out: files below --output, each there when it is whole and never in the place
  * of another. The token goes to the named server alone, over TLS, to this host, or by a Unix
- * socket.
+ * socket; a client certificate's key stays here.
  */
 #ifndef KERNELSPEC_REMOTE_H
 #define KERNELSPEC_REMOTE_H
@@ -26,7 +26,7 @@
 #define REMOTE_TRIES	 5 /* without a byte more */
 
 struct remote {
-	const char *server, *area, *kernel, *token_file, *ca, *output;
+	const char *server, *area, *kernel, *token_file, *ca, *cert, *key, *output;
 	bool json;
 	const char *action;
 	char **words; /* after the action */
@@ -42,7 +42,7 @@ struct remote {
 
 /* ---- remote_http.c ---- */
 
-/* Looks at --server, --ca and the token. Returns 0 or a negative errno with words. */
+/* Looks at --server, the client certificate and the token. Returns 0 or a negative errno with words. */
 int remote_open(struct remote *remote, struct err *err);
 void remote_close(struct remote *remote);
 

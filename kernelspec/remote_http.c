@@ -84,13 +84,12 @@ static int take_server(struct remote *remote, struct err *err)
 	return check_url(remote, err);
 }
 
-/* One line of printable ASCII from a file that is the user's own. */
-static int read_token(const char *path, char out[TOKEN_MAX + 1], struct err *err)
+/* A file that is the user's own. Returns a descriptor, or a negative errno. */
+static int open_secret(const char *path, struct err *err)
 {
 	cleanup(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	char shown[256];
 	struct stat status;
-	ssize_t size;
 
 	escape_string(shown, sizeof(shown), path);
 	if (fd < 0 || fstat(fd, &status) < 0)
@@ -98,9 +97,34 @@ static int read_token(const char *path, char out[TOKEN_MAX + 1], struct err *err
 	if (!S_ISREG(status.st_mode) || (status.st_mode & 077))
 		return err_set(err, -EACCES, "%s: a file that others cannot read is needed (0600)",
 			       shown);
+	return steal_fd(&fd);
+}
+
+/* The key is in the certificate's file when it has none of its own. */
+static int check_certificate(const struct remote *remote, struct err *err)
+{
+	cleanup(close_fd) int fd = -1;
+
+	if (!remote->cert)
+		return remote->key ? err_set(err, -EINVAL, "--key: --cert is missing") : 0;
+	if (remote->plain)
+		return err_set(err, -EINVAL, "--cert: https:// is needed");
+	fd = open_secret(remote->key ? remote->key : remote->cert, err);
+	return fd < 0 ? err->code : 0;
+}
+
+/* One line of printable ASCII. */
+static int read_token(const char *path, char out[TOKEN_MAX + 1], struct err *err)
+{
+	cleanup(close_fd) int fd = open_secret(path, err);
+	char shown[256];
+	ssize_t size;
+
+	if (fd < 0)
+		return err->code;
 	size = read(fd, out, TOKEN_MAX);
 	if (size < 0)
-		return err_errno(err, "%s", shown);
+		return err_errno(err, "%s", escape_string(shown, sizeof(shown), path));
 	out[size] = '\0';
 	out[strcspn(out, "\r\n")] = '\0';
 	return 0;
@@ -120,7 +144,7 @@ static int take_token(struct remote *remote, struct err *err)
 		if (*at <= ' ' || *at > '~')
 			code = err_set(err, -EINVAL,
 				       "the token is not one line of printable ASCII");
-	if (code == 0 && !*token && !remote->socket)
+	if (code == 0 && !*token && !remote->socket && !remote->cert)
 		code = err_set(err, -EACCES,
 			       "a token is needed: --token-file FILE or CELLWALL_TOKEN");
 	if (code == 0 && *token) {
@@ -138,6 +162,8 @@ int remote_open(struct remote *remote, struct err *err)
 {
 	int code = take_server(remote, err);
 
+	if (code == 0)
+		code = check_certificate(remote, err);
 	if (code == 0)
 		code = take_token(remote, err);
 	if (code == 0) {
@@ -341,6 +367,11 @@ static void prepare(struct remote *remote, struct exchange *exchange)
 		(void)curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, remote->socket);
 	if (remote->ca)
 		(void)curl_easy_setopt(curl, CURLOPT_CAINFO, remote->ca);
+	if (remote->cert) {
+		(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, remote->cert);
+		(void)curl_easy_setopt(curl, CURLOPT_SSLKEY,
+				       remote->key ? remote->key : remote->cert);
+	}
 	(void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
 	(void)curl_easy_setopt(curl, CURLOPT_HEADERDATA, exchange);
 	(void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);

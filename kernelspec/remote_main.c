@@ -9,13 +9,15 @@
 #include "kernelspec/remote.h"
 #include "kernelspec/verbs.h"
 
-enum { SERVER = 256, AREA, TOKEN_FILE, CA };
+enum { SERVER = 256, AREA, TOKEN_FILE, CA, CERT, KEY };
 
 static const struct argp_option options[] = {
 	{"server", SERVER, "URL", 0, "the cellwall serve that has the areas", 0},
 	{"area", AREA, "NAME", 0, "the area", 0},
 	{"token-file", TOKEN_FILE, "FILE", 0, "the token", 0},
 	{"ca", CA, "FILE", 0, "certificates that the server's is checked with", 0},
+	{"cert", CERT, "FILE", 0, "the client's certificate", 0},
+	{"key", KEY, "FILE", 0, "its private key", 0},
 	{"kernel", 'k', "ID", 0, "the area of this kernel", 0},
 	{"output", 'o', "DIR", 0, "get: copy to this directory", 0},
 	{"json", 'j', NULL, 0, "ls: as JSON", 0},
@@ -38,6 +40,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		return 0;
 	case CA:
 		remote->ca = argument;
+		return 0;
+	case CERT:
+		remote->cert = argument;
+		return 0;
+	case KEY:
+		remote->key = argument;
 		return 0;
 	case 'k':
 		remote->kernel = argument;

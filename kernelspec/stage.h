@@ -22,7 +22,7 @@ enum stage_option {
 	STAGE_OUTPUT = 32,
 	STAGE_SERVER = 64, /* remote.h has the actions then */
 	STAGE_AREA = 128,
-	STAGE_ACCESS = 256, /* --token-file, --ca */
+	STAGE_ACCESS = 256, /* --token-file, --ca, --cert, --key */
 };
 #define STAGE_REMOTE (STAGE_SERVER | STAGE_AREA | STAGE_ACCESS)
 

@@ -69,7 +69,7 @@ static const char doc[] =
 	"Exit codes: 0 done (diff: whether something differs or not), 1 it could not be done, 2 "
 	"wrong usage.";
 
-enum { OPTION_SERVER = 256, OPTION_AREA, OPTION_TOKEN, OPTION_CA };
+enum { OPTION_SERVER = 256, OPTION_AREA, OPTION_TOKEN, OPTION_CA, OPTION_CERT, OPTION_KEY };
 
 static const struct argp_option options[] = {
 	{"all", 'a', NULL, 0, "of every folder, not only the present one; drop: all that was added",
@@ -92,6 +92,10 @@ static const struct argp_option options[] = {
 	 "with --server: check its certificate with those of this file (PEM), not with the "
 	 "system's",
 	 1},
+	{"cert", OPTION_CERT, "FILE", 0,
+	 "with --server: be known by this client certificate (PEM), instead of a token", 1},
+	{"key", OPTION_KEY, "FILE", 0,
+	 "with --cert: its private key is in this file (0600), else in the certificate's", 1},
 	{0},
 };
 
@@ -105,7 +109,7 @@ struct parsed {
 static void check_remote(unsigned given, struct argp_state *state)
 {
 	if ((given & STAGE_REMOTE) && !(given & STAGE_SERVER))
-		argp_error(state, "--area, --token-file and --ca are for --server");
+		argp_error(state, "--area, --token-file, --ca, --cert and --key are for --server");
 	else if ((given & STAGE_SERVER) && (given & STAGE_ALL))
 		argp_error(state, "--server: without --area ls shows all areas");
 	else if ((given & STAGE_AREA) && (given & STAGE_KERNEL))
@@ -146,6 +150,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 		return 0;
 	case OPTION_TOKEN:
 	case OPTION_CA:
+	case OPTION_CERT:
+	case OPTION_KEY:
 		stage->options |= STAGE_ACCESS;
 		return 0;
 	case ARGP_KEY_ARG:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from serving import TOKENS, Server, bearer, rest, status
+from serving import TOKENS, Server, bearer, make_authority, rest, status
 
 pytestmark = pytest.mark.core
 
@@ -200,6 +200,35 @@ def test_who_asks_and_whom(site, server, folder):
         assert (url, done.returncode) == (url, 1) and "https://HOST:PORT is needed" in done.stderr
 
 
+def test_a_client_certificate_instead_of_a_token(site, folder):
+    (folder / "x").write_bytes(b"mutual")
+    authority = make_authority(folder / "authority")
+    (authority / "both.pem").write_bytes((authority / "gateway.pem").read_bytes() + (authority / "gateway.key").read_bytes())
+    (authority / "both.pem").chmod(0o600)
+    options = ("--certificate", authority / "localhost.pem", "--private-key", authority / "localhost.key", "--client-ca", authority / "ca.pem")
+    with Server(site, *options, listen=("https://127.0.0.1:0", "http://127.0.0.1:0"), users={"gate": {"certificate": "gateway"}}) as server:
+        url = f"https://localhost:{server.port()}"
+
+        def stage(*words, cert="gateway.pem", key="gateway.key", where=url):
+            words = [*words, "--ca", authority / "ca.pem", *(("--cert", authority / cert) if cert else ()), *(("--key", authority / key) if key else ())]
+            return Stage(site, folder, where)(*words, token=None)
+
+        assert stage("put", "x").returncode == 0
+        assert (staging(server, "gate") / "in" / "x").read_bytes() == b"mutual"
+        assert "x" in stage("ls", cert="both.pem", key=None).stdout
+        (folder / "got").mkdir()
+        assert stage("get", "in/x", "--output", "got").returncode == 0 and (folder / "got" / "x").read_bytes() == b"mutual"
+        for wrong in ({"cert": "stranger.pem", "key": "stranger.key"}, {"cert": "two.pem", "key": "two.key"}, {"cert": "gateway.pem", "key": "two.key"}, {"cert": "none.pem"}):
+            done = stage("ls", **wrong)
+            assert (wrong, done.returncode) == (wrong, 1) and done.stderr.count("\n") == 1, done.stderr
+        assert "a token is needed" in stage("ls", cert=None, key=None).stderr
+        assert "--cert is missing" in stage("ls", cert=None).stderr
+        assert "https:// is needed" in stage("ls", where=server.urls[1]).stderr
+        for name, words in (("gateway.key", {}), ("both.pem", {"cert": "both.pem", "key": None})):
+            (authority / name).chmod(0o640)
+            assert "others cannot read" in stage("ls", **words).stderr
+
+
 def test_a_kernel_loads_no_http_library(site):
     parts = {name: subprocess.run(["ldd", os.path.join(site.prefix, name)], capture_output=True, text=True, check=True).stdout for name in ("bin/cellwall", "libexec/cellwall/cellwall-remote")}
     assert ["libcurl" in text for text in parts.values()] == [False, True]
@@ -208,7 +237,7 @@ def test_a_kernel_loads_no_http_library(site):
 @pytest.mark.parametrize(
     "words",
     [
-        ("add", "x", "--server", "URL"), ("ls", "--area", "a"), ("put", "--server", "URL"), ("put", "a", "b", "c", "--server", "URL"),
+        ("add", "x", "--server", "URL"), ("ls", "--area", "a"), ("ls", "--cert", "a"), ("put", "--server", "URL"), ("put", "a", "b", "c", "--server", "URL"),
         ("ls", "--all", "--server", "URL"), ("get", "out/x", "--area", "a", "--kernel", "b", "--server", "URL"), ("ls", "--server"), ("ls", "--token", "x"),
     ],
     ids=" ".join,
