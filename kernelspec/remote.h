@@ -42,7 +42,8 @@ struct remote {
 
 /* ---- remote_http.c ---- */
 
-/* Looks at --server, the client certificate and the token. Returns 0 or a negative errno with words. */
+/* Looks at --server, the client certificate and the token. Returns 0 or a negative errno with
+ * words. */
 int remote_open(struct remote *remote, struct err *err);
 void remote_close(struct remote *remote);
 
