@@ -440,6 +440,12 @@ static void drop_first(struct lane *lane)
 	free(message);
 }
 
+void lane_drop(struct lane *lane)
+{
+	while (!STAILQ_EMPTY(&lane->out))
+		drop_first(lane);
+}
+
 #define BATCH 32 /* parts of one sendmsg */
 
 struct batch {

@@ -1,6 +1,6 @@
 /*
- * lane: one of the relay's connections to the kernel: a ZeroMQ DEALER or SUB with one peer behind a
- * unix socket.
+ * lane: a connection to a kernel, of the relay's or of `cellwall serve`: a ZeroMQ DEALER or SUB
+ * with one peer behind a unix socket.
  *
  * In: whatever the kernel sends (zmtp.h), of which nothing but the framing is looked at; frames of
  * the wall to send. Out: whole messages as they lie in its buffer, large ones piece by piece.
@@ -108,6 +108,8 @@ bool lane_between(const struct lane *lane);
 /* Queues a frame's parts as one message, and keeps a reference until it is sent. Returns 0 or
  * -ENOMEM. */
 int lane_send(struct lane *lane, struct wall_frame *frame);
+/* Forgets what was queued. */
+void lane_drop(struct lane *lane);
 /* Sends what the socket takes. */
 void lane_flush(struct lane *lane, int64_t now);
 bool lane_wants_write(const struct lane *lane);

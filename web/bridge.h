@@ -30,7 +30,7 @@
 
 struct bridge;
 struct loop;
-struct peer; /* a listener's sockets */
+struct peer; /* a listener's lines to the kernel */
 
 /*
  * Embedded in what listens (container_of by its first member or by `arg`). The functions may call
@@ -98,11 +98,11 @@ struct bridge_owner {
 	void (*activity)(void *arg);	  /* something other than polling happened */
 	void *arg;
 };
-/* `zmq` is the process's context. Returns 0 or -ENOMEM. */
-int bridge_new(struct loop *loop, void *zmq, const struct bridge_owner *owner,
-	       struct bridge **ret_bridge, struct err *err);
-/* Connects to a (new) kernel; what listeners asked of an old one is forgotten. Copies what it
- * needs. */
+/* Returns 0 or -ENOMEM. */
+int bridge_new(struct loop *loop, const struct bridge_owner *owner, struct bridge **ret_bridge,
+	       struct err *err);
+/* Connects to a (new) kernel, by ipc; what listeners asked of an old one is forgotten. Copies what
+ * it needs. */
 int bridge_connect(struct bridge *bridge, const struct connection *connection, struct err *err);
 void bridge_disconnect(struct bridge *bridge);
 /* The kernel is about to end, or has ended and comes back: from now on messages of clients wait for

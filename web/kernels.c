@@ -22,7 +22,6 @@ struct kernels {
 	char *data, *runtime;
 	int lock; /* of our directory in the runtime directory */
 	struct loop *loop;
-	void *zmq;
 	struct specs *specs;
 	struct kernel *first, **last; /* in the order of their start */
 	struct kernel *leaving;
@@ -268,7 +267,7 @@ int kernels_start(struct kernels *kernels, const struct kernels_order *order,
 		return err_set(err, -ENOMEM, "out of memory");
 	r = fill(kernels, order, entry, kernel, err);
 	if (r == 0)
-		r = life_begin(kernel, kernels->zmq, err);
+		r = life_begin(kernel, err);
 	if (r < 0) {
 		(void)life_free(kernel);
 		return r;
@@ -397,8 +396,8 @@ static int make_runtime(struct kernels *kernels, const char *below, struct err *
 
 /* ---- all of them ---- */
 
-int kernels_new(const struct kernels_options *options, struct loop *loop, void *zmq,
-		struct specs *specs, struct kernels **ret_kernels, struct err *err)
+int kernels_new(const struct kernels_options *options, struct loop *loop, struct specs *specs,
+		struct kernels **ret_kernels, struct err *err)
 {
 	struct kernels *kernels = calloc(1, sizeof(*kernels));
 	int code;
@@ -407,7 +406,6 @@ int kernels_new(const struct kernels_options *options, struct loop *loop, void *
 		return err_set(err, -ENOMEM, "out of memory");
 	kernels->options = *options;
 	kernels->loop = loop;
-	kernels->zmq = zmq;
 	kernels->specs = specs;
 	kernels->last = &kernels->first;
 	kernels->data = strdup(options->data);

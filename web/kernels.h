@@ -47,9 +47,9 @@ struct kernels_options {
 		*allowed_environment; /* names besides the known KERNEL_*, NULL at the end */
 };
 
-/* Copies what it needs of the options; borrows the rest. `zmq` is the process's libzmq context. */
-int kernels_new(const struct kernels_options *options, struct loop *loop, void *zmq,
-		struct specs *specs, struct kernels **ret_kernels, struct err *err);
+/* Copies what it needs of the options; borrows the rest. */
+int kernels_new(const struct kernels_options *options, struct loop *loop, struct specs *specs,
+		struct kernels **ret_kernels, struct err *err);
 /* Asks all kernels to end; `done` is called from the loop when the last is gone (10 s at the
  * most). */
 void kernels_stop(struct kernels *kernels, void (*done)(void *arg), void *arg);

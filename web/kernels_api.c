@@ -2,12 +2,10 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
-#include <zmq.h>
 
 #include "web/http.h"
 #include "web/kernel_model.h"
@@ -16,10 +14,6 @@
 #include "web/socket.h"
 #include "web/specs.h"
 #include "web/users.h"
-
-#define ZMQ_SOCKETS                                                                                \
-	60000 /* three for each connection that runs code; libzmq's own limit is 1023              \
-	       */
 
 /* ---- models ---- */
 
@@ -297,17 +291,6 @@ void kernels_api_status(struct request *request)
 
 /* ---- beginning and end ---- */
 
-/* Each connection that runs code takes about ten descriptors. */
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int kernels_api_begin(struct server *server, struct err *err)
 {
 	const struct settings *settings = &server->settings;
@@ -327,14 +310,9 @@ int kernels_api_begin(struct server *server, struct err *err)
 						.runtime = server->runtime};
 	int code;
 
-	raise_descriptors();
-	server->zmq = zmq_ctx_new();
-	if (!server->zmq || zmq_ctx_set(server->zmq, ZMQ_MAX_SOCKETS, ZMQ_SOCKETS) < 0)
-		return err_set(err, -ENOMEM, "cannot start libzmq: %s", zmq_strerror(errno));
 	code = specs_new(&specs, &server->specs, err);
 	if (code == 0)
-		code = kernels_new(&kernels, server->loop, server->zmq, server->specs,
-				   &server->kernels, err);
+		code = kernels_new(&kernels, server->loop, server->specs, &server->kernels, err);
 	return code;
 }
 
@@ -342,7 +320,4 @@ void kernels_api_end(struct server *server)
 {
 	server->kernels = kernels_free(server->kernels);
 	server->specs = specs_free(server->specs);
-	if (server->zmq)
-		(void)zmq_ctx_term(server->zmq);
-	server->zmq = NULL;
 }

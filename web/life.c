@@ -298,11 +298,11 @@ static void note_state(void *arg, const char *state)
 
 /* ---- beginning and end ---- */
 
-int life_begin(struct kernel *kernel, void *zmq, struct err *err)
+int life_begin(struct kernel *kernel, struct err *err)
 {
 	const struct bridge_owner owner = {
 		.state = note_state, .activity = note_activity, .arg = kernel};
-	int r = bridge_new(kernel->loop, zmq, &owner, &kernel->bridge, err);
+	int r = bridge_new(kernel->loop, &owner, &kernel->bridge, err);
 
 	kernel->state = "starting";
 	(void)clock_gettime(CLOCK_REALTIME, &kernel->started);

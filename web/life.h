@@ -54,9 +54,9 @@ struct kernel {
 	struct timespec started, last_activity;
 };
 
-/* Starts a kernel whose names, directories and spec are filled in. `zmq`: the process's context. 0
- * or a negative errno; free it then. */
-int life_begin(struct kernel *kernel, void *zmq, struct err *err);
+/* Starts a kernel whose names, directories and spec are filled in. 0 or a negative errno; free it
+ * then. */
+int life_begin(struct kernel *kernel, struct err *err);
 /* Asks it to end, then makes it; gone() follows from the loop, at once when nothing runs. */
 void life_end(struct kernel *kernel, const char *reason);
 /* Removes a kernel's private directory and the files in it: its sockets, and the connection file

@@ -36,7 +36,7 @@
 
 #define WATCHDOG_PARTS 2   /* sd_watchdog_enabled(3): notify at half the time */
 #define SPARE_FDS      256 /* besides connections and kernels: files, the link */
-#define KERNEL_FDS     16  /* sockets of one kernel, and what libzmq has for them */
+#define KERNEL_FDS     16  /* of one kernel: its sockets, those for its clients, its process */
 
 /* ---- systemd ---- */
 

@@ -68,7 +68,6 @@ struct server {
 	struct listener *listener[LISTEN_MAX];
 	struct specs *specs;	 /* web/specs.h */
 	struct kernels *kernels; /* web/kernels.h */
-	void *zmq;		 /* the process's one libzmq context */
 	struct link *link;	 /* web/link.h; NULL: no curve:// is listened on */
 	struct trail *trail;
 	struct watch *signals;

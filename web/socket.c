@@ -254,8 +254,8 @@ static struct packet *too_large(const struct packet *packet, size_t bytes)
 
 static int write_packet(struct session *session, const struct packet *packet, bool replaced)
 {
-	static char room[FRAMES_ROOM(PACKET_FRAMES_MAX)]; /* one thread */
-	static struct iovec vector[FRAMES_VECTOR_MAX(PACKET_FRAMES_MAX)];
+	static char room[FRAMES_ROOM(WALL_PARTS_MAX)]; /* one thread */
+	static struct iovec vector[FRAMES_VECTOR_MAX(WALL_PARTS_MAX)];
 	size_t bytes = 0;
 	bool binary = true;
 	int n;

@@ -192,7 +192,7 @@ def connect():
 code = f"import time\nfor i in range({lines}):\n    print(i, '{mark}', flush=True)\n    time.sleep(0.05)"
 client = connect()
 sent = client.send("execute_request", dict(code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False))
-seen, cuts, known = [], 0, set()
+seen, cuts, known = "", 0, set()
 while True:
     try:
         message = client.receive()
@@ -209,10 +209,10 @@ while True:
     if message["header"]["msg_type"] == "stream":
         if not seen:
             print("begun", flush=True)
-        seen += message["content"]["text"].split()[::2]
+        seen += message["content"]["text"]                                # not always whole lines
     if message["header"]["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
         break
-print(json.dumps([cuts, seen]))
+print(json.dumps([cuts, seen.split()[::2]]))
 """
 
 
