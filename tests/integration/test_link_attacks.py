@@ -1,10 +1,16 @@
 """What others on the link's port try: to be somebody else, to stay when they may not, to use it up."""
 
+import os
 import pathlib
 
 import pytest
 from harness import PATIENCE
 from linking import by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
+
+
+def resident(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
 
 # A ROUTER's numbers begin with one of rand(3): without a seed of the host's own it is among these.
 CHOSEN = r"""
@@ -135,8 +141,18 @@ def test_lines_in_the_log(far):
 STRANGERS = r"""
 import socket
 host, port = WHERE.rsplit(":", 1)
-greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE" + bytes(15) + b"\0" + bytes(31)
-says = (b"", greeting, greeting + b"\x04\xc8\x05HELLO" + os.urandom(194), os.urandom(4096), b"GET / HTTP/1.1\r\n\r\n")
+def greet(mechanism=b"CURVE", version=b"\x03\x00", server=b"\0"):
+    return b"\xff" + bytes(8) + b"\x7f" + version + mechanism.ljust(20, b"\0") + server + bytes(31)
+def command(name, body, size=None):                                   # `size`: what a long frame announces
+    body = bytes([len(name)]) + name + body
+    return (struct.pack(">BQ", 6, size) if size else struct.pack("BB", 4, len(body))) + body
+greeting, ready = greet(), command(b"READY", b"\x0bSocket-Type\0\0\0\x06DEALER")
+says = (b"", greeting, greeting + command(b"HELLO", os.urandom(194)), os.urandom(4096), b"GET / HTTP/1.1\r\n\r\n",
+        greet(b"NULL") + ready, greet(b"PLAIN") + command(b"HELLO", b"\4user\4word"), greet(b"x" * 20), greet(version=b"\x09\x09"),
+        greet(server=b"\1"), b"\x01\0", b"\xff" + bytes(8) + b"\x7f\x01", greeting + ready, greeting + b"\0\5hello", greeting * 20,
+        greeting + command(b"HELLO", b"\1\0" + bytes(192)), greeting + command(b"HELLO", b""), greeting + command(b"", b""),
+        greeting + command(b"INITIATE", os.urandom(200)), greeting + command(b"WELCOME", os.urandom(160)),
+        greeting + command(b"ERROR", b"\xff"), *(greeting + command(b"HELLO", b"a", size=1 << bits) for bits in (16, 31, 32, 62, 63)))
 held = []
 for i in range(400):
     held.append(socket.create_connection((host, int(port))))
@@ -151,11 +167,13 @@ print(next(filter(None, answers)) == (REFUSE, NOT_KNOWN))
 
 @pytest.mark.core
 def test_strangers_in_numbers(far, start):
-    """Connections that say nothing, stall in the handshake or send garbage: who may come in does, others go on."""
+    """Connections that say nothing, stall or lie in the handshake, or send garbage: who may come in does, others go on."""
     kernel = linked(start, far)
+    before = resident(far.process.pid)
     assert talk(far, STRANGERS) == "True\n", far.log[-2000:]
     assert kernel.run("1 + 1").result == "2"
     assert far.process.poll() is None
+    assert resident(far.process.pid) - before < (32 if PATIENCE < 5 else 160) << 20
 
 
 def test_the_near_end_is_confined(far, start):
