@@ -120,20 +120,21 @@ void eventlog_line(enum log_level level, const char *event, const char *format, 
 
 /* ---- the tests ---- */
 
-static struct packet output = {.refs = 1, .channel = WALL_IOPUB, .count = 1};
-static struct iovec output_part = {bytes, PIECE};
+static struct packet *output;
 
 static int make_session(void **state)
 {
 	struct session *session = calloc(1, sizeof(*session));
 
-	if (!session)
+	output = calloc(1, sizeof(*output) + sizeof(output->parts[0]));
+	if (!session || !output)
 		return -1;
 	memset(&seen, 0, sizeof(seen));
 	seen.name = "anna";
 	server.settings.link_keep = LINK_KEEP;
 	link_of = (struct link){.server = &server, .sessions = session, .count = 1};
-	output.parts = &output_part;
+	*output = (struct packet){.refs = 1, .channel = WALL_IOPUB, .count = 1};
+	output->parts[0] = (struct iovec){bytes, PIECE};
 	session->stream = link_stream_new(LINK_MESSAGE_MAX);
 	session->link = &link_of;
 	session->last = &session->first;
@@ -147,6 +148,8 @@ static int make_session(void **state)
 
 static int remove_session(void **state)
 {
+	unsigned refs;
+
 	(void)state;
 	while (link_of.sessions) {
 		struct session *session = link_of.sessions;
@@ -154,13 +157,15 @@ static int remove_session(void **state)
 		link_of.sessions = session->next;
 		link_session_free(session);
 	}
-	return output.refs == 1 ? 0 : -1;
+	refs = output->refs;
+	free(output);
+	return refs == 1 ? 0 : -1;
 }
 
 static void print(struct session *session, unsigned pieces)
 {
 	while (pieces--)
-		session->listener.message(&session->listener, &output);
+		session->listener.message(&session->listener, output);
 }
 
 static void a_client_that_reads_nothing_pauses_its_kernel(void **state)
