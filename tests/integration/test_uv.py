@@ -50,9 +50,6 @@ def test_the_tree_that_pip_makes(site, store, index):
     lock.write_text(store.env("show", "by-uv", "--lock", check=True).stdout)
     made = store.create("locked", "--uv", "--lock", "-r", lock)
     assert made.returncode == 0 and store.record("locked")["record"]["tree"] == by_uv["record"]["tree"], made.stdout + made.stderr
-    lock.write_text(lock.read_text().replace("sha256:", "sha256:0000")[:-5] + "\n")
-    refused = store.create("other", "--uv", "--lock", "-r", lock)
-    assert refused.returncode == 1 and left_over(store) == [], refused.stdout
     # what the programs are is cellwall's own, and says nothing of who wrote them
     tree = store.tree("by-uv")
     assert "from tool import Main\n" in (tree / "bin/tool").read_text() and (tree / "etc/tool.conf").exists()
@@ -114,6 +111,7 @@ def test_configured_as_pip_is(site, store, index):
     assert module == "seen = [False, 'OSError', 'ConnectionRefusedError']", module
 
 
+@pytest.mark.slow
 def test_uv_in_a_cell(site, start, index, request):
     place = test_pip.Place(site, start, index, request.node.name)
     place.store.environment["PATH"] = PATH
@@ -128,7 +126,7 @@ def test_uv_in_a_cell(site, start, index, request):
     # what is there is kept where it can be; a later version that is asked for is taken
     index.add("alpha", "2.0", {"alpha.py": "version = '2.0'\n"})
     try:
-        cell = kernel.run("%uv pip install tool\n%uv pip install -U alpha", 2 * BUILD)
+        cell = kernel.run("%uv pip install -U alpha tool", BUILD)
         assert "adds: tool 1.0" in cell.stdout and "alpha 1.0 -> 2.0" in cell.stdout, cell.stdout
     finally:
         del index.files["alpha-2.0-py3-none-any.whl"]
