@@ -3,18 +3,23 @@
  * costs to build the wall, without a proxy and without a client.
  *
  *   launch SANDBOX RELAY STATE ROUNDS PROGRAM [ARGUMENT…]
+ *   launch - ROUNDS PROGRAM [ARGUMENT…]
  *
  * Per round a line on stdout, in microseconds from the fork: until the program was executed, until
- * it has ended, until nothing of the sandbox is left; before it what the supervisor notices (one
- * built with CELLWALL_TIMES: "took PLACE STAGE MICROSECONDS"). STATE is a directory for private
- * directories.
+ * it is known to have ended, until nothing of the sandbox is left; before it what the supervisor
+ * notices (one built with CELLWALL_TIMES: "took PLACE STAGE MICROSECONDS"). STATE is an empty
+ * directory. With "-" the program, which may be a sandbox of its own, is started and waited for by
+ * the same means, and the line has one number: until it has ended.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "proxy/launch.h"
 #include "sandbox/status.h"
@@ -99,7 +104,8 @@ static int fill(struct spec *spec, char **argv)
 	int r = spec_add_env(spec, "PATH=/usr/bin:/bin");
 
 	spec->relay = strdup(argv[2]);
-	spec->state = strdup(argv[3]);
+	/* Beside each other: what is left in a state is looked for at every start. */
+	spec->state = format_string("%s/state", argv[3]);
 	spec->connection = strdup("{}");
 	spec->out = format_string("%s/out", argv[3]);
 	spec->out_bytes = 1 << 20;
@@ -112,6 +118,29 @@ static int fill(struct spec *spec, char **argv)
 	return spec->relay && spec->state && spec->connection && spec->out ? r : -ENOMEM;
 }
 
+/* One program after the other, each waited for. */
+static int plain(char **argv, uint64_t rounds)
+{
+	for (uint64_t i = 0; i < rounds; i++) {
+		const int64_t begin = now_us();
+		int status = 0, null;
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			null = open("/dev/null", O_RDWR | O_CLOEXEC);
+			if (null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0)
+				(void)execv(argv[0], argv);
+			_exit(127);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+			(void)fprintf(stderr, "launch: %s failed\n", argv[0]);
+			return 1;
+		}
+		(void)printf("%" PRId64 "\n", now_us() - begin);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct spec spec = {0};
@@ -119,8 +148,11 @@ int main(int argc, char **argv)
 	uint64_t rounds = 0;
 	int r;
 
+	if (argc > 3 && strcmp(argv[1], "-") == 0 && parse_u64(argv[2], 100000, &rounds) == 0)
+		return plain(argv + 3, rounds);
 	if (argc < 6 || parse_u64(argv[4], 100000, &rounds) < 0) {
-		(void)fprintf(stderr, "usage: launch SANDBOX RELAY STATE ROUNDS PROGRAM…\n");
+		(void)fprintf(stderr, "usage: launch SANDBOX RELAY STATE ROUNDS PROGRAM…\n"
+				      "       launch - ROUNDS PROGRAM…\n");
 		return 2;
 	}
 	r = fill(&spec, argv);
