@@ -19,7 +19,8 @@
 struct program {
 	const struct dispatch_call *calls; /* by number, each once */
 	struct sock_filter *code;
-	size_t at, body; /* where the next step goes; where the next body will begin */
+	size_t at;	/* where the next step goes */
+	size_t *bodies; /* where the body of each call begins */
 	uint32_t otherwise;
 };
 
@@ -83,22 +84,46 @@ static void search(struct program *program, size_t first, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		step(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
 							   calls[i].number, 0, 1));
-		jump(program, program->body);
-		program->body += calls[i].size;
+		jump(program, program->bodies[first + i]);
 	}
 	step(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, program->otherwise));
+}
+
+static bool is_same(const struct dispatch_call *a, const struct dispatch_call *b)
+{
+	return a->size == b->size && memcmp(a->body, b->body, a->size * sizeof(*a->body)) == 0;
+}
+
+/* Says where each body is to be, from `begin` on; most are like one before them, and share its
+ * place: what a program costs when it is loaded goes by its length. Returns the end. */
+static size_t place(const struct program *program, size_t count, size_t begin)
+{
+	size_t end = begin;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t like = 0;
+
+		while (!is_same(&program->calls[like], &program->calls[i]))
+			like++;
+		program->bodies[i] = like < i ? program->bodies[like] : end;
+		if (like == i)
+			end += program->calls[i].size;
+	}
+	return end;
 }
 
 int dispatch_compile(const struct dispatch *dispatch, struct sock_fprog *ret_program)
 {
 	struct dispatch_call *calls = dispatch->calls;
-	const size_t kept = settle(calls, dispatch->count),
-		     begin = dispatch->prefix_size + 1 + search_size(kept);
-	struct program program = {.calls = calls, .body = begin, .otherwise = dispatch->otherwise};
-	size_t size = begin;
+	const size_t kept = settle(calls, dispatch->count);
+	cleanup(free_ptr) size_t *bodies = calloc(kept + 1, sizeof(*bodies));
+	struct program program = {
+		.calls = calls, .bodies = bodies, .otherwise = dispatch->otherwise};
+	size_t size;
 
-	for (size_t i = 0; i < kept; i++)
-		size += calls[i].size;
+	if (!bodies)
+		return -ENOMEM;
+	size = place(&program, kept, dispatch->prefix_size + 1 + search_size(kept));
 	program.code = calloc(size, sizeof(*program.code));
 	if (!program.code)
 		return -ENOMEM;
@@ -107,11 +132,9 @@ int dispatch_compile(const struct dispatch *dispatch, struct sock_fprog *ret_pro
 	step(&program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    (uint32_t)offsetof(struct seccomp_data, nr)));
 	search(&program, 0, kept);
-	for (size_t i = 0; i < kept; i++) {
-		memcpy(&program.code[program.at], calls[i].body,
+	for (size_t i = 0; i < kept; i++)
+		memcpy(&program.code[bodies[i]], calls[i].body,
 		       calls[i].size * sizeof(*program.code));
-		program.at += calls[i].size;
-	}
 	ret_program->filter = program.code;
 	ret_program->len = (unsigned short)size;
 	return 0;

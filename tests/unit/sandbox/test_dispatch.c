@@ -68,6 +68,34 @@ static void test_first_counts(void **state)
 	free(program.filter);
 }
 
+/* What is alike is there once, and what differs only later is not alike. */
+static void test_shared_bodies(void **state)
+{
+	const struct sock_filter body[] = {
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+	};
+	struct dispatch_call alike[] = {{1, body, 2}, {2, body + 2, 2}},
+			     unlike[] = {{1, body, 2}, {2, body + 4, 2}};
+	struct sock_fprog shared = {0}, apart = {0};
+
+	(void)state;
+	assert_int_equal(compile(alike, 2, &shared), 0);
+	assert_int_equal(compile(unlike, 2, &apart), 0);
+	assert_int_equal(shared.len + 2, apart.len);
+	assert_int_equal(ask(&shared, 1), SECCOMP_RET_ERRNO | EPERM);
+	assert_int_equal(ask(&shared, 2), SECCOMP_RET_ERRNO | EPERM);
+	assert_int_equal(ask(&apart, 1), SECCOMP_RET_ERRNO | EPERM);
+	assert_int_equal(ask(&apart, 2), SECCOMP_RET_ERRNO | EACCES);
+	assert_int_equal(ask(&shared, 3), SECCOMP_RET_ALLOW);
+	free(shared.filter);
+	free(apart.filter);
+}
+
 /* Bodies are reached however far away they are, with the number still loaded. */
 static void test_long_bodies(void **state)
 {
@@ -121,9 +149,8 @@ static void test_prefix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_finds_every_call),
-		cmocka_unit_test(test_first_counts),
-		cmocka_unit_test(test_long_bodies),
+		cmocka_unit_test(test_finds_every_call), cmocka_unit_test(test_first_counts),
+		cmocka_unit_test(test_shared_bodies),	 cmocka_unit_test(test_long_bodies),
 		cmocka_unit_test(test_prefix),
 	};
 
