@@ -74,24 +74,6 @@ static int make_group(struct supervisor *supervisor, struct err *err)
 	return 0;
 }
 
-/* What is free is not all ours to take. */
-static void bound_disk(struct supervisor *supervisor)
-{
-	struct bounds *bounds = &supervisor->bounds;
-	struct statvfs status;
-	uint64_t free_bytes;
-
-	bounds->disk = supervisor->spec.disk;
-	bounds->work = open(supervisor->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (bounds->work < 0 || fstatvfs(bounds->work, &status) < 0)
-		return;
-	bounds->blocks = status.f_bavail;
-	bounds->inodes = status.f_favail;
-	free_bytes = status.f_bavail * status.f_frsize / 10 * FREE_TENTHS;
-	if (bounds->disk > free_bytes)
-		bounds->disk = free_bytes;
-}
-
 /* Of files that no directory names: memfd_create(2), shared anonymous memory, System V's. */
 static dev_t memory_device(void)
 {
@@ -121,7 +103,6 @@ int bounds_start(struct supervisor *supervisor, struct err *err)
 	const struct spec *spec = &supervisor->spec;
 	struct err problem = {0};
 
-	bound_disk(supervisor);
 	bounds->inside.memory = memory_device();
 	if (make_group(supervisor, &problem) < 0) {
 		close_fd(&supervisor->fd[FD_GROUP]);
@@ -149,6 +130,24 @@ int bounds_start(struct supervisor *supervisor, struct err *err)
 				NULL);
 	(void)escape_string(bounds->reason, sizeof(bounds->reason), problem.text);
 	return 0;
+}
+
+void bounds_work(struct supervisor *supervisor)
+{
+	struct bounds *bounds = &supervisor->bounds;
+	struct statvfs status;
+	uint64_t free_bytes;
+
+	bounds->disk = supervisor->spec.disk;
+	bounds->work = open(supervisor->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (bounds->work < 0 || fstatvfs(bounds->work, &status) < 0)
+		return;
+	bounds->blocks = status.f_bavail;
+	bounds->inodes = status.f_favail;
+	/* What is free is not all ours to take. */
+	free_bytes = status.f_bavail * status.f_frsize / 10 * FREE_TENTHS;
+	if (bounds->disk > free_bytes)
+		bounds->disk = free_bytes;
 }
 
 void bounds_inside(struct supervisor *supervisor, struct status *said)

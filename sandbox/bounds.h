@@ -40,6 +40,8 @@ void bounds_init(struct bounds *bounds);
 /* Before the builder is forked. Fails when the policy insists on a cgroup and there
  * is none. */
 int bounds_start(struct supervisor *supervisor, struct err *err);
+/* The private directory is there. */
+void bounds_work(struct supervisor *supervisor);
 /* "inside" came from pid 1 (build.h). Takes its descriptor. */
 void bounds_inside(struct supervisor *supervisor, struct status *said);
 /* The kernel runs: says "limits", and begins to look. */

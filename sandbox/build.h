@@ -20,8 +20,8 @@ struct source;
 
 struct build {
 	const struct spec *spec; /* borrowed */
-	const char *work;	 /* host path of the directory behind /work; borrowed */
-	const char *directory;	 /* host path of the private directory, which holds it */
+	char *work;		 /* host path of the directory behind /work; see builder_work */
+	char *directory;	 /* host path of the private directory, which holds it */
 	struct identity identity;
 
 	/* Made by the supervisor before the builder is forked. */
@@ -55,13 +55,14 @@ struct build {
 };
 
 /*
- * Words on `sync`, as packets of status.h. To the supervisor: "map" (once: write the id maps;
- * answered with "mapped"), "child NAME PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS
- * LACKS RLIMITS", "egress" with the listener of network.c, "listener" with the descriptor of that
- * name or "unheard ERRNO" (seccomp.h),
- * "inside proc PID" and "inside room", each with a descriptor (usage.h; PID: the kernel's, inside),
- * and "exec" right before the kernel's execve(2). The last holder of the socket closes it by that
- * execve, so end of file after "exec" and no "error" means that the kernel runs.
+ * Words on `sync`, as packets of status.h. To the builder: "work PATH" when the private directory
+ * is there. To the supervisor: "map" (once: write the id maps; answered with "mapped"), "child NAME
+ * PID", "notice TEXT", "error STAGE ERRNO TEXT", "layers HAS LACKS RLIMITS", "egress" with the
+ * listener of network.c, "listener" with the descriptor of that name or "unheard ERRNO"
+ * (seccomp.h), "inside proc PID", "inside room" and "inside mounts", each with a descriptor
+ * (usage.h, share.c; PID: the kernel's, inside), and "exec" right before the kernel's execve(2).
+ * The last holder of the socket closes it by that execve, so end of file after "exec" and no
+ * "error" means that the kernel runs.
  */
 
 enum build_place { BUILD_BUILDER, BUILD_INIT, BUILD_KERNEL };

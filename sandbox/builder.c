@@ -58,6 +58,25 @@ int builder_keyring(struct build *build, struct err *err)
 	return err_errno(err, "cannot make a new session keyring");
 }
 
+int builder_work(struct build *build, struct err *err)
+{
+	struct status said;
+	int r = status_receive(build->sync, &said, err);
+
+	if (r < 0)
+		return r;
+	/* End of file: the supervisor could not make it and has said why. */
+	if (r == 0 || strcmp(said.word, "work") != 0 || said.fields != 1)
+		return err_set(err, -ECANCELED, "the private directory was not made");
+	/* Both live as long as this short-lived process. */
+	build->work = strdup(said.field[0]);
+	build->directory = build->work ? strdup(build->work) : NULL;
+	if (!build->directory)
+		return err_set(err, -ENOMEM, "out of memory");
+	*strrchr(build->directory, '/') = '\0';
+	return 0;
+}
+
 /* One line for whoever reads the error pipe, descriptor 6. */
 static void complain(const char *what)
 {
@@ -98,7 +117,7 @@ _Noreturn static void relay_main(struct build *build, int network)
 	if (process_keep_fds(kept, sizeof(kept) / sizeof(kept[0])) < 0)
 		_exit(EXIT_FAILURE);
 	(void)fcntl(7, F_SETFD, FD_CLOEXEC);
-	process_reset_signals();
+	process_unblock_signals();
 	(void)process_protect(4, SIGKILL, NULL);
 	if (rlimit_relay(&err) < 0)
 		complain("limit its memory");
@@ -136,7 +155,7 @@ int builder_relay(struct build *build, struct err *err)
 
 _Noreturn void build_main(struct build *build)
 {
-	process_reset_signals();
+	process_unblock_signals();
 	if (process_protect(build->lifeline, SIGKILL, NULL) < 0)
 		_exit(EXIT_FAILURE);
 	_exit(build_run(build, BUILD_BUILDER) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);

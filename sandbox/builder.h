@@ -18,6 +18,8 @@ pid_t builder_clone(int flags);
 int builder_report_child(const struct build *build, const char *name, pid_t pid, struct err *err);
 
 /* Stages of the builder. */
+/* Waits until the private directory is there and learns its path. */
+int builder_work(struct build *build, struct err *err);
 int builder_keyring(struct build *build, struct err *err);
 int builder_relay(struct build *build, struct err *err);
 

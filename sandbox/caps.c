@@ -60,16 +60,12 @@ static int lock_securebits(struct err *err)
 static int drop_bounding(struct err *err)
 {
 	for (unsigned long number = 0; number < 32 * SETS; number++) {
-		int held = prctl(PR_CAPBSET_READ, number, 0, 0, 0);
-
-		if (held < 0 && errno == EINVAL && number > 0)
+		if (prctl(PR_CAPBSET_DROP, number, 0, 0, 0) == 0)
+			continue;
+		if (errno == EINVAL && number > 0)
 			return 0; /* past the last */
-		if (held < 0)
-			return err_errno(err, "caps: cannot read the bounding set");
-		if (held > 0 && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0)
-			return err_errno(err,
-					 "caps: cannot drop capability %lu from the bounding set",
-					 number);
+		return err_errno(err, "caps: cannot drop capability %lu from the bounding set",
+				 number);
 	}
 	return 0;
 }

@@ -37,6 +37,17 @@ static void write_maps(struct supervisor *supervisor)
 		supervisor_confine(supervisor);
 }
 
+/* Said when the kernel runs: its execve(2) waits for this process now. */
+static void keep_layers(struct supervisor *supervisor, const struct status *said)
+{
+	for (size_t i = 0; i < SUPERVISOR_LAYERS; i++) {
+		free(supervisor->layers[i]);
+		supervisor->layers[i] = strdup(said->field[i]);
+		if (!supervisor->layers[i])
+			supervisor_fail_text(supervisor, "layers", "ENOMEM", "out of memory");
+	}
+}
+
 static void obey_builder(struct supervisor *supervisor, struct status *said)
 {
 	if (strcmp(said->word, "map") == 0) {
@@ -48,7 +59,7 @@ static void obey_builder(struct supervisor *supervisor, struct status *said)
 	} else if (strcmp(said->word, "notice") == 0 && said->fields == 1) {
 		supervisor_tell(supervisor, "notice", said->field[0], NULL);
 	} else if (strcmp(said->word, "layers") == 0 && said->fields == 3) {
-		supervisor_say(supervisor, false, "layers", said->field, 3);
+		keep_layers(supervisor, said);
 	} else if (strcmp(said->word, "error") == 0 && said->fields == 3) {
 		supervisor_fail_text(supervisor, said->field[0], said->field[1], said->field[2]);
 	} else if (strcmp(said->word, "exec") == 0) {
@@ -59,6 +70,10 @@ static void obey_builder(struct supervisor *supervisor, struct status *said)
 		log_warning("what the kernel is refused is not reported: the host gives no "
 			    "listener (%s)",
 			    said->field[0]);
+	} else if (strcmp(said->word, "inside") == 0 && said->fields == 1 &&
+		   strcmp(said->field[0], "mounts") == 0) {
+		close_fd(&supervisor->fd[FD_MOUNTS]);
+		supervisor->fd[FD_MOUNTS] = steal_fd(&said->fds[0]);
 	} else if (strcmp(said->word, "inside") == 0) {
 		bounds_inside(supervisor, said);
 	} else if (strcmp(said->word, "egress") == 0) {

@@ -298,7 +298,7 @@ _Noreturn static void init_main(struct build *build)
 	build->root = 7;
 	for (int fd = 3; fd <= 7; fd++)
 		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-	process_reset_signals();
+	process_unblock_signals();
 	init.plain = build->spec->landlock;
 	init.self = getpid();
 	/* SIGCHLD wakes it without harm: it has others to kill before it ends. */

@@ -54,7 +54,7 @@ int kernel_detach(struct build *build, struct err *err)
 
 int kernel_prepare(struct build *build, struct err *err)
 {
-	process_reset_signals();
+	process_unblock_signals();
 	(void)umask(KERNEL_UMASK);
 	if (chdir(build->spec->landlock ? build->work : INSIDE_WORK) < 0)
 		return err_errno(err, "cannot change to " INSIDE_WORK);

@@ -58,6 +58,9 @@ static const struct stage {
 	/* While the host's files are still the host's. */
 	{BUILD_BUILDER, BOTH, "layers", layers_host},
 	{BUILD_BUILDER, NAMESPACES, "mounts", sources_open},
+	/* What is above goes on while the supervisor makes the private directory. */
+	{BUILD_BUILDER, BOTH, "staging", builder_work},
+	{BUILD_BUILDER, NAMESPACES, "mounts", sources_given},
 	{BUILD_BUILDER, NAMESPACES, "overlay", overlay_prepare},
 	{BUILD_BUILDER, NAMESPACES, "namespaces", userns_enter},
 	{BUILD_BUILDER, NAMESPACES, "mounts", mounts_private},

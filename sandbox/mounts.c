@@ -201,7 +201,10 @@ static int one_path(const char *path, mounts_host_fn *found, void *arg)
 {
 	char text[256];
 
-	return portable_link(path, text, sizeof(text)) > 0 ? 0 : found(arg, false, path);
+	errno = 0;
+	if (portable_link(path, text, sizeof(text)) > 0 || errno == ENOENT)
+		return 0;
+	return found(arg, false, path);
 }
 
 static bool is_pattern(const struct etc_entry *entry)
@@ -296,41 +299,62 @@ static int make_place(int parent, const char *name, bool directory)
 	return 0;
 }
 
-int mounts_place(int root, const char *target, bool directory)
+/* `path` is that of `name` in `parent`. */
+static int make_and_open(int root, int parent, const char *path, const char *name, bool directory)
 {
-	char path[PATH_MAX];
-	size_t length = strlen(target);
+	int r = make_place(parent, name, directory);
+
+	return r < 0 ? r : mounts_open(root, path, O_PATH | (directory ? 0 : O_NOFOLLOW));
+}
+
+/* A directory of which some part is not there yet. Changes `path` and restores it. */
+static int make_directories_in(int root, char *path)
+{
 	cleanup(close_fd) int parent = mounts_open(root, "/", O_PATH | O_DIRECTORY);
 
-	if (parent < 0 || target[0] != '/' || length < 2 || length >= sizeof(path))
-		return -EINVAL;
-	memcpy(path, target, length + 1);
-	for (char *name = path + 1, *end; *name; name = end) {
-		bool last;
+	for (char *name = path + 1, *end; parent >= 0 && *name; name = end) {
 		char kept;
 		int fd;
 
 		end = name + strcspn(name, "/");
-		last = end[strspn(end, "/")] == '\0';
 		kept = *end;
 		*end = '\0';
-		fd = mounts_open(root, path, O_PATH | (last && !directory ? 0 : O_DIRECTORY));
-		if (fd == -ENOENT) {
-			int r = make_place(parent, name, !last || directory);
-
-			if (r < 0)
-				return r;
-			fd = mounts_open(root, path,
-					 O_PATH | (last && !directory ? O_NOFOLLOW : 0));
-		}
+		fd = mounts_open(root, path, O_PATH | O_DIRECTORY);
+		if (fd == -ENOENT)
+			fd = make_and_open(root, parent, path, name, true);
+		*end = kept;
+		end += strspn(end, "/");
 		if (fd < 0)
 			return fd;
 		close_fd(&parent);
 		parent = fd;
-		*end = kept;
-		end += strspn(end, "/");
 	}
 	return steal_fd(&parent);
+}
+
+int mounts_place(int root, const char *target, bool directory)
+{
+	char path[PATH_MAX], *last;
+	size_t length = strlen(target);
+	cleanup(close_fd) int parent = -1;
+	int fd;
+
+	if (target[0] != '/' || length < 2 || length >= sizeof(path))
+		return -EINVAL;
+	fd = mounts_open(root, target, O_PATH | (directory ? O_DIRECTORY : 0));
+	if (fd != -ENOENT)
+		return fd;
+	memcpy(path, target, length + 1);
+	while (length > 1 && path[length - 1] == '/')
+		path[--length] = '\0';
+	/* Most have a directory already. */
+	last = strrchr(path, '/');
+	*last = '\0';
+	parent = mounts_open(root, last == path ? "/" : path, O_PATH | O_DIRECTORY);
+	if (parent == -ENOENT)
+		parent = make_directories_in(root, path);
+	*last = '/';
+	return parent < 0 ? parent : make_and_open(root, parent, path, last + 1, directory);
 }
 
 static int new_tmpfs(const struct build *build, const struct place *place, struct err *err)

@@ -127,9 +127,6 @@ int plain_directories(struct build *build, struct err *err)
 	build->relay_program = open(build->spec->relay, O_PATH | O_CLOEXEC);
 	if (build->relay_program < 0)
 		return err_errno(err, "cannot open %s", build->spec->relay);
-	build->directory = strndup(build->work, (size_t)(strrchr(build->work, '/') - build->work));
-	if (!build->directory)
-		return err_set(err, -ENOMEM, "out of memory");
 	directory = open(build->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (directory < 0)
 		return err_errno(err, "cannot open %s", build->directory);

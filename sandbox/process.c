@@ -13,11 +13,17 @@
 void process_reset_signals(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
-	sigset_t none;
 
 	/* Dispositions first: a handler of the parent must not run here when the mask opens. */
 	for (int number = 1; number < NSIG; number++)
 		(void)sigaction(number, &action, NULL); /* SIGKILL, SIGSTOP and libc's own refuse */
+	process_unblock_signals();
+}
+
+void process_unblock_signals(void)
+{
+	sigset_t none;
+
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }

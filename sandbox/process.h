@@ -17,6 +17,8 @@
 /* Empties the signal mask and sets every disposition to its default: an inherited blocked SIGINT
  * makes Python deaf to interrupts, an inherited ignored SIGPIPE turns a closed pipe into a loop. */
 void process_reset_signals(void);
+/* Its second half, for a child of a process that has done both and set no disposition since. */
+void process_unblock_signals(void);
 
 /* PR_SET_PDEATHSIG with `signal`, then looks at the lifeline: _exit(EXIT_ORPHAN) when it has hung
  * up. Call it after the last setresuid, which clears the first. Returns 0 or a negative errno. */

@@ -56,6 +56,19 @@ static int send_directory(struct build *build, const char *path, const char *kin
 	return status_send_fds(build->sync, &fd, 1, err, "inside", kind, number, NULL);
 }
 
+/*
+ * Taking all mounts down waits for every processor of the system. That is left to the supervisor,
+ * which nobody waits for then: held open by it, they outlive pid 1 by a moment.
+ */
+static int send_mounts(struct build *build, struct err *err)
+{
+	cleanup(close_fd) int fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_errno(err, "cannot open the mount namespace");
+	return status_send_fds(build->sync, &fd, 1, err, "inside", "mounts", NULL);
+}
+
 int share_show(struct build *build, struct err *err)
 {
 	static const char *const rooms[] = {"/tmp", "/dev/shm", INSIDE_HOME};
@@ -65,6 +78,8 @@ int share_show(struct build *build, struct err *err)
 
 	(void)snprintf(number, sizeof(number), "%d", (int)build->kernel);
 	r = send_directory(build, "/proc", "proc", number, O_RDONLY, err);
+	if (r == 0)
+		r = send_mounts(build, err);
 	for (size_t i = 0; r == 0 && i < sizeof(rooms) / sizeof(rooms[0]); i++)
 		r = send_directory(build, rooms[i], "room", NULL, O_PATH, err);
 	/* The upper layers of others than this one are in memory too (overlay.h). */

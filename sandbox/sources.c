@@ -357,14 +357,11 @@ static int add_binds(struct opening *opening, enum source_kind kind, const struc
 	return 0;
 }
 
-/* In the order in which they are mounted: what comes later may lie inside what came before. */
-static int add_all(struct opening *opening)
+static int add_given(struct opening *opening)
 {
 	const struct spec *spec = opening->build->spec;
-	int r = mounts_each_host_path(add_host_path, opening);
+	int r = add_binds(opening, SOURCE_GIVEN, spec->binds, spec->bind_count);
 
-	if (r >= 0)
-		r = add_binds(opening, SOURCE_GIVEN, spec->binds, spec->bind_count);
 	if (r >= 0)
 		r = add(opening, SOURCE_WORK, opening->build->work, INSIDE_WORK, true);
 	if (r >= 0)
@@ -376,21 +373,25 @@ static int add_all(struct opening *opening)
 	return r;
 }
 
+/* In the order in which they are mounted: what comes later may lie inside what came before. */
 int sources_open(struct build *build, struct err *err)
 {
 	struct opening opening = {.build = build, .err = err};
-	int r;
 
 	build->relay_program = open(build->spec->relay, O_PATH | O_CLOEXEC);
 	if (build->relay_program < 0)
 		return err_errno(err, "cannot open %s", build->spec->relay);
-	build->directory = strndup(build->work, (size_t)(strrchr(build->work, '/') - build->work));
-	if (!build->directory)
-		return err_set(err, -ENOMEM, "out of memory");
 	build->sources = calloc(SOURCES_MAX, sizeof(*build->sources));
 	if (!build->sources)
 		return err_set(err, -ENOMEM, "out of memory");
-	r = add_all(&opening);
+	return mounts_each_host_path(add_host_path, &opening);
+}
+
+int sources_given(struct build *build, struct err *err)
+{
+	struct opening opening = {.build = build, .err = err};
+	int r = add_given(&opening);
+
 	for (size_t i = 0; i < opening.owner_count; i++)
 		close_fd(&opening.owners[i].fd);
 	return r;

@@ -45,8 +45,10 @@ struct source {
 	ino_t inode;
 };
 
-/* Stage of the builder, in the host's namespaces: opens the relay's program and all sources. */
+/* Stages of the builder, in the host's namespaces: open the relay's program and what is the
+ * distribution's; then what the spec lists and the private directory. */
 int sources_open(struct build *build, struct err *err);
+int sources_given(struct build *build, struct err *err);
 /* Opens a source of the spec once more, for reading, by the path that it has in this mount
  * namespace, and only if it still is the same. Returns the descriptor or a negative errno. */
 int sources_read(const struct source *source);

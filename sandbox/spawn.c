@@ -139,6 +139,14 @@ static int make_private_directory(struct supervisor *supervisor, struct staging 
 	return 0;
 }
 
+/* One that has ended already says why on the same socket, or is missed. */
+static int tell_builder(struct supervisor *supervisor, struct err *err)
+{
+	int r = status_send(supervisor->fd[FD_SYNC], err, "work", supervisor->work, NULL);
+
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
 int spawn_collector(struct supervisor *supervisor, struct err *err)
 {
 	cleanup(staging_free_p) struct staging *staging = NULL;
@@ -147,7 +155,8 @@ int spawn_collector(struct supervisor *supervisor, struct err *err)
 
 	if (make_private_directory(supervisor, &staging, err) < 0)
 		return err->code;
-	if (make_pipe(&lifeline, &supervisor->fd[FD_COLLECTOR_LIFE], err) < 0 ||
+	if (tell_builder(supervisor, err) < 0 ||
+	    make_pipe(&lifeline, &supervisor->fd[FD_COLLECTOR_LIFE], err) < 0 ||
 	    make_pair(SOCK_SEQPACKET, &supervisor->fd[FD_COLLECTOR], &socket, err) < 0 ||
 	    never_block(supervisor->fd[FD_COLLECTOR], err) < 0)
 		pid = err->code;
@@ -192,20 +201,25 @@ static void widen(int wall)
  * the proxy. */
 static int make_wall(struct supervisor *supervisor, struct build *build, struct err *err)
 {
-	cleanup(close_fd) int wall = -1, output = -1;
-	int fds[3];
-	int r;
+	int *fd = supervisor->fd;
 
-	if (make_pair(SOCK_STREAM, &wall, &build->wall, err) < 0 ||
-	    make_pipe(&output, &build->output, err) < 0)
+	if (make_pair(SOCK_STREAM, &fd[FD_WALL], &build->wall, err) < 0 ||
+	    make_pipe(&fd[FD_OUTPUT], &build->output, err) < 0)
 		return err->code;
-	widen(wall);
+	widen(fd[FD_WALL]);
 	widen(build->wall);
-	fds[0] = wall;
-	fds[1] = output;
-	fds[2] = supervisor->fd[FD_CHANGES];
-	r = status_send_fds(supervisor->fd[FD_STATUS], fds, fds[2] >= 0 ? 3 : 2, err, "wall", NULL);
-	close_fd(&supervisor->fd[FD_CHANGES]);
+	return 0;
+}
+
+int spawn_wall(struct supervisor *supervisor, struct err *err)
+{
+	int *fd = supervisor->fd;
+	const int fds[] = {fd[FD_WALL], fd[FD_OUTPUT], fd[FD_CHANGES]};
+	int r = status_send_fds(fd[FD_STATUS], fds, fds[2] >= 0 ? 3 : 2, err, "wall", NULL);
+
+	close_fd(&fd[FD_WALL]);
+	close_fd(&fd[FD_OUTPUT]);
+	close_fd(&fd[FD_CHANGES]);
 	return r;
 }
 
@@ -230,7 +244,6 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 {
 	struct build build = {
 		.spec = &supervisor->spec,
-		.work = supervisor->work,
 		.identity = supervisor->identity,
 		.sync = -1,
 		.lifeline = -1,

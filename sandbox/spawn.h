@@ -7,10 +7,12 @@
 
 #include "sandbox/supervisor.h"
 
-/* Makes the private directory and forks the collector, which keeps its lock. */
-int spawn_collector(struct supervisor *supervisor, struct err *err);
-int spawn_recoverer(struct supervisor *supervisor, struct err *err);
-/* Sends "wall" to the proxy and forks the builder. */
+/* Forks the builder, which waits for the private directory when it needs it. */
 int spawn_builder(struct supervisor *supervisor, struct err *err);
+int spawn_recoverer(struct supervisor *supervisor, struct err *err);
+/* Makes the private directory, tells the builder, and forks the collector, which keeps its lock. */
+int spawn_collector(struct supervisor *supervisor, struct err *err);
+/* Sends "wall" to the proxy. */
+int spawn_wall(struct supervisor *supervisor, struct err *err);
 
 #endif

@@ -149,6 +149,8 @@ static void begin_ending(struct supervisor *supervisor)
 	} else {
 		supervisor_end_relay(supervisor);
 	}
+	/* Now that it is said, and before what they held is moved or removed. */
+	close_fd(&supervisor->fd[FD_MOUNTS]);
 	/* A launch that failed leaves nothing behind; but once it was executed the kernel may have
 	 * written. */
 	collector_word(supervisor, supervisor->executing ? "final" : "discard");
@@ -164,6 +166,16 @@ void supervisor_confine(struct supervisor *supervisor)
 		supervisor->confined = true;
 }
 
+static void say_layers(struct supervisor *supervisor)
+{
+	const char *fields[SUPERVISOR_LAYERS];
+
+	for (size_t i = 0; i < SUPERVISOR_LAYERS; i++)
+		fields[i] = supervisor->layers[i];
+	if (fields[0])
+		supervisor_say(supervisor, false, "layers", fields, SUPERVISOR_LAYERS);
+}
+
 static void kernel_runs(struct supervisor *supervisor)
 {
 	/* Where there were no maps to write. */
@@ -171,6 +183,7 @@ static void kernel_runs(struct supervisor *supervisor)
 	if (supervisor->failed)
 		return;
 	supervisor->phase = PHASE_RUNNING;
+	say_layers(supervisor);
 	supervisor_tell(supervisor, "started", NULL, NULL);
 	bounds_run(supervisor);
 }
@@ -505,6 +518,8 @@ static int finish(struct supervisor *supervisor)
 			     now_ms() + LAST_WORD_MS);
 	for (size_t i = 0; i < supervisor->socket_count; i++)
 		free(supervisor->sockets[i]);
+	for (size_t i = 0; i < SUPERVISOR_LAYERS; i++)
+		free(supervisor->layers[i]);
 	free(supervisor->refusals.program.filter);
 	free(supervisor->work);
 	spec_done(&supervisor->spec);
@@ -545,16 +560,21 @@ static int start(struct supervisor *supervisor, const char **ret_stage, struct e
 	/* What pid 1's stand-in leaves behind when it is killed. */
 	if (supervisor->spec.landlock && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return err_errno(err, "cannot adopt orphans");
+	*ret_stage = "limits";
+	if (bounds_start(supervisor, err) < 0)
+		return err->code;
+	*ret_stage = "launch";
+	if (spawn_builder(supervisor, err) < 0)
+		return err->code;
+	/* While the builder opens what is the distribution's. */
 	*ret_stage = "staging";
 	if (recover_first(supervisor, err) < 0)
 		return err->code;
 	if (spawn_collector(supervisor, err) < 0)
 		return err->code;
-	*ret_stage = "limits";
-	if (bounds_start(supervisor, err) < 0)
-		return err->code;
+	bounds_work(supervisor);
 	*ret_stage = "launch";
-	return spawn_builder(supervisor, err);
+	return spawn_wall(supervisor, err);
 }
 
 /* Own session, so that the server's killpg(SIGINT) reaches the proxy alone; signals as a

@@ -44,6 +44,9 @@ enum supervisor_fd {
 	FD_BUILDER_LIFE,
 	FD_RELAY_LIFE,
 	FD_INIT_LIFE,
+	FD_MOUNTS, /* the mount namespace, so that pid 1's end does not wait for its own */
+	FD_WALL,   /* the proxy's ends of the wall and of the kernel's output, until it has them */
+	FD_OUTPUT,
 	FD_COUNT,
 };
 
@@ -64,6 +67,7 @@ enum supervisor_phase {
 };
 
 #define CLIENT_SOCKETS_MAX 64
+#define SUPERVISOR_LAYERS  3
 
 struct supervisor {
 	struct spec spec;
@@ -84,6 +88,7 @@ struct supervisor {
 	bool gone;	     /* pid 1 is gone, or never was */
 	uint64_t results[3]; /* files and bytes collected at the end, files left */
 	int64_t kill_at, relay_until, collect_until; /* now_ms; 0: not set */
+	char *layers[SUPERVISOR_LAYERS]; /* fields of "layers" (status.h), until the kernel runs */
 	char *sockets[CLIENT_SOCKETS_MAX]; /* paths of the client side (status.h, "socket") */
 	size_t socket_count;
 	struct bounds bounds;

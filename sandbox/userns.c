@@ -194,15 +194,12 @@ int userns_write_maps(const struct identity *identity, pid_t pid, struct err *er
 	return 0;
 }
 
-/* The supervisor answers when the maps are written: until then this process is nobody. */
+/* The supervisor answers "map" when the maps are written: until then this process is nobody. */
 static int wait_for_maps(struct build *build, struct err *err)
 {
 	struct status answer;
-	int r = status_send(build->sync, err, "map", NULL);
+	int r = status_receive(build->sync, &answer, err);
 
-	if (r < 0)
-		return r;
-	r = status_receive(build->sync, &answer, err);
 	if (r < 0)
 		return r;
 	/* End of file: the supervisor could not write them and has said why. */
@@ -264,9 +261,10 @@ int userns_enter(struct build *build, struct err *err)
 		userns_hint(err, code);
 		return code;
 	}
-	if (wait_for_maps(build, err) < 0)
+	/* The others need the capabilities alone, which are there: while the maps are written. */
+	if (status_send(build->sync, err, "map", NULL) < 0 || unshare_rest(err) < 0)
 		return err->code;
-	return unshare_rest(err);
+	return wait_for_maps(build, err);
 }
 
 int userns_become(struct build *build, struct err *err)
