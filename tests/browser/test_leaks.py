@@ -109,7 +109,7 @@ class Stage:
 
     def waited(self, who, wanted):
         """What did not reach the attacker in time."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while wanted - self.attacker.heard(who) and time.monotonic() < end:
             time.sleep(0.2)
         return wanted - self.attacker.heard(who)

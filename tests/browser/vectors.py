@@ -59,6 +59,8 @@ MARKUP = {
     "onerror": f'<img src="data:," onerror="{FETCH.format("onerror")}">',
     "ontoggle": f'<details open ontoggle="{FETCH.format("ontoggle")}">x</details>',
 }
+# What nobody holds can be collected before it has reached anybody.
+HELD = "(self.held ??= []).push({});"
 MADE = "document.body.append(Object.assign(document.createElement('{}'), {{{}}}))"
 SCRIPTS = {
     "fetch": FETCH.format("fetch"),
@@ -67,7 +69,7 @@ SCRIPTS = {
     "beacon": "navigator.sendBeacon('TO/beacon', 'x')",
     "websocket": "new WebSocket('TO/websocket'.replace('http', 'ws'))",
     "events": "new EventSource('TO/events')",
-    "transport": "new WebTransport('https://127.0.0.1:PORT-transport/')",
+    "transport": HELD.format("new WebTransport('https://127.0.0.1:PORT-transport/')"),
     "imported": "import('TO/imported')",
     "included": MADE.format("script", "src: 'TO/included'"),
     "image": "new Image().src = 'TO/image'",
@@ -81,9 +83,9 @@ SCRIPTS = {
     " f.submit();}",
     "popup": "open('TO/popup')",
     "stun": "{const c = new RTCPeerConnection({iceServers: [{urls: ['stun:127.0.0.1:PORT-stun', 'stun:stun.KIND.test']}]});"
-    " c.createDataChannel('x'); c.createOffer().then(o => c.setLocalDescription(o));}",
+    f" {HELD.format('c')} c.createDataChannel('x'); c.createOffer().then(o => c.setLocalDescription(o));}}",
     "turn": "{const c = new RTCPeerConnection({iceServers: [{urls: 'turn:127.0.0.1:PORT-turn?transport=tcp', username: 'x',"
-    " credential: 'x'}]}); c.createDataChannel('x'); c.createOffer().then(o => c.setLocalDescription(o));}",
+    f" credential: 'x'}}]}}); {HELD.format('c')} c.createDataChannel('x'); c.createOffer().then(o => c.setLocalDescription(o));}}",
 }
 RULES = '{"prefetch": [{"urls": ["TO/rules"], "eagerness": "immediate"}]}'
 SCRIPTED = {name: f"<script>{script}</script>" for name, script in SCRIPTS.items()}
