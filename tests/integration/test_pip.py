@@ -127,6 +127,7 @@ def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, ended
     assert cell.status == "ok", cell.messages
     assert "adds: alpha 1.0" in cell.stdout and "reached 127.0.0.1" in cell.stdout
     assert "1.0 /cellwall-added/1/lib/alpha.py /cellwall-added/1/lib" in cell.stdout, cell.stdout
+    assert sum(path.startswith("/files/alpha") for path in index.asked) == 1  # this index lets nobody keep what it sends
     assert cell.reply["content"]["execution_count"] == 2
     probed = kernel.run("over.set(); prober.join(); print(*tried)").stdout.split()
     assert probed and "reached" not in probed
@@ -263,7 +264,12 @@ def test_going_back(place, index):
     assert kernel.run("import importlib, beta\nprint(importlib.reload(beta).version)").stdout == "1.0\n"  # what runs keeps its own
     restart(kernel, place)
     assert "No module named 'beta'" in kernel.run("import alpha, beta").problem
-    # what is asked for from there on is added to that
+    # what is asked for from there on is added to that, which comes by its hash and not by its name
+    kept = index.files["alpha-1.0-py3-none-any.whl"]
+    index.add("alpha", "1.0", {"alpha.py": "version = 'other'\n"})
+    cell = kernel.run("%pip install gamma", BUILD)
+    index.files["alpha-1.0-py3-none-any.whl"] = kept
+    assert "DO NOT MATCH THE HASHES" in cell.stdout and "nothing was changed" in cell.stdout, cell.stdout
     assert kernel.run("%pip install gamma\nimport alpha, gamma", BUILD).status == "ok"
     assert [one["name"] for one in place.store.record(name)["packages"]] == ["alpha", "gamma"]
     said = place.store.env("remove", name, check=True).stdout
