@@ -92,6 +92,16 @@ def paths_in_words_exist():
                 yield f"{path.name}: `{target}` is not there"
 
 
+def what_is_said_of_outputs_is_said():
+    """What outputs.md explains are words of the sources."""
+    text = (TREE / "kernelspec/share/doc/outputs.md").read_text()
+    said = "".join(path.read_text() for path in sorted((TREE / "proxy").glob("*.c")))
+    for row in re.findall(r"^\| ([^|]+) \|", text.split("| it says | do this |")[1].split("\n\n")[0], re.M):
+        for words in re.split("[,;] ", re.sub(r" \(.*\)", "", row)):
+            if words != "---" and words.removesuffix(" static") not in said:
+                yield f"outputs.md: {words}"
+
+
 def man_page_names_every_verb():
     if not MAN.exists():
         yield f"{MAN.name} is not there"
@@ -143,6 +153,7 @@ CHECKS = [
     scripts_are_there,
     links_lead_somewhere,
     paths_in_words_exist,
+    what_is_said_of_outputs_is_said,
     man_page_names_every_verb,
     man_page_is_well_formed,
     completion_names_every_verb,
