@@ -19,6 +19,7 @@ import urllib.parse
 import zipfile
 
 import harness
+import processes
 from environments import PYTHON, Index, Store, begin, building, index, left_over, source, store, wheel  # noqa: F401
 
 
@@ -215,6 +216,24 @@ def test_generations(site, store):
     assert list((store.place / "trees").iterdir()) == [] and not [*(store.place / "files").glob("*/*")] and "g  " not in store.env("list").stdout
 
 
+def test_a_kernel_that_runs_keeps_its_tree(site, store, launch):
+    """Of the environment that was changed and taken away since, until the last of them ends."""
+    store.create("r", "plain==1.0").check_returncode()
+    tree = store.tree("r")
+    kernel = ("/env/bin/python", "-c", "import plain, time\nprint('has', plain.version, flush=True)\ntime.sleep(1000)", "{inner_connection_file}")
+    started = [launch(*kernel, options=("--env", "r"), cwd=site.project(), env={**site.environment, **store.environment}) for _ in range(2)]
+    for one in started:
+        assert processes.wait_until(lambda: "has 1.0" in one.log, 60 * harness.PATIENCE), one.log  # noqa: B023
+    store.env("update", "r", "plain", check=True)
+    store.env("remove", "r", check=True)
+    for one in started:
+        assert (tree / "pyvenv.cfg").exists() and list(tree.parent.parent.iterdir()) == [tree.parent]
+        one.process.terminate()
+        assert one.wait(60) is not None
+        store.env("gc", check=True)
+    assert not tree.exists() and not [*(store.place / "files").glob("*/*")]
+
+
 def test_every_changed_byte_is_found(site, store, launch):
     store.create("t", "plain").check_returncode()
     tree = store.tree("t")
@@ -391,7 +410,11 @@ def test_hostile_names(site, store, index):
     made = store.create("pth", "pth")
     assert made.returncode == 0, made.stdout + made.stderr
     store.env("verify", "pth", check=True)
-    store.env("show", "pth", "--sbom", check=True)
+    document = json.loads(store.env("show", "pth", "--sbom", check=True).stdout)
+    [part] = document["components"]
+    assert (document["bomFormat"], document["specVersion"], part["purl"]) == ("CycloneDX", "1.5", "pkg:pypi/pth@1")
+    digest = hashlib.sha256(index.files["pth-1-py3-none-any.whl"]).hexdigest()
+    assert part["hashes"] == [{"alg": "SHA-256", "content": digest}] and part["licenses"] == [{"license": {"name": "MIT"}}]
     assert not (site.root / "pth-ran").exists()
 
 

@@ -94,6 +94,30 @@ static void shares_and_mends(void **state)
 	pool_share(-1, tree, "five", same, false);
 }
 
+static void finds_what_has_these_bytes(void **state)
+{
+	int fd;
+
+	(void)state;
+	assert_true(pool_find(pool, tree, "found", same, false, "same", 4));
+	assert_int_equal(status_of("found").st_ino, status_of("five").st_ino);
+	assert_false(pool_find(pool, tree, "found", same, false, "same", 4));
+	assert_false(pool_find(pool, tree, "other", same, false, "sama", 4));
+	assert_false(pool_find(pool, tree, "other", same, false, "sam", 3));
+	assert_false(pool_find(pool, tree, "other", same, false, "same!", 5));
+	assert_false(pool_find(-1, tree, "other", same, false, "same", 4));
+	assert_int_equal(unlinkat(tree, "found", 0), 0);
+	/* somebody changed them since */
+	assert_int_equal(fchmodat(tree, "five", 0644, 0), 0);
+	assert_false(pool_find(pool, tree, "other", same, false, "same", 4));
+	fd = openat(tree, "five", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(write_full(fd, "evil", 4), 0);
+	close(fd);
+	assert_int_equal(fchmodat(tree, "five", 0444, 0), 0);
+	assert_false(pool_find(pool, tree, "other", same, false, "same", 4));
+	assert_int_equal(faccessat(tree, "other", F_OK, 0), -1);
+}
+
 static void sweeps_what_nobody_has(void **state)
 {
 	static const char *const all[] = {"one", "two", "three", "four", "five"};
@@ -116,6 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shares_and_mends),
+		cmocka_unit_test(finds_what_has_these_bytes),
 		cmocka_unit_test(sweeps_what_nobody_has),
 	};
 
