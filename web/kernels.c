@@ -306,6 +306,8 @@ static void look_at(void *arg, struct kernel *kernel)
 		return;
 	if (strcmp(kernel->state, "busy") == 0 && !kernels->options.cull_busy)
 		return;
+	if (kernel->starting) /* within its start timeout */
+		return;
 	kernel_shutdown(kernel, "it was idle for too long");
 }
 

@@ -1,5 +1,6 @@
 """Kernels through `cellwall serve`: the REST contract of jupyter_server, both WebSocket protocols, and their ends."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -209,6 +210,25 @@ def test_what_was_read_comes_once(serve, kernel, answers):
     again.close()
 
 
+def test_what_waits_for_a_client_is_bounded(serve, kernel):
+    """Nobody is there while 40 MB are shown: the last 16 MiB are kept, and a line says how many messages were not."""
+    away = serve.connect(kernel)
+    away.run("1")
+    away.hang_up()
+    here = serve.connect(kernel)
+    messages = here.run("for n in range(40): display({'text/plain': str(n).rjust(1000000)}, raw=True)")
+    shown = [int(message["content"]["data"]["text/plain"]) for message in messages if message["header"]["msg_type"] == "display_data"]
+    assert shown == list(range(40))
+    again = serve.connect(kernel, session=away.session)
+    messages = again.until(parent=messages[0]["parent_header"]["msg_id"])
+    shown = [int(message["content"]["data"]["text/plain"]) for message in messages if message["header"]["msg_type"] == "display_data"]
+    assert len(shown) in (15, 16) and shown == list(range(40 - len(shown), 40))
+    dropped = int(re.search(r"cellwall: (\d+) messages of this kernel were dropped", gateway.text_of(messages, "stderr")).group(1))
+    assert 40 - len(shown) <= dropped <= 40 - len(shown) + 10
+    here.close()
+    again.close()
+
+
 def test_a_client_that_does_not_read_holds_nobody_else_up(serve, kernel):
     """Its kernel waits for it; others do not, and it gets everything in the end."""
     slow = serve.connect(kernel)
@@ -288,6 +308,22 @@ def test_limits(begin):
     assert answer.status_code == 403 and answer.json()["reason"] == "Resource Limit"
 
 
+def described(site, **metadata):
+    """A kernelspec whose metadata say this; its name."""
+    name = "described-" + uuid.uuid4().hex[:8]
+    site._write_spec(name, {**site.spec(ISOLATED), "metadata": metadata})
+    return name
+
+
+def test_limits_hold_for_many_at_once(begin, site):
+    """What starts is counted before it has started: of six requests at a time one kernel of this kernelspec, two of the user."""
+    serve, single = begin(limits={"max_kernels": 2}), described(site, max_kernels=1)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for name, most in ((single, 1), (ISOLATED, 1)):
+            answers = pool.map(lambda name: serve.ask("POST", "/api/kernels", json={"name": name}), [name] * 6)
+            assert sorted(answer.status_code for answer in answers) == [201] * most + [403] * (6 - most)
+
+
 def test_environment_is_filtered(begin):
     serve = begin("--kernelspec", DIRECT, "--kernelspec", ISOLATED)  # the environment of ours nobody can read
     hostile = {
@@ -317,6 +353,33 @@ def test_idle_kernels_are_stopped(begin):
     gone = lambda: serve.ask("GET", f"/api/kernels/{kernel}").status_code == 404  # noqa: E731
     assert processes.wait_until(gone, 20 * harness.PATIENCE)
     assert gateway.text_of(client.run("print('still here')")) == "still here\n"
+
+
+def test_kernels_that_are_connected_or_busy_are_stopped_when_asked_for(begin, site):
+    kept = described(site, cull_idle_timeout=3600)
+    options = ("--cull-idle", "3", "--cull-interval", "1", "--cull-connected")
+    with contextlib.ExitStack() as stack:
+        running = []
+        for more in ((), ("--cull-busy",)):
+            serve = begin(*options, *more)
+            busy, idle = serve.connect(serve.start()), serve.connect(serve.start())
+            busy.send("execute_request", {"code": "import time; time.sleep(600)"})
+            running.append((serve, serve.start(kept), [idle, busy] if more else [idle], (0, 1) if more else (1, 2)))
+            stack.callback(busy.cut)
+            stack.callback(idle.cut)
+        for serve, other, ending, wanted in running:
+            for client in ending:
+                with pytest.raises((ConnectionError, websocket.WebSocketConnectionClosedException)):
+                    while True:
+                        client.receive()
+            left = {model["id"]: model["execution_state"] for model in serve.ask("GET", "/api/kernels").json()}
+            assert other in left and (list(left.values()).count("busy"), len(left)) == wanted, left
+
+
+def test_a_kernel_that_never_answers_is_dead(begin, site):
+    serve = begin("--start-timeout", "1")
+    model = serve.wait_state(serve.start(site.variant(kernel=harness.SLEEP)), "dead")
+    assert "did not answer" in model["reason"], model
 
 
 def test_killed_server_leaves_nothing(begin, site, nothing_left):

@@ -224,7 +224,7 @@ async function files() {
 }
 
 /* Uploads, one after the other. One that was cut off goes on where it ended, by itself or when the same file is chosen again. */
-const TRIES = 6, STALLED_MS = 30000;
+const TRIES = 7, STALLED_MS = 30000;
 let sending = Promise.resolve(), request = null, halted = false, wake = null;
 class Cut extends Error {}
 const wait = ms => new Promise(done => { wake = done; setTimeout(done, ms); });
@@ -265,8 +265,9 @@ async function send(area, file) {
       return await put(base + place(area, name) + id, file, offset);
     } catch (error) {
       if (!(error instanceof Cut || error instanceof Away) || halted || ++tries > TRIES) throw error;
+      $("progress").removeAttribute("value"); /* how much of it arrived is not known */
       $("sent").textContent = `${file.name}: the connection ended, trying again`;
-      await wait(500 * 2 ** tries);
+      await wait(250 * 2 ** tries);
       if (halted) throw new Error(`${file.name} was stopped. Choose it again to go on.`);
     }
   }
