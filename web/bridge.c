@@ -164,6 +164,14 @@ static void rest(struct peer *peer)
 		line_close(&peer->line[i]);
 }
 
+static bool still_there(const struct bridge *bridge, const struct listener *wanted)
+{
+	for (const struct listener *listener = bridge->first; listener; listener = listener->next)
+		if (listener == wanted)
+			return true;
+	return false;
+}
+
 static void take(struct line *line, struct packet *packet)
 {
 	struct bridge *bridge = line->bridge;
@@ -179,7 +187,7 @@ static void take(struct line *line, struct packet *packet)
 		deliver(bridge, packet);
 	} else if (listener) {
 		listener->message(listener, packet);
-		if (listener->peer) /* it may have left */
+		if (still_there(bridge, listener)) /* and its line */
 			rest(listener->peer);
 	} else {
 		bridge->answered = bridge->answered || line == &bridge->shell;
