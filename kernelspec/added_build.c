@@ -15,17 +15,14 @@
 #define BUSY_MS	    200
 #define BUSY_ROUNDS 300 /* a minute, for another kernel of the folder, or gc */
 
-/* What was asked for before, and now. Caller frees. */
+/* What was asked for before, and now. Caller frees; NULL: no memory. */
 static char *all_lines(const char *before, const char *lines)
 {
 	char *all = strdup(before);
 
 	while (all && *lines) {
-		cleanup(free_ptr) char *line = strndup(lines, strcspn(lines, "\n"));
-		char *more = line ? env_with_line(all, line) : NULL;
-
-		free(all);
-		all = more;
+		if (env_add_line(&all, lines) < 0)
+			free_ptr(&all);
 		lines += strcspn(lines, "\n");
 		lines += *lines == '\n';
 	}

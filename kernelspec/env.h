@@ -53,9 +53,9 @@ int env_gc(const struct env *env);
 
 /* What a build reached and was kept from, a line each. */
 void env_say_reached(const json_t *record);
-/* Requirements with one more; a line for the same distribution goes. Caller frees; NULL: no
- * memory. */
-char *env_with_line(const char *lines, const char *requirement);
+/* Adds `line` (to its end or the text's) to requirements; one for the same distribution goes.
+ * Returns 0 or -ENOMEM. */
+int env_add_line(char **lines, const char *line);
 
 /* "cellwall env: TEXT" to stderr; returns 1, the exit code. */
 int env_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -44,30 +44,33 @@ static bool has_line(const char *lines, const char *requirement)
 	return false;
 }
 
-/* Adds a line; one for the same distribution goes. Caller frees both. */
-char *env_with_line(const char *lines, const char *requirement)
+int env_add_line(char **lines, const char *line)
 {
 	char *out = strdup("");
 
-	while (out && *lines) {
-		size_t length = strcspn(lines, "\n");
+	for (const char *at = *lines; out && *at;) {
+		size_t length = strcspn(at, "\n");
 
-		if (!same_name(lines, requirement)) {
-			char *more = format_string("%s%.*s\n", out, (int)length, lines);
+		if (!same_name(at, line)) {
+			char *more = format_string("%s%.*s\n", out, (int)length, at);
 
 			free(out);
 			out = more;
 		}
-		lines += length;
-		lines += *lines == '\n';
+		at += length;
+		at += *at == '\n';
 	}
 	if (out) {
-		char *more = format_string("%s%s\n", out, requirement);
+		char *more = format_string("%s%.*s\n", out, (int)strcspn(line, "\n"), line);
 
 		free(out);
 		out = more;
 	}
-	return out;
+	if (!out)
+		return -ENOMEM;
+	free(*lines);
+	*lines = out;
+	return 0;
 }
 
 static int check_word(const char *word, struct err *err)
@@ -85,28 +88,21 @@ static int check_word(const char *word, struct err *err)
 /* Words or the file, added to `before` (lent); caller frees. */
 static int gather(const struct env *env, const char *before, char **ret_lines, struct err *err)
 {
-	char *lines = NULL;
+	cleanup(free_ptr) char *lines = NULL;
 	int r = 0;
 
 	if (env->file)
 		return read_file(AT_FDCWD, env->file, REQUIREMENTS_MAX, ret_lines, NULL, err);
 	lines = strdup(before);
-	for (size_t i = 0; lines && r == 0 && i < env->count; i++) {
-		char *more;
-
+	if (!lines)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; r == 0 && i < env->count; i++) {
 		r = check_word(env->words[i], err);
-		if (r < 0)
-			break;
-		more = env_with_line(lines, env->words[i]);
-		free(lines);
-		lines = more;
+		if (r == 0 && env_add_line(&lines, env->words[i]) < 0)
+			r = err_set(err, -ENOMEM, "out of memory");
 	}
-	if (r == 0 && !lines)
-		r = err_set(err, -ENOMEM, "out of memory");
-	if (r < 0)
-		free(lines);
-	else
-		*ret_lines = lines;
+	if (r == 0)
+		*ret_lines = steal_ptr(&lines);
 	return r;
 }
 

@@ -156,8 +156,8 @@ static int read_lines(const struct installer *installer, const char *path, char 
 }
 
 /* All requirements of a request, a line each. Caller frees. */
-static int gather(const struct installer *installer, const struct request *request, size_t at,
-		  char **ret_lines, struct err *err)
+static int lines_of(const struct installer *installer, const struct request *request, size_t at,
+		    char **ret_lines, struct err *err)
 {
 	char *lines = strdup("");
 	const char *text;
@@ -206,7 +206,7 @@ static _Noreturn void run_build(const struct work *work, const struct request *r
 	addition.number = next_text(request, &at);
 	addition.base.upgrade = strcmp(next_text(request, &at), "upgrade") == 0;
 	addition.uv = strcmp(next_text(request, &at), "uv") == 0;
-	if (gather(installer, request, at, &lines, &err) < 0) {
+	if (lines_of(installer, request, at, &lines, &err) < 0) {
 		printf("nothing is installed: %s\n", err.text);
 		code = 1;
 	} else {
