@@ -66,7 +66,7 @@ int builder_work(struct build *build, struct err *err)
 	if (r < 0)
 		return r;
 	/* End of file: the supervisor could not make it and has said why. */
-	if (r == 0 || strcmp(said.word, "work") != 0 || said.fields != 1)
+	if (r == 0 || strcmp(said.word, "work") != 0 || said.fields != 1 || said.field[0][0] != '/')
 		return err_set(err, -ECANCELED, "the private directory was not made");
 	/* Both live as long as this short-lived process. */
 	build->work = strdup(said.field[0]);
