@@ -48,6 +48,7 @@ struct build {
 	int sockets; /* a detached copy of the socket tmpfs, for the relay */
 	int network; /* where the network namespace comes from, see network.h */
 	int proc;    /* the fresh /proc, whole */
+	int maps;    /* the same, not read-only: where the kernel's process writes its id maps */
 	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
 	pid_t kernel;				  /* as pid 1 sees it */
 	struct layers layers;

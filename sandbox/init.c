@@ -343,6 +343,7 @@ int init_quiet(struct build *build, struct err *err)
 	close_fd(&null);
 	close_fd(&build->output);
 	close_fd(&build->sync);
+	close_fd(&build->maps);
 	/* A descriptor of fsmount(2) names the directory but cannot list it. */
 	close_fd(&build->proc);
 	build->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

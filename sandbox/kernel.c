@@ -32,7 +32,7 @@ int kernel_start(struct build *build, struct err *err)
 int kernel_detach(struct build *build, struct err *err)
 {
 	cleanup(close_fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	const int kept[] = {build->sync, build->lifeline};
+	const int kept[] = {build->sync, build->lifeline, build->maps};
 
 	if (null < 0)
 		return err_errno(err, "cannot open /dev/null inside");
@@ -41,11 +41,12 @@ int kernel_detach(struct build *build, struct err *err)
 	if (dup2(null, STDIN_FILENO) < 0 || dup2(build->output, STDOUT_FILENO) < 0 ||
 	    dup2(build->output, STDERR_FILENO) < 0)
 		return err_errno(err, "cannot set up the standard descriptors");
-	if (process_keep_fds(kept, 2) < 0)
+	if (process_keep_fds(kept, build->maps < 0 ? 2 : 3) < 0)
 		return err_set(err, -EIO, "cannot close descriptors");
 	null = -1;
 	build->sync = 3;
 	build->lifeline = 4;
+	build->maps = build->maps < 0 ? -1 : 5;
 	if (fcntl(build->sync, F_SETFD, FD_CLOEXEC) < 0 ||
 	    fcntl(build->lifeline, F_SETFD, FD_CLOEXEC) < 0)
 		return err_errno(err, "cannot set up descriptors");

@@ -20,7 +20,7 @@ static const struct {
 	{"/lib64", RULESET_READ},
 	{"/libx32", RULESET_READ},
 	{"/etc", RULESET_READ},
-	/* its own: comm, oom_score_adj, and descriptors of pipes by name */
+	/* read-only by its mount; this is for descriptors of pipes by name */
 	{"/proc", RULESET_READ | RULESET_CHANGE},
 	/* terminals are asked by ioctl(2); the filter says which */
 	{"/dev", RULESET_READ | RULESET_CHANGE | RULESET_IOCTL},

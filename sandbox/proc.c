@@ -12,72 +12,60 @@
 #include "sandbox/build.h"
 #include "sandbox/mounts.h"
 
-enum mask_kind { MASK_HIDE, MASK_READ_ONLY };
-
 /*
  * Container engines mask most of these; each tells of the host or acts on it. A name that does not
  * exist on this system is skipped. Files become an empty /dev/null, directories an empty read-only
- * one.
+ * one. All the rest is read-only: sysctls, interrupt routing, triggers of pressure, a process' own
+ * place in the queue of those that go when memory runs out.
  */
-static const struct mask {
-	const char *name;
-	enum mask_kind kind;
-} masks[] = {
-	/* sysctls, interrupt routing, PCI devices, mounted file systems' knobs: look, do not touch
-	 */
-	{"sys", MASK_READ_ONLY},
-	{"irq", MASK_READ_ONLY},
-	{"bus", MASK_READ_ONLY},
-	{"fs", MASK_READ_ONLY},
-	/* pressure triggers can be armed by writing */
-	{"pressure", MASK_READ_ONLY},
+static const char *const masks[] = {
 	/* memory and symbols of the running system */
-	{"kcore", MASK_HIDE},
-	{"kallsyms", MASK_HIDE},
-	{"kpagecount", MASK_HIDE},
-	{"kpageflags", MASK_HIDE},
-	{"kpagecgroup", MASK_HIDE},
-	{"iomem", MASK_HIDE},
-	{"ioports", MASK_HIDE},
-	{"modules", MASK_HIDE},
-	{"slabinfo", MASK_HIDE},
-	{"vmallocinfo", MASK_HIDE},
-	{"pagetypeinfo", MASK_HIDE},
+	"kcore",
+	"kallsyms",
+	"kpagecount",
+	"kpageflags",
+	"kpagecgroup",
+	"iomem",
+	"ioports",
+	"modules",
+	"slabinfo",
+	"vmallocinfo",
+	"pagetypeinfo",
 	/* keys of other users, and how many there are */
-	{"keys", MASK_HIDE},
-	{"key-users", MASK_HIDE},
+	"keys",
+	"key-users",
 	/* what the host is doing, fine enough to watch its users type */
-	{"interrupts", MASK_HIDE},
-	{"softirqs", MASK_HIDE},
-	{"timer_list", MASK_HIDE},
-	{"timer_stats", MASK_HIDE},
-	{"sched_debug", MASK_HIDE},
-	{"schedstat", MASK_HIDE},
-	{"latency_stats", MASK_HIDE},
-	{"lock_stat", MASK_HIDE},
-	{"locks", MASK_HIDE},
+	"interrupts",
+	"softirqs",
+	"timer_list",
+	"timer_stats",
+	"sched_debug",
+	"schedstat",
+	"latency_stats",
+	"lock_stat",
+	"locks",
 	/* how it is built and booted; the command line may carry secrets */
-	{"cmdline", MASK_HIDE},
-	{"config.gz", MASK_HIDE},
-	{"bootconfig", MASK_HIDE},
-	{"diskstats", MASK_HIDE},
-	{"partitions", MASK_HIDE},
-	{"mdstat", MASK_HIDE},
-	{"swaps", MASK_HIDE},
-	{"devices", MASK_HIDE},
-	{"misc", MASK_HIDE},
-	{"dma", MASK_HIDE},
-	{"fb", MASK_HIDE},
-	{"mtrr", MASK_HIDE},
-	{"acpi", MASK_HIDE},
-	{"asound", MASK_HIDE},
-	{"driver", MASK_HIDE},
-	{"scsi", MASK_HIDE},
-	{"tty", MASK_HIDE},
-	{"dynamic_debug", MASK_HIDE},
+	"cmdline",
+	"config.gz",
+	"bootconfig",
+	"diskstats",
+	"partitions",
+	"mdstat",
+	"swaps",
+	"devices",
+	"misc",
+	"dma",
+	"fb",
+	"mtrr",
+	"acpi",
+	"asound",
+	"driver",
+	"scsi",
+	"tty",
+	"dynamic_debug",
 	/* reboots the host; its log */
-	{"sysrq-trigger", MASK_HIDE},
-	{"kmsg", MASK_HIDE},
+	"sysrq-trigger",
+	"kmsg",
 };
 
 int proc_mount(struct build *build, struct err *err)
@@ -128,18 +116,6 @@ static int cover(int entry, bool directory, int null, struct err *err)
 	return mount < 0 ? mount : mounts_attach(mount, entry, err);
 }
 
-static int make_read_only(int entry, struct err *err)
-{
-	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
-	cleanup(close_fd) int copy = copy_mount(entry, AT_RECURSIVE, err);
-
-	if (copy < 0)
-		return copy;
-	if (mount_setattr(copy, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
-		return err_errno(err, "cannot make it read-only");
-	return mounts_attach(copy, entry, err);
-}
-
 /* What a file is covered with: checked, because a look-alike would be bound over /proc in its place
  * (CVE-2025-31133).
  */
@@ -157,18 +133,16 @@ static int open_null(int root, struct err *err)
 	return fd;
 }
 
-static int apply(int proc, const struct mask *mask, int null, struct err *err)
+static int apply(int proc, const char *name, int null, struct err *err)
 {
 	cleanup(close_fd) int entry =
-		mounts_openat2(proc, mask->name, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+		mounts_openat2(proc, name, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 	struct stat status;
 
 	if (entry == -ENOENT)
 		return 0;
 	if (entry < 0)
 		return err_set(err, entry, "cannot open it: %s", strerrordesc_np(-entry));
-	if (mask->kind == MASK_READ_ONLY)
-		return make_read_only(entry, err);
 	if (fstat(entry, &status) < 0)
 		return err_errno(err, "cannot look at it");
 	return cover(entry, S_ISDIR(status.st_mode), null, err);
@@ -176,13 +150,19 @@ static int apply(int proc, const struct mask *mask, int null, struct err *err)
 
 int proc_mask(struct build *build, struct err *err)
 {
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 	cleanup(close_fd) int null = open_null(build->root, err);
 
 	if (null < 0)
 		return null;
+	build->maps = copy_mount(build->proc, 0, err);
+	if (build->maps < 0)
+		return build->maps;
+	if (mount_setattr(build->proc, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return err_errno(err, "cannot make /proc read-only");
 	for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
-		if (apply(build->proc, &masks[i], null, err) < 0)
-			return err_wrap(err, "/proc/%s", masks[i].name);
+		if (apply(build->proc, masks[i], null, err) < 0)
+			return err_wrap(err, "/proc/%s", masks[i]);
 	}
 	return 0;
 }

@@ -263,6 +263,7 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 		.sockets = -1,
 		.network = -1,
 		.proc = -1,
+		.maps = -1,
 	};
 	int *const theirs[] = {&build.sync,	     &build.lifeline, &build.relay_lifeline,
 			       &build.init_lifeline, &build.wall,     &build.relay_error,

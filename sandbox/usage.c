@@ -49,6 +49,18 @@ uint64_t usage_ticks(const char *text)
 	return at ? sum : 0;
 }
 
+uint64_t usage_sockets(const char *text)
+{
+	static const char first[] = "sockets: used ";
+	uint64_t count = strncmp(text, first, sizeof(first) - 1) == 0
+				 ? strtoull(text + sizeof(first) - 1, NULL, 10)
+				 : 0;
+
+	if (count <= USAGE_SOCKETS || count > UINT64_MAX / USAGE_SOCKET_BYTES)
+		return 0;
+	return (count - USAGE_SOCKETS) * USAGE_SOCKET_BYTES;
+}
+
 /* Returns false when it cannot be read: the process is gone, or is none of ours. */
 static bool read_text(int directory, const char *file, char text[USAGE_STATUS_BYTES])
 {
@@ -207,6 +219,7 @@ int usage_measure(const struct inside *inside, bool exact, struct usage *ret_usa
 {
 	struct usage usage = {0};
 	struct sum sum = {.inside = inside, .usage = &usage, .exact = exact};
+	char text[USAGE_STATUS_BYTES];
 	uint64_t files;
 	int r = each_number(inside->proc, add_process, &sum);
 
@@ -219,6 +232,9 @@ int usage_measure(const struct inside *inside, bool exact, struct usage *ret_usa
 		usage.total = sum.anonymous + (sum.shared > files ? sum.shared : files);
 	else
 		usage.total = sum.anonymous + sum.shared + files;
+	/* Of the network namespace, which pid 1 is in as long as there is anything. */
+	if (read_text(inside->proc, "1/net/sockstat", text))
+		usage.total += usage_sockets(text);
 	*ret_usage = usage;
 	return 0;
 }

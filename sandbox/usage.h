@@ -8,7 +8,8 @@
  * choose how many there are: everything is bounded, nothing is allocated. Never logs.
  *
  * Not seen: shared memory that no process maps whole and no open descriptor names, descriptors on
- * their way through a socket, and buffers of pipes and sockets.
+ * their way through a socket, and buffers of pipes. What sockets hold the system does not say: more
+ * of them than a notebook needs count with the most that one of a local pair can be sent.
  */
 #ifndef SANDBOX_USAGE_H
 #define SANDBOX_USAGE_H
@@ -22,6 +23,8 @@
 #define USAGE_FILES	   1024	 /* files in memory that are told apart */
 #define USAGE_DESCRIPTORS  65536 /* looked at for them, in all processes together */
 #define USAGE_STATUS_BYTES 8192	 /* of a file in /proc that is read */
+#define USAGE_SOCKETS	   1024	 /* that count nothing */
+#define USAGE_SOCKET_BYTES (2 * UINT64_C(212992)) /* SO_SNDBUF at its default limit, socket(7) */
 
 struct inside {
 	int proc; /* -1: not known yet */
@@ -58,6 +61,8 @@ int usage_kill(const struct inside *inside, uint64_t pid);
 
 /* Bytes of "KEY:   N kB" in a file of that form; 0 when it is not there. */
 uint64_t usage_kilobytes(const char *text, const char *key);
+/* What the sockets of a /proc/PID/net/sockstat count; 0: malformed. */
+uint64_t usage_sockets(const char *text);
 /* Of /proc/PID/stat: processor time in ticks and faults together (proc_pid_stat(5)); 0: malformed.
  */
 uint64_t usage_ticks(const char *text);

@@ -149,43 +149,44 @@ gid_t userns_kernel_gid(const struct identity *identity)
 }
 
 /* One write(2): the files of user_namespaces(7) take their content in one piece, once. */
-static int write_once(const char *path, const char *text, struct err *err)
+static int write_once(int proc, pid_t pid, const char *name, const char *text, struct err *err)
 {
-	cleanup(close_fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
+	char path[64];
+	cleanup(close_fd) int fd = -1;
 
+	(void)snprintf(path, sizeof(path), "%s%d/%s", proc == AT_FDCWD ? "/proc/" : "", (int)pid,
+		       name);
+	fd = openat(proc, path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		return err_errno(err, "cannot write \"%s\" to %s", text, path);
 	return 0;
 }
 
-static int write_map(pid_t pid, const char *name, uint64_t inside, uint64_t outside, uint64_t count,
-		     struct err *err)
+/* `proc`: a descriptor of /proc, or AT_FDCWD for the one that is mounted there. */
+static int write_map(int proc, pid_t pid, const char *name, uint64_t inside, uint64_t outside,
+		     uint64_t count, struct err *err)
 {
-	char path[64], text[64];
+	char text[64];
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
 	(void)snprintf(text, sizeof(text), "%" PRIu64 " %" PRIu64 " %" PRIu64, inside, outside,
 		       count);
-	return write_once(path, text, err);
+	return write_once(proc, pid, name, text, err);
 }
 
 /* Without CAP_SETGID gid_map is refused until setgroups is: a group can also forbid
  * (CVE-2014-8989). */
-static int deny_setgroups(pid_t pid, struct err *err)
+static int deny_setgroups(int proc, pid_t pid, struct err *err)
 {
-	char path[64];
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/setgroups", (int)pid);
-	return write_once(path, "deny", err);
+	return write_once(proc, pid, "setgroups", "deny", err);
 }
 
 int userns_write_maps(const struct identity *identity, pid_t pid, struct err *err)
 {
 	uint64_t count = identity->pair ? 2 : 1;
 
-	if (deny_setgroups(pid, err) < 0 ||
-	    write_map(pid, "uid_map", 0, identity->host_uid, count, err) < 0 ||
-	    write_map(pid, "gid_map", 0, identity->host_gid, count, err) < 0) {
+	if (deny_setgroups(AT_FDCWD, pid, err) < 0 ||
+	    write_map(AT_FDCWD, pid, "uid_map", 0, identity->host_uid, count, err) < 0 ||
+	    write_map(AT_FDCWD, pid, "gid_map", 0, identity->host_gid, count, err) < 0) {
 		int code = err->code;
 
 		userns_hint(err, code);
@@ -290,16 +291,20 @@ int userns_settle(struct build *build, struct err *err)
 
 int userns_nest(struct build *build, struct err *err)
 {
+	/* The tests leave the read-only /proc out. */
+	const int proc = build->maps >= 0 ? build->maps : AT_FDCWD;
+
 	/* Its own /proc files must be its own while it writes its maps; execve would do the same
 	 * soon after. */
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		return err_errno(err, "cannot become dumpable");
 	if (unshare(CLONE_NEWUSER) < 0)
 		return err_errno(err, "cannot make the inner user namespace");
-	if (deny_setgroups(getpid(), err) < 0 ||
-	    write_map(getpid(), "uid_map", INSIDE_UID, build->identity.inside, 1, err) < 0 ||
-	    write_map(getpid(), "gid_map", INSIDE_UID, build->identity.inside, 1, err) < 0)
+	if (deny_setgroups(proc, getpid(), err) < 0 ||
+	    write_map(proc, getpid(), "uid_map", INSIDE_UID, build->identity.inside, 1, err) < 0 ||
+	    write_map(proc, getpid(), "gid_map", INSIDE_UID, build->identity.inside, 1, err) < 0)
 		return err->code;
+	close_fd(&build->maps);
 	if (become(INSIDE_UID, err) < 0)
 		return err->code;
 	return process_protect(build->lifeline, SIGKILL, err);
@@ -326,8 +331,8 @@ static int open_namespace(const struct identity *identity, pid_t pid, uid_t uid,
 	char path[64];
 	int fd;
 
-	if (write_map(pid, "uid_map", uid, userns_kernel_uid(identity), 1, err) < 0 ||
-	    write_map(pid, "gid_map", from, kernels, 1, err) < 0)
+	if (write_map(AT_FDCWD, pid, "uid_map", uid, userns_kernel_uid(identity), 1, err) < 0 ||
+	    write_map(AT_FDCWD, pid, "gid_map", from, kernels, 1, err) < 0)
 		return err->code;
 	(void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);

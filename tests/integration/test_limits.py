@@ -65,6 +65,19 @@ for file in files:
         os.write(file, b"x" * {MIB})
 print("DONE")
 """
+# What is on its way in sockets is in no process.
+SOCKETS = f"""
+import socket
+pairs, sent = [socket.socketpair() for i in range(1900)], 0
+for end in [end for pair in pairs for end in pair]:
+    end.setblocking(False)
+    try:
+        while sent < {BOMB * MIB}:
+            sent += end.send(b"x" * 65536)
+    except BlockingIOError:
+        pass
+print("DONE" if sent > {LIMIT * MIB} else sent)
+"""
 # Of 50 children, each below the limit by itself. The one that counts them lives on.
 CHILDREN = f"""
 import os, signal, time
@@ -105,8 +118,8 @@ print("DONE" if written == {BOMB // 3} * 3 else " ".join(errors))
 """
 
 
-@pytest.mark.parametrize("code", [IN_ONE_PROCESS, SHARED, FILES, CHILDREN, ROOMS],
-                         ids=["process", "shared", "files", "children", "rooms"])
+@pytest.mark.parametrize("code", [IN_ONE_PROCESS, SHARED, FILES, CHILDREN, ROOMS, SOCKETS],
+                         ids=["process", "shared", "files", "children", "rooms", "sockets"])
 def test_memory_without_limit(limited, code):
     kernel = limited(**OFF)
     assert kernel.run(code, timeout=60).stdout.split() == ["DONE"]
@@ -120,7 +133,7 @@ def test_memory_of_one_process(limited):
     assert kernel.run("precious").result == "42"
 
 
-@pytest.mark.parametrize("code", [SHARED, FILES], ids=["shared", "files"])
+@pytest.mark.parametrize("code", [SHARED, FILES, SOCKETS], ids=["shared", "files", "sockets"])
 def test_memory_that_no_rlimit_sees(limited, code):
     kernel = limited(**HELD)
     said = ends(kernel, code, SHARE)

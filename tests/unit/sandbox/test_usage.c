@@ -29,6 +29,11 @@ static void reads_texts(void **state)
 	assert_int_equal(usage_ticks("7 (a) 1 2 (b) S 1 7 7 0 -1 64 100 0 0 0 20 3 0 0 20"), 124);
 	assert_int_equal(usage_ticks("7 (a) S 1 7"), 0);
 	assert_int_equal(usage_ticks(""), 0);
+	assert_int_equal(usage_sockets("sockets: used 1024\nTCP: inuse 9000"), 0);
+	assert_int_equal(usage_sockets("sockets: used 1026\n"), 2 * USAGE_SOCKET_BYTES);
+	assert_int_equal(usage_sockets("sockets: used 99999999999999999999\n"), 0);
+	assert_int_equal(usage_sockets("TCP: inuse 9000"), 0);
+	assert_int_equal(usage_sockets(""), 0);
 }
 
 /* A small machine: a directory like /proc with links to the processes that a test is about. */
