@@ -179,13 +179,16 @@ CHECKS = {
     "outer-key-anywhere": """
         import glob, os, sys
         sys.setrecursionlimit(20000)  # os.walk, in trees that others left below /tmp
-        places = ['/proc/self/environ', *glob.glob('/proc/[0-9]*/cmdline'), *glob.glob('/proc/[0-9]*/environ'), {connection_file!r}]
-        for top in ('/cellwall', '/tmp', '/work', '/home', '/dev/shm', '/run', '/s'):
-            for directory, _, names in os.walk(top):
-                places += [os.path.join(directory, name) for name in names]
-        for place in places:
+        def places():
+            yield from ('/proc/self/environ', *glob.glob('/proc/[0-9]*/cmdline'), *glob.glob('/proc/[0-9]*/environ'), {connection_file!r})
+            for top in ('/cellwall', '/tmp', '/work', '/home', '/dev/shm', '/run', '/s'):
+                for directory, _, names in os.walk(top):
+                    yield from (os.path.join(directory, name) for name in names)
+        for place in places():
             try:
-                if os.path.isfile(place) and {yek!r}[::-1].encode() in open(place, 'rb').read(1 << 20): print('REACHED', place)
+                if os.path.isfile(place) and {yek!r}[::-1].encode() in open(place, 'rb').read(1 << 20):
+                    print('REACHED', place)
+                    break  # outside there may be a great deal more
             except OSError: pass
     """,
     "keyring": """
