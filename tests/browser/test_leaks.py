@@ -34,7 +34,8 @@ PORTS = {
 QUIET = {"form", "popup", "svgimage", "portal", "policy", "rules", "names", "named"}
 QUIET_IN = {
     "chromium": set(),
-    "firefox": {"later", "pinged", "refresh"},  # unknown, switched off, and not from what JupyterLab puts into its page
+    # Unknown, switched off, not from what JupyterLab puts into its page, and dropped when something else begins to load.
+    "firefox": {"later", "pinged", "refresh", "prefetch", "hint"},
 }
 PER_CELL = 40  # JupyterLab shows 50 outputs of a cell
 # The names that are looked up for a direct kernel.
