@@ -313,27 +313,25 @@ static int watch_socket(struct link *link, void *socket, void (*ready)(void *, u
 	return loop_watch(link->server->loop, fd, LOOP_READ, ready, link, ret_watch, err);
 }
 
-static int open_link(struct link *link, const char *address, const char *directory, struct err *err)
+/* The ROUTER numbers its connections from rand(3), without a seed of its own: who knows the next
+ * number could choose it, at which libzmq 4.3 aborts, or a cut connection's. */
+static int seed_numbers(struct err *err)
 {
-	cleanup(free_ptr) char *clients = path_join(directory, "clients");
-	cleanup(free_ptr) char *own = path_join(directory, HOST_KEY);
-	cleanup(free_ptr) char *endpoint = format_string("tcp://%s", address);
 	unsigned seed = 0;
-	struct key key;
-	int code;
 
-	if (!clients || !own || !endpoint)
-		return err_set(err, -ENOMEM, "out of memory");
-	code = keys_read(own, true, &key, err);
+	if (random_bytes(&seed, sizeof(seed)) < 0)
+		return err_set(err, -EIO, "no random numbers");
+	srandom(seed);
+	return 0;
+}
+
+static int open_sockets(struct link *link, const char *own, struct err *err)
+{
+	struct key key;
+	int code = keys_read(own, true, &key, err);
+
 	if (code < 0)
 		return err_wrap(err, "link: no key of this host (`cellwall key new host`)");
-	/* The ROUTER numbers its connections from rand(3), without a seed of its own: who knows the
-	 * next number could choose it, at which libzmq 4.3 aborts, or a cut connection's. */
-	if (random_bytes(&seed, sizeof(seed)) < 0) {
-		keys_done(&key);
-		return err_set(err, -EIO, "no random numbers");
-	}
-	srandom(seed);
 	link->context = zmq_ctx_new();
 	link->zap = link->context ? zmq_socket(link->context, ZMQ_REP) : NULL;
 	link->router = link->context ? zmq_socket(link->context, ZMQ_ROUTER) : NULL;
@@ -341,26 +339,56 @@ static int open_link(struct link *link, const char *address, const char *directo
 	    set_int(link->zap, ZMQ_LINGER, 0) < 0)
 		code = err_set(err, -ENOMEM, "link: no sockets: %s", zmq_strerror(errno));
 	keys_done(&key);
-	if (code == 0)
-		code = keys_allowed_new(clients, &link->allowed, err);
+	return code;
+}
+
+/* Those who decide who may connect, before anybody can. */
+static int open_gate(struct link *link, const char *clients, struct err *err)
+{
+	int code = keys_allowed_new(clients, &link->allowed, err);
+
 	if (code == 0)
 		code = link_peers_new(link->context, link->router, LINK_SESSIONS_MAX, peer_lost,
 				      link, &link->peers, err);
 	if (code == 0)
 		code = watch_socket(link, link_peers_monitor(link->peers), peers_ready,
 				    &link->peers_watch, err);
-	/* Nobody may connect before somebody decides who may. */
 	if (code == 0 && zmq_bind(link->zap, ZAP) < 0)
 		code = err_set(err, -errno, "link: %s: %s", ZAP, zmq_strerror(errno));
 	if (code == 0)
 		code = watch_socket(link, link->zap, zap_ready, &link->zap_watch, err);
-	if (code == 0 && zmq_bind(link->router, endpoint) < 0)
-		code = err_set(err, -errno, "cannot listen on curve://%s: %s", address,
+	return code;
+}
+
+static int open_port(struct link *link, const char *address, const char *endpoint, struct err *err)
+{
+	int code;
+
+	if (zmq_bind(link->router, endpoint) < 0)
+		return err_set(err, -errno, "cannot listen on curve://%s: %s", address,
 			       zmq_strerror(errno));
-	if (code == 0)
-		code = link_peers_bound(link->peers, link->router, err);
+	code = link_peers_bound(link->peers, link->router, err);
 	if (code == 0)
 		code = watch_socket(link, link->router, router_ready, &link->router_watch, err);
+	return code;
+}
+
+static int open_link(struct link *link, const char *address, const char *directory, struct err *err)
+{
+	cleanup(free_ptr) char *clients = path_join(directory, "clients");
+	cleanup(free_ptr) char *own = path_join(directory, HOST_KEY);
+	cleanup(free_ptr) char *endpoint = format_string("tcp://%s", address);
+	int code;
+
+	if (!clients || !own || !endpoint)
+		return err_set(err, -ENOMEM, "out of memory");
+	code = seed_numbers(err);
+	if (code == 0)
+		code = open_sockets(link, own, err);
+	if (code == 0)
+		code = open_gate(link, clients, err);
+	if (code == 0)
+		code = open_port(link, address, endpoint, err);
 	if (code == 0)
 		code = loop_after(link->server->loop, 0, tick, link, &link->tick, err);
 	return code;

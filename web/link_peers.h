@@ -7,7 +7,9 @@
  * connection of this port, because libzmq may have closed it meanwhile.
  *
  * Bounded: LINK_STRANGERS connections have no session, each for LINK_STRANGER_MS; when there are
- * more the oldest makes room. Times are now_ms()'s. Never logs.
+ * more the oldest makes room. That is for all keys and addresses together, since before the
+ * handshake neither is known: who floods the port delays newcomers and nobody who has a session.
+ * Times are now_ms()'s. Never logs.
  */
 #ifndef WEB_LINK_PEERS_H
 #define WEB_LINK_PEERS_H

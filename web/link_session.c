@@ -264,15 +264,12 @@ static void revoke(struct session *session)
 	link_stop_kernel(session, "its client's key was revoked");
 }
 
-/* What is left to do outside of any call. Returns true when the session is over. */
-static bool look_after(struct session *session, int64_t now)
+/* A client that is not heard of. */
+static void look_at_client(struct session *session, int64_t now)
 {
-	struct link *link = session->link;
-	const int64_t keep = (int64_t)link->server->settings.link_keep * 1000;
+	const int64_t keep = (int64_t)session->link->server->settings.link_keep * 1000;
 	const int64_t quiet = now - session->heard;
 
-	if (session->stop)
-		link_stop_kernel(session, session->why);
 	if (session->there && quiet > LINK_AWAY_MS)
 		link_set_away(session, 0);
 	if (session->kernel && !session->there && keep && quiet > keep) {
@@ -280,14 +277,28 @@ static bool look_after(struct session *session, int64_t now)
 			   "its client stayed away");
 		link_stop_kernel(session, "its client stayed away");
 	}
-	if (!session->revoked && !keys_allowed_name(link->allowed, session->key))
+}
+
+/* A kernel that was held up for as long as its proxy grants goes on; its output is dropped. */
+static void look_at_pause(struct session *session, int64_t now)
+{
+	if (!session->paused || now - session->paused_at <= BRIDGE_STALL_MS)
+		return;
+	session->paused = false;
+	session->dropping = true;
+	if (session->kernel)
+		bridge_resume(&session->listener);
+}
+
+/* What is left to do outside of any call. Returns true when the session is over. */
+static bool look_after(struct session *session, int64_t now)
+{
+	if (session->stop)
+		link_stop_kernel(session, session->why);
+	look_at_client(session, now);
+	if (!session->revoked && !keys_allowed_name(session->link->allowed, session->key))
 		revoke(session);
-	if (session->paused && now - session->paused_at > BRIDGE_STALL_MS) {
-		session->paused = false;
-		session->dropping = true;
-		if (session->kernel)
-			bridge_resume(&session->listener);
-	}
+	look_at_pause(session, now);
 	if (session->there && now - session->said >= LINK_QUIET_MS)
 		link_send_number(session, LINK_ACK, session->acknowledged);
 	return !session->kernel && (session->revoked || link_stream_queued(session->stream) == 0 ||

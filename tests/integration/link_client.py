@@ -43,7 +43,8 @@ class Connection:
     def ask(self, *frames, seconds=60):
         """(type, a) of the answer to these frames (a list: of several parts)."""
         for one in frames:
-            self.socket.send_multipart(one if isinstance(one, list) else [one])
+            with contextlib.suppress(zmq.Again):  # it has ended: what it was told before is the answer
+                self.socket.send_multipart(one if isinstance(one, list) else [one], zmq.DONTWAIT)
         answer = self.hear(seconds)
         return (answer[1], answer[2]) if answer else None
 
