@@ -8,7 +8,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernelspec/egress.h"
 
@@ -162,13 +166,93 @@ static void refuses_requests(void **state)
 	}
 }
 
+static int listen_here(struct sockaddr_in *ret_at)
+{
+	socklen_t size = sizeof(*ret_at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*ret_at = (struct sockaddr_in){.sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	assert_int_equal(bind(fd, (struct sockaddr *)ret_at, size), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)ret_at, &size), 0);
+	return fd;
+}
+
+/* Asks the index for `size` bytes by the proxy: how many came, and the word of the log's line. */
+static size_t fetch(const struct sockaddr_in *proxy, int index, unsigned port, size_t size, int log,
+		    char verdict[16])
+{
+	cleanup(close_fd) int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), server = -1;
+	cleanup(free_ptr) char *request =
+		format_string("GET http://127.0.0.1:%u/x HTTP/1.1\r\n\r\n", port);
+	cleanup(free_ptr) char *data = calloc(1, size);
+	char head[1024], line[1024];
+	size_t came = 0, used = 0;
+	ssize_t got;
+
+	assert_true(request && data);
+	assert_int_equal(connect(client, (const struct sockaddr *)proxy, sizeof(*proxy)), 0);
+	assert_int_equal(write_full(client, request, strlen(request)), 0);
+	server = accept4(index, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(server >= 0);
+	for (; !memmem(head, used, "\r\n\r\n", 4); used += (size_t)got) {
+		got = recv(server, head + used, sizeof(head) - used, 0);
+		assert_true(got > 0);
+	}
+	assert_int_equal(send(server, data, size, MSG_NOSIGNAL), size);
+	close_fd(&server);
+	while ((got = recv(client, data, size, 0)) > 0)
+		came += (size_t)got;
+	for (used = 0; used == 0 || line[used - 1] != '\n'; used++)
+		assert_int_equal(read(log, line + used, used + 1 < sizeof(line) ? 1 : 0), 1);
+	line[used] = '\0';
+	assert_int_equal(sscanf(line, "%15s", verdict), 1);
+	return came;
+}
+
+/* All connections together bring what they may, and not a byte more. */
+static void ends_at_its_bytes(void **state)
+{
+	static struct egress egress;
+	cleanup(close_fd) int index = -1;
+	cleanup(free_ptr) char *url = NULL;
+	struct sockaddr_in at, proxy;
+	int lifeline[2], log[2], listener;
+	char verdict[16];
+	struct err err;
+	unsigned port;
+	pid_t pid;
+
+	(void)state;
+	index = listen_here(&at);
+	port = ntohs(at.sin_port);
+	listener = listen_here(&proxy);
+	url = format_string("http://127.0.0.1:%u/simple", port);
+	assert_non_null(url);
+	assert_int_equal(egress_allow(&egress, url, &err), 0);
+	egress_pin(&egress);
+	egress.bytes = 16384;
+	assert_int_equal(pipe2(lifeline, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
+	pid = egress_start(&egress, listener, lifeline[0], log[1], &err);
+	assert_true(pid > 0);
+	assert_int_equal(fetch(&proxy, index, port, 8192, log[0], verdict), 8192);
+	assert_string_equal(verdict, "ok");
+	assert_true(fetch(&proxy, index, port, 12288, log[0], verdict) <= 8192);
+	assert_string_equal(verdict, "limit");
+	close(lifeline[1]);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	close(log[0]);
+	close(log[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(knows_local_addresses),
-		cmocka_unit_test(takes_urls),
-		cmocka_unit_test(reads_requests),
-		cmocka_unit_test(refuses_requests),
+		cmocka_unit_test(knows_local_addresses), cmocka_unit_test(takes_urls),
+		cmocka_unit_test(reads_requests),	 cmocka_unit_test(refuses_requests),
+		cmocka_unit_test(ends_at_its_bytes),
 	};
 
 	return cmocka_run_group_tests_name("egress", tests, NULL, NULL);
