@@ -29,7 +29,7 @@ _cellwall() {
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")
 			return
 			;;
-		--python | --policy | --token-file | --ca | --cert | -f | -p)
+		--python | --policy | --token-file | --ca | --cert | --key | --host-key | -f | -p)
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
 			;;
