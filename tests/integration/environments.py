@@ -79,6 +79,7 @@ class Index:
 
     def __init__(self, certificate=None):
         self.files, self.asked = {}, []
+        self.digest = "sha256"  # that its links name
         index = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -94,7 +95,7 @@ class Index:
                 parts = urllib.parse.unquote(self.path).strip("/").split("/")
                 if parts[0] == "simple" and len(parts) == 2:
                     links = "".join(
-                        f'<a href="/files/{name}#sha256={hashlib.sha256(data).hexdigest()}">{name}</a><br>\n'
+                        f'<a href="/files/{name}#{index.digest}={hashlib.new(index.digest, data).hexdigest()}">{name}</a><br>\n'
                         for name, data in index.files.items()
                         if name.split("-")[0].lower().replace("_", "-") == parts[1]
                     )

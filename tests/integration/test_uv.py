@@ -21,7 +21,7 @@ NEEDS = "Requires-Dist: alpha>=1\nRequires-Dist: never; python_version < '3'\n"
 @pytest.fixture(scope="module")
 def index():
     index = test_pip.Index()
-    for name in ("alpha", "beta"):
+    for name in ("alpha", "beta", "gamma"):
         index.add(name, "1.0", {f"{name}.py": "version = '1.0'\n"})
     info = "tool-1.0.dist-info"
     index.files["tool-1.0-py3-none-any.whl"] = wheel("tool", "1.0", {
@@ -123,6 +123,13 @@ def test_uv_in_a_cell(site, start, index, request):
     assert "1.0 /cellwall-added/1/lib/alpha.py" in cell.stdout
     [name] = place.names()
     assert [one["name"] for one in place.store.record(name)["packages"]] == ["alpha", "beta"]
+    # an index that knows its files by another digest
+    index.digest = "sha512"
+    try:
+        cell = kernel.run("%uv pip install gamma\nimport gamma", BUILD)
+    finally:
+        index.digest = "sha256"
+    assert cell.status == "ok" and "adds: gamma 1.0" in cell.stdout, cell.messages
     # what is there is kept where it can be; a later version that is asked for is taken
     index.add("alpha", "2.0", {"alpha.py": "version = '2.0'\n"})
     try:

@@ -98,9 +98,18 @@ def resolve_by_uv(uv, lines, upgrade, there):
     named = [plain(re.match(r"[\w.-]+", line)[0]) for line in lines] if upgrade else []
     uv.resolve(asked, pins, *(word for name in named for word in ("--upgrade-package", name)))
     with open(pins, encoding="utf-8") as file:
-        found = re.findall(r"^([\w.-]+)==(\S+)((?:\s+--hash=sha256:[0-9a-f]{64})+)$", file.read().replace("\\\n", ""), re.MULTILINE)
-    return {name: (version, f"{name}=={version} {hashes.strip()}\n") for name, version, hashes in found
-            if Version(version) != known.get(name)}
+        written = file.read().replace("\\\n", "").split("\n")
+    found = {}
+    for line in written:
+        if not line or line.startswith(("#", "--")):
+            continue
+        match = re.fullmatch(r"([\w.-]+)==(\S+)((?:\s+--hash=\w+:[0-9a-f]+)*)\s*", line)
+        if not match:
+            build.fail(f"uv names no version of an index: {line}")
+        name, version, hashes = match.groups()
+        if Version(version) != known.get(name):
+            found[name] = version, f"{name}=={version} {hashes.strip()}\n"
+    return found
 
 
 def say_what(new, base, before):
