@@ -325,13 +325,21 @@ static bool no_script(const char *path)
 	return paths_shebang(path, &interpreter) == 0;
 }
 
+/* A link of another name (a shim of asdf, mise or snap) leads to a program that goes by its own. */
+static bool program_itself(const char *path)
+{
+	cleanup(free_ptr) char *real = paths_real(path);
+
+	return real && strcmp(paths_name(real), paths_name(path)) == 0 && no_script(real);
+}
+
 char *prefix_program(const char *name, const char *beside)
 {
 	const char *search = getenv("PATH");
-	cleanup(free_ptr) char *path = search ? paths_search(search, name, no_script) : NULL;
+	cleanup(free_ptr) char *path = search ? paths_search(search, name, program_itself) : NULL;
 
 	if (!path && beside)
-		path = paths_search(beside, name, no_script);
+		path = paths_search(beside, name, program_itself);
 	return path ? paths_real(path) : NULL;
 }
 

@@ -40,7 +40,8 @@ int prefix_may_show(const char *directory, struct err *err);
  * holds them. Returns 0 or -EACCES with words. */
 int prefix_may_stage(const char *real, struct err *err);
 /* The program `name` in PATH or else in the directory `beside` (NULL: none), links resolved; no
- * script, whose interpreter would be another program. Caller frees; NULL: there is none. */
+ * script, whose interpreter would be another program, and no link to a program of another name,
+ * which would not know what it is called as. Caller frees; NULL: there is none. */
 char *prefix_program(const char *name, const char *beside);
 /* Is it below /usr, /bin, /sbin or /lib*, which are visible in every kernel? Text only. */
 bool prefix_always_there(const char *path);

@@ -229,6 +229,25 @@ static void test_other_programs(void **state)
 		check("/bin/sh", false, NULL);
 }
 
+static void test_program_itself(void **state)
+{
+	char *found;
+
+	(void)state;
+	setenv("PATH", at("shims"), 1);
+	make_program("manager/bin/mise");
+	make_link("shims/uv", at("manager/bin/mise"));
+	assert_null(prefix_program("uv", NULL));
+	make_file("venv/bin/uv", 0755, "#!/bin/sh\n");
+	assert_null(prefix_program("uv", at("venv/bin")));
+	make_program("cellar/uv/bin/uv");
+	make_link("home/bin/uv", at("cellar/uv/bin/uv"));
+	found = prefix_program("uv", at("home/bin"));
+	assert_non_null(found);
+	assert_string_equal(found, at("cellar/uv/bin/uv"));
+	free(found);
+}
+
 static void test_forbidden_prefixes(void **state)
 {
 	struct err err;
@@ -264,7 +283,7 @@ static void test_wrong_input(void **state)
 	make_dir("directory");
 	check_refused("", -EINVAL, "no program");
 	check_refused(at("plain"), -EACCES, "not an executable file");
-	check_refused(at("directory"), -EACCES, "not an executable file");
+	check_refused(at("directory"), -EISDIR, "is a directory");
 	check_refused(at("missing"), -ENOENT, "missing");
 }
 
@@ -312,6 +331,7 @@ int main(void)
 		tree_test(test_broken_venvs),
 		tree_test(test_scripts),
 		tree_test(test_other_programs),
+		tree_test(test_program_itself),
 		tree_test(test_forbidden_prefixes),
 		tree_test(test_wrong_input),
 		tree_test(test_modules),
