@@ -5,9 +5,9 @@
  * connection's own queue while that is short. With a client there a long queue pauses the bridge;
  * without one the oldest outputs go, states and replies stay. What was sent stays here too until
  * the client has answered a ping that followed it, so that what a connection swallowed that ended
- * is sent again. (That its system acknowledged the bytes says nothing: it may be a proxy's.)
- * What comes from the client goes to the kernel at once, or waits here while the kernel takes no
- * more and the client is not read.
+ * is sent again, up to SESSION_REPLAY_BYTES. (That its system acknowledged the bytes says nothing:
+ * it may be a proxy's.) What comes from the client goes to the kernel at once, or waits here while
+ * the kernel takes no more and the client is not read.
  */
 #include "web/socket.h"
 
@@ -35,7 +35,8 @@
 struct queued {
 	struct queued *next;
 	struct packet *packet;
-	uint64_t number; /* when it was sent: of the messages on this connection */
+	uint64_t number;    /* when it was sent: of the messages on this connection */
+	unsigned long more; /* a line that tells of lost ones: how many, less itself */
 };
 
 /* A client's message that the kernel does not take yet. */
@@ -67,8 +68,11 @@ struct session {
 	struct queued *sent, **sent_last; /* and perhaps not arrived */
 	size_t sent_bytes;
 	uint64_t total, asked; /* messages sent, and how many of them a ping asked for */
+	uint64_t answered;     /* so many have arrived */
+	uint64_t forgotten;    /* so many are not in `sent` any more, for want of room */
+	unsigned long more;    /* what lines told of that were forgotten */
 	struct timer *ask;     /* until the ping; NULL with one that was not answered */
-	unsigned long lost;    /* of the queue, since the client went */
+	unsigned long lost;    /* and not told of yet */
 	unsigned long passed;  /* messages handed on, to see progress */
 	unsigned long seen;    /* `passed` when it was looked at */
 	struct pending *pending, **pending_last;
@@ -96,19 +100,21 @@ void socket_look(struct socket_depths *ret_depths)
 
 /* ---- the queue ---- */
 
-static void put(struct session *session, struct packet *packet)
+/* In front of what is at `place`. False: no memory. */
+static bool put(struct session *session, struct queued **place, struct packet *packet,
+		unsigned long more)
 {
 	struct queued *queued = malloc(sizeof(*queued));
 
-	if (!queued) {
-		session->lost++;
-		return;
-	}
-	*queued = (struct queued){.packet = packet_ref(packet)};
-	*session->last = queued;
-	session->last = &queued->next;
+	if (!queued)
+		return false;
+	*queued = (struct queued){.next = *place, .packet = packet_ref(packet), .more = more};
+	*place = queued;
+	if (!queued->next)
+		session->last = &queued->next;
 	session->count++;
 	session->bytes += packet->bytes + PACKET_COST;
+	return true;
 }
 
 static void remove_at(struct session *session, struct queued **place)
@@ -157,6 +163,10 @@ static void arrived(struct session *session, uint64_t number)
 {
 	while (session->sent && session->sent->number <= number)
 		forget_first(session);
+	if (number > session->answered)
+		session->answered = number;
+	if (session->answered >= session->forgotten)
+		session->more = 0;
 	if (number >= session->asked)
 		session->asked = 0;
 	ask_later(session);
@@ -178,8 +188,11 @@ static void move_to_sent(struct session *session)
 	*session->sent_last = queued;
 	session->sent_last = &queued->next;
 	session->sent_bytes += bytes;
-	while (session->sent_bytes > SESSION_REPLAY_BYTES && session->sent->next)
-		forget_first(session); /* it answers no pings */
+	while (session->sent_bytes > SESSION_REPLAY_BYTES && session->sent->next) {
+		session->forgotten = session->sent->number; /* no ping was answered meanwhile */
+		session->more += session->sent->more;
+		forget_first(session);
+	}
 	ask_later(session);
 }
 
@@ -198,7 +211,10 @@ static void take_back(struct session *session)
 	session->sent = NULL;
 	session->sent_last = &session->sent;
 	session->sent_bytes = 0;
-	session->total = session->asked = 0;
+	if (session->forgotten > session->answered)
+		session->lost += session->forgotten - session->answered + session->more;
+	session->total = session->asked = session->answered = session->forgotten = 0;
+	session->more = 0;
 	session->ask = loop_cancel(session->ask);
 }
 
@@ -216,8 +232,8 @@ static void shorten(struct session *session)
 				place = &(*place)->next;
 				continue;
 			}
+			session->lost += 1 + (*place)->more;
 			remove_at(session, place);
-			session->lost++;
 		}
 	}
 }
@@ -278,18 +294,19 @@ static int write_packet(struct session *session, const struct packet *packet, bo
 	return websocket_send(session->client->websocket, binary, vector, (size_t)n);
 }
 
+/* The line goes before all that waits, and is sent again like it until it has arrived. */
 static void tell_lost(struct session *session)
 {
-	cleanup(free_ptr) char *content = format_string("{\"name\":\"stderr\",\"text\":\"cellwall: "
-							"%lu messages of this kernel were dropped "
-							"while nobody was connected\\n\"}",
-							session->lost);
+	cleanup(free_ptr) char *content = format_string(
+		"{\"name\":\"stderr\",\"text\":\"cellwall: %lu messages of this kernel "
+		"were dropped: the connection was lost, and more came than is "
+		"kept\\n\"}",
+		session->lost);
 	struct packet *packet =
 		content ? packet_make(WALL_IOPUB, "stream", (struct iovec){0}, content) : NULL;
 
-	session->lost = 0;
-	if (packet)
-		(void)write_packet(session, packet, false);
+	if (packet && put(session, &session->first, packet, session->lost - 1))
+		session->lost = 0;
 	packet_unref(packet);
 }
 
@@ -342,7 +359,8 @@ static void on_message(struct listener *listener, struct packet *packet)
 {
 	struct session *session = (struct session *)listener;
 
-	put(session, packet);
+	if (!put(session, session->last, packet, 0))
+		session->lost++;
 	if (session->client)
 		flush(session);
 	else

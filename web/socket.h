@@ -5,12 +5,12 @@
  * the protocol that was chosen (frames.h).
  *
  * A session is kernel and session_id together. It outlives its connection: what the kernel says
- * meanwhile waits within SESSION_REPLAY_BYTES and is sent when a client comes back with the same
- * session_id, after what was sent and whose arrival no answered ping shows: nothing is left out,
- * the end may come twice. A second connection replaces the first. Without a session_id it ends with
- * its connection. A client that takes nothing for BRIDGE_STALL_MS while it holds up the kernel is
- * cut off. A message that Tornado's client would not take (10 MiB) is replaced by a line that says
- * so. Never parses what the v1 protocol carries, and never logs.
+ * meanwhile is sent when a client comes back with the same session_id, after what was sent and
+ * whose arrival no answered ping shows: up to 16 MiB, and past that a line says how many messages
+ * are left out; the end may come twice. A second connection replaces the first. Without a
+ * session_id it ends with its connection. A client that takes nothing for BRIDGE_STALL_MS while it
+ * holds up the kernel is cut off. A message that Tornado's client would not take (10 MiB) is
+ * replaced by a line that says so. Never parses what the v1 protocol carries, and never logs.
  */
 #ifndef WEB_SOCKET_H
 #define WEB_SOCKET_H

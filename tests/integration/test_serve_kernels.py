@@ -195,7 +195,7 @@ def test_what_was_read_comes_once(serve, kernel, answers):
     asked = False
     while len(gateway.text_of(seen).split()) < 50 or answers and not asked:
         frame = client.ws.recv_frame()  # answers no ping by itself
-        asked = frame.opcode == websocket.ABNF.OPCODE_PING
+        asked = frame.opcode == websocket.ABNF.OPCODE_PING and len(frame.data) == 8  # not one that looks whether we are there
         if not asked:
             seen.append(gateway.unpack_v1(frame.data))
         elif answers:
@@ -208,6 +208,32 @@ def test_what_was_read_comes_once(serve, kernel, answers):
     numbers = [int(number) for number in gateway.text_of((seen if answers else []) + rest).split()]
     assert numbers == list(range(300))
     again.close()
+
+
+def test_what_is_not_kept_is_told(serve, kernel):
+    """A client reads 40 MB and answers no ping, and its connection ends: the last 16 MiB come again, and a line says how many messages
+    do not; it comes again too when the next connection answers nothing either."""
+    client = serve.connect(kernel)
+    sent = client.send("execute_request", {"code": "for n in range(40): display({'text/plain': str(n).rjust(1000000)}, raw=True)"})
+
+    def read():
+        """Up to the end of the cell, without an answer to a ping."""
+        messages = []
+        while not messages or messages[-1]["content"].get("execution_state") != "idle" or messages[-1]["parent_header"].get("msg_id") != sent:
+            frame = client.ws.recv_frame()
+            if frame.opcode != websocket.ABNF.OPCODE_PING:
+                messages.append(gateway.unpack_v1(frame.data))
+        return messages, [int(message["content"]["data"]["text/plain"]) for message in messages if message["header"]["msg_type"] == "display_data"]
+
+    assert read()[1] == list(range(40))
+    for _ in range(2):
+        client.cut()
+        client = serve.connect(kernel, session=client.session)
+        messages, shown = read()
+        assert len(shown) in (15, 16) and shown == list(range(40 - len(shown), 40))
+        dropped = int(re.search(r"cellwall: (\d+) messages of this kernel were dropped", gateway.text_of(messages, "stderr")).group(1))
+        assert 40 - len(shown) <= dropped <= 40 - len(shown) + 10
+    client.close()
 
 
 def test_what_waits_for_a_client_is_bounded(serve, kernel):
