@@ -188,17 +188,17 @@ static bool is_name(const char *name)
 {
 	return name[0] &&
 	       !name[strspn(name,
-			    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:")];
+			    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
 }
 
 static int add_name(GENERAL_NAMES *names, const char *name, struct err *err)
 {
-	GENERAL_NAME *one =
-		is_name(name) ? a2i_GENERAL_NAME(NULL, NULL, NULL,
-						 is_number(name) ? GEN_IPADD : GEN_DNS, name, 0)
-			      : NULL;
+	const bool number = is_number(name);
+	GENERAL_NAME *one = NULL;
 	char shown[256];
 
+	if (number || is_name(name))
+		one = a2i_GENERAL_NAME(NULL, NULL, NULL, number ? GEN_IPADD : GEN_DNS, name, 0);
 	if (one && sk_GENERAL_NAME_push(names, one) > 0)
 		return 0;
 	GENERAL_NAME_free(one);
