@@ -46,8 +46,8 @@ void link_refuse(struct link *link, const unsigned char routing[LINK_ROUTING], i
 
 	link_frame_header(frame, LINK_REFUSE, why, 0, 0);
 	memcpy(frame + LINK_HEADER, text, size);
-	(void)link_send_to(link, routing, frame, LINK_HEADER + size);
-	link_peers_drop(link->peers, fd, now_ms() + LINK_PARTING_MS);
+	if (link_send_to(link, routing, frame, LINK_HEADER + size) != -EHOSTUNREACH)
+		link_peers_drop(link->peers, fd, now_ms() + LINK_PARTING_MS);
 }
 
 /* A client that chose its routing id could wait for what is another's (zmq_setsockopt(3),

@@ -193,11 +193,13 @@ static void take_hello(struct link *link, const struct link_origin *origin,
 	memcpy(session->routing, origin->routing, LINK_ROUTING);
 	session->fd = origin->fd;
 	session->there = true;
-	link_peers_keep(link->peers, origin->fd);
 	session->heard = now_ms();
 	if (!session->first)
 		session->acknowledged = link_stream_received(session->stream);
 	link_send_number(session, LINK_WELCOME, link_stream_received(session->stream));
+	if (!session->there) /* it has ended: the descriptor may be a newcomer's */
+		return;
+	link_peers_keep(link->peers, origin->fd);
 	link_tell_dropped(session);
 	link_flush(session);
 }

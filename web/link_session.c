@@ -46,10 +46,12 @@ void link_set_away(struct session *session, int64_t ms)
 
 static void not_sent(struct session *session, int code)
 {
-	if (code == -EAGAIN)
+	if (code == -EAGAIN) {
 		link_retry(session);
-	else
-		link_set_away(session, 0);
+		return;
+	}
+	session->there = false; /* it has ended: the descriptor may be a newcomer's by now */
+	balance(session);
 }
 
 void link_send_number(struct session *session, enum link_type type, uint64_t number)
