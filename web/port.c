@@ -1,10 +1,11 @@
 /*
  * Theory of operation
  *
- * Everything happens in run(): connect, read, send, then settle what the loop is asked for. It is
- * called by the loop alone, never from inside itself; a port that is closed meanwhile is freed at
- * its end. While nothing is to be read or sent the descriptor is not watched at all: epoll tells of
- * a hang-up unasked, again and again.
+ * Connecting and reading happen in run() alone: it sends too, then settles what the loop is asked
+ * for. It is called by the loop, never from inside itself; a port that is closed meanwhile is freed
+ * at its end. port_send sends and settles by itself when run() is not to do it. While nothing is to
+ * be read or sent the descriptor is not watched at all: epoll tells of a hang-up unasked, again and
+ * again.
  */
 #include "web/port.h"
 
@@ -14,10 +15,12 @@
 #include <sys/un.h>
 
 #include "sandbox/lane.h"
+#include "sandbox/relay.h"
 #include "web/loop.h"
 
 #define ROUND_BYTES (4u * 1024 * 1024) /* of one port in one round */
 #define TURN_BYTES  (256u * 1024)      /* read between two looks at `waits` */
+#define CONNECT_MS  100		       /* between two looks for the socket, at the most */
 #define SEND_MOST   (1024u * 1024)     /* waits to be sent; one message of any size may */
 
 /* What is small is first and the lane last: of its buffers most pages are never touched. */
@@ -28,6 +31,7 @@ struct port {
 	struct watch *watch;
 	unsigned events; /* that are watched for */
 	struct timer *timer;
+	int pause;     /* ms to the next look for the socket; 0: it is there */
 	size_t queued; /* bytes to be sent */
 	bool full;     /* a send gave EAGAIN */
 	bool running, closed;
@@ -40,8 +44,10 @@ struct port {
 
 static void lane_opened(void *arg, struct lane *lane)
 {
-	(void)arg;
+	struct port *port = arg;
+
 	(void)lane;
+	port->pause = 0;
 }
 
 static void lane_closed(void *arg, struct lane *lane, bool broken)
@@ -180,11 +186,25 @@ static void end(struct port *port)
 	free(port);
 }
 
+/* The sooner it was there a moment ago. */
+static void look_for_socket(struct port *port)
+{
+	const int64_t now = now_ms();
+
+	lane_connect(&port->lane, now);
+	if (port->lane.state != LANE_AWAY)
+		return;
+	port->pause = port->pause ? 2 * port->pause : RELAY_RECONNECT_MS;
+	if (port->pause > CONNECT_MS)
+		port->pause = CONNECT_MS;
+	port->lane.connect_at = now + port->pause;
+}
+
 static void run(struct port *port)
 {
 	port->running = true;
 	if (port->lane.state == LANE_AWAY && port->lane.connect_at <= now_ms())
-		lane_connect(&port->lane, now_ms());
+		look_for_socket(port);
 	read_some(port);
 	if (!port->closed && lane_wants_write(&port->lane))
 		lane_flush(&port->lane, now_ms());

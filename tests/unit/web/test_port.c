@@ -24,13 +24,18 @@ static char directory[] = "/tmp/cellwall-port-XXXXXX", path[64], endpoint[80];
 
 static struct {
 	struct port *port;
-	size_t messages, bytes, skipped, writable;
+	size_t first, messages, bytes, skipped, writable;
 	bool waits, close;
 } seen;
 
 static void take(void *arg, const struct iovec *frames, size_t count, void *block)
 {
 	(void)arg;
+	if (count == 1 && frames[0].iov_len == 5 && memcmp(frames[0].iov_base, "first", 5) == 0) {
+		seen.first++;
+		free(block);
+		return;
+	}
 	seen.messages++;
 	for (size_t i = 0; i < count; i++)
 		seen.bytes += frames[i].iov_len;
@@ -116,15 +121,11 @@ static void open_port(enum wall_channel channel)
 /* Sends until the subscription is there and one has come. */
 static void publish_until_seen(void)
 {
-	while (!seen.messages) {
+	seen.first = 0;
+	while (!seen.first) {
 		(void)zmq_send(kernel, "first", 5, ZMQ_DONTWAIT);
 		go_round();
 	}
-	for (size_t before = 0; before != seen.messages;) {
-		before = seen.messages;
-		go_round();
-	}
-	seen.messages = seen.bytes = 0;
 }
 
 static void test_sizes(void **state)
