@@ -15,7 +15,7 @@
 
 #define NAME_MAX_BYTES 64
 #define LOOK_EVERY     30
-#define TRIM_BYTES     (1u * 1024 * 1024) /* between two looks */
+#define TRIM_BYTES     (1u * 1024 * 1024) /* that passed */
 
 struct kernels {
 	struct kernels_options options;
@@ -29,7 +29,8 @@ struct kernels {
 	struct kernels_totals past; /* of those that are gone */
 	unsigned made;		    /* names of private directories */
 	struct timer *look;
-	uint64_t looked; /* bytes that had passed then */
+	uint64_t looked;  /* bytes that had passed then */
+	uint64_t trimmed; /* and when memory was given back */
 	void (*done)(void *arg);
 	void *done_arg;
 };
@@ -311,7 +312,7 @@ static void look_at(void *arg, struct kernel *kernel)
 	kernel_shutdown(kernel, "it was idle for too long");
 }
 
-/* What a burst of messages took goes back to the system. */
+/* What a burst of messages took goes back to the system once it is over. */
 static void trim(struct kernels *kernels)
 {
 	struct kernels_totals totals;
@@ -320,8 +321,10 @@ static void trim(struct kernels *kernels)
 	kernels_sum(kernels, &totals);
 	for (unsigned i = 0; i < WALL_CHANNELS; i++)
 		bytes += totals.traffic.in_bytes[i] + totals.traffic.out_bytes[i];
-	if (bytes - kernels->looked >= TRIM_BYTES)
+	if (bytes - kernels->looked < TRIM_BYTES && bytes - kernels->trimmed >= TRIM_BYTES) {
 		(void)malloc_trim(0);
+		kernels->trimmed = bytes;
+	}
 	kernels->looked = bytes;
 }
 
