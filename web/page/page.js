@@ -224,7 +224,7 @@ async function files() {
 }
 
 /* Uploads, one after the other. One that was cut off goes on where it ended, by itself or when the same file is chosen again. */
-const TRIES = 7, STALLED_MS = 30000;
+const TRIES = 7, STALLED_MS = 30000, ENDS = 65536;
 let sending = Promise.resolve(), request = null, halted = false, wake = null;
 class Cut extends Error {}
 const wait = ms => new Promise(done => { wake = done; setTimeout(done, ms); });
@@ -232,10 +232,19 @@ function progress(file, done) {
   $("progress").value = file.size ? done / file.size : 1;
   $("sent").textContent = `${file.name}: ${bytes(done)} of ${bytes(file.size)}`;
 }
+/* The same when a file is chosen again: another of its name, size and time is told apart by its beginning and end. A page that came in
+   the clear from another host has no digests: there each choice is a new one. */
+async function uploadId(file) {
+  if (!crypto.subtle) return hex(crypto.getRandomValues(new Uint8Array(16)));
+  const parts = [`${file.size} ${file.lastModified} `, file.slice(0, ENDS), file.slice(Math.max(0, file.size - ENDS))];
+  return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer())));
+}
+const hex = digest => [...digest].map(byte => byte.toString(16).padStart(2, "0")).join("");
+const again = crypto.subtle ? " Choose it again to go on." : "";
 /* The bytes from `offset` on. */
 function put(path, file, offset) {
   return new Promise((done, fail) => {
-    const cut = () => fail(halted ? new Error(`${file.name} was stopped. Choose it again to go on.`) : new Cut(`${file.name}: the connection ended. Choose it again to go on.`));
+    const cut = () => fail(halted ? new Error(`${file.name} was stopped.${again}`) : new Cut(`${file.name}: the connection ended.${again}`));
     let stalled = 0;
     const moved = () => { clearTimeout(stalled); stalled = setTimeout(() => request?.abort(), STALLED_MS); };
     request = new XMLHttpRequest();
@@ -255,7 +264,7 @@ function put(path, file, offset) {
   });
 }
 async function send(area, file) {
-  const name = `in/${file.name}`, id = `?upload=${file.size.toString(36)}x${file.lastModified.toString(36)}`;
+  const name = `in/${file.name}`, id = `?upload=${await uploadId(file)}`;
   for (let tries = 0, most = 0; ;) {
     try {
       const there = (await ask(`/api/uploads${place(area, name).slice("/api/areas".length)}${id}`)).offset;
@@ -268,7 +277,7 @@ async function send(area, file) {
       $("progress").removeAttribute("value"); /* how much of it arrived is not known */
       $("sent").textContent = `${file.name}: the connection ended, trying again`;
       await wait(250 * 2 ** tries);
-      if (halted) throw new Error(`${file.name} was stopped. Choose it again to go on.`);
+      if (halted) throw new Error(`${file.name} was stopped.${again}`);
     }
   }
 }
