@@ -349,12 +349,16 @@ static bool make_reply(struct passage *passage, const char *why)
 	cleanup(free_ptr) char *clean = NULL;
 	cleanup(free_ptr) char *literal = NULL;
 
+	/* jupyter_console counts on it */
+	const char *count =
+		passage->guard.rule == CONTENT_EXECUTE_REPLY ? ", \"execution_count\": 0" : "";
+
 	if (text && plain_clean(text, size, PLAIN_PROMPT, &clean, &size) >= 0)
 		literal = json_literal(clean ? clean : text, size);
 	passage->content = literal ? format_string("{\"status\": \"error\", \"ename\": "
 						   "\"Blocked\", \"evalue\": %s, "
-						   "\"traceback\": []}",
-						   literal)
+						   "\"traceback\": []%s}",
+						   literal, count)
 				   : NULL;
 	if (!passage->content)
 		return false;

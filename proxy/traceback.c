@@ -59,10 +59,10 @@ static struct line line_at(const char *at, const char *end)
 	struct line line = {.begin = at, .end = stop ? stop : end};
 
 	for (; at < line.end; at++) {
-		next = past_colours(at + 1, line.end);
 		if (!line.quote && (*at == '\'' || *at == '"'))
 			line.quote = at;
-		if (*at == ':' && next < line.end && *next >= '0' && *next <= '9')
+		if (*at == ':' && (next = past_colours(at + 1, line.end)) < line.end &&
+		    *next >= '0' && *next <= '9')
 			line.place = at;
 		if (*at == 'I' && is_cell(at, line.end))
 			line.cell = at;

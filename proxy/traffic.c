@@ -36,7 +36,6 @@ static void remember_cell(struct session *session, const struct passage *passage
 	char *copy = strndup(header.iov_base, header.iov_len);
 
 	hint_cells_add(&session->cells, passage->header.msg_id);
-	audit_cell(session->plan->audit, passage->wire.signed_part[WIRE_CONTENT]);
 	if (!copy)
 		return;
 	free(session->cell);
@@ -71,6 +70,7 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 		if (now_ms() > session->heard + BUSY_EVERY_MS)
 			session_tell(session, "busy");
 		session->busy++;
+		remember_cell(session, &passage);
 		if (session->plan->install)
 			install_cell(session->plan->install, passage.wire.signed_part[WIRE_CONTENT],
 				     say_refused, session);
@@ -96,7 +96,7 @@ static void relay_inward(struct session *session, enum wall_channel channel,
 	}
 	if (passage.verdict == GUARD_CELL) { /* the kernel begins while it is recorded */
 		traffic_to_wall(session);
-		remember_cell(session, &passage);
+		audit_cell(session->plan->audit, passage.wire.signed_part[WIRE_CONTENT]);
 	}
 	message->kept = false;
 	if (message->sent)

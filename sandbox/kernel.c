@@ -48,7 +48,8 @@ int kernel_detach(struct build *build, struct err *err)
 	build->lifeline = 4;
 	build->maps = build->maps < 0 ? -1 : 5;
 	if (fcntl(build->sync, F_SETFD, FD_CLOEXEC) < 0 ||
-	    fcntl(build->lifeline, F_SETFD, FD_CLOEXEC) < 0)
+	    fcntl(build->lifeline, F_SETFD, FD_CLOEXEC) < 0 ||
+	    (build->maps >= 0 && fcntl(build->maps, F_SETFD, FD_CLOEXEC) < 0))
 		return err_errno(err, "cannot set up descriptors");
 	return process_protect(build->lifeline, SIGKILL, err);
 }

@@ -24,7 +24,8 @@
 #define USAGE_DESCRIPTORS  65536 /* looked at for them, in all processes together */
 #define USAGE_STATUS_BYTES 8192	 /* of a file in /proc that is read */
 #define USAGE_SOCKETS	   1024	 /* that count nothing */
-#define USAGE_SOCKET_BYTES (2 * UINT64_C(212992)) /* SO_SNDBUF at its default limit, socket(7) */
+#define USAGE_SOCKET_BYTES                                                                         \
+	(2 * UINT64_C(212992)) /* SO_SNDBUF as it is made, socket(7), and one more */
 
 struct inside {
 	int proc; /* -1: not known yet */

@@ -213,9 +213,11 @@ def test_refused_in_words(place, index, site):
     assert "is not staged" in cell.stdout, cell.stdout
     # cells that were sent together: each has its own answer
     first = kernel.client.execute("!pip install nowhere", allow_stdin=False)
-    kernel.client.execute("!pip install ./nowhere", allow_stdin=False)
-    text = "".join(message["content"].get("text", "") for message in harness.collect(kernel.client, first, BUILD * harness.PATIENCE)
-                   if message["parent_header"].get("msg_id") == first)
+    second = kernel.client.execute("!pip install ./nowhere", allow_stdin=False)
+    said = [(message["parent_header"].get("msg_id"), message["content"].get("text", ""))
+            for message in harness.collect(kernel.client, first, BUILD * harness.PATIENCE)]
+    assert [cell for cell, text in said if "nothing is installed" in text] == [second], said
+    text = "".join(text for cell, text in said if cell == first)
     assert "No matching distribution found for nowhere" in text, text
     assert not index.wants("gamma") and place.names() == []
     kernel.shutdown()

@@ -427,10 +427,14 @@ static void tracebacks_make_no_markup(void **state)
 		"  File \"/usr/lib/x.py\", line 3, in <module>\n    x = 'File'",
 		"x <ast.Name object> < a, File 'x', Input 'x', Cell 'y'",
 	};
+	static char colours[300001];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		traceback(plain[i], plain[i]);
+	for (size_t i = 0; i < sizeof(colours) - 1; i++)
+		colours[i] = "\x1b[m"[i % 3]; /* each is looked at once */
+	traceback(colours, colours);
 	traceback("x <a href='y'>z</a>\n<abbr>", "x <" APART "a href='y'>z</a>\n<" APART "abbr>");
 	traceback("<\x1b[41mA\x1b[41m\thref", "<" APART "\x1b[41mA\x1b[41m\thref");
 	traceback("File x' onclick='y:3", "File" APART " x' onclick='y:3");

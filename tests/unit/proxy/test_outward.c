@@ -181,7 +181,7 @@ static void what_is_blocked_is_answered(void **state)
 	assert_true(say(world, WALL_SHELL, "c", "execute_reply", "1", nan, content));
 	assert_string_equal(content, "{\"status\": \"error\", \"ename\": \"Blocked\", \"evalue\": "
 				     "\"the kernel's reply was blocked: the process that looked "
-				     "at it ended\", \"traceback\": []}");
+				     "at it ended\", \"traceback\": [], \"execution_count\": 0}");
 	assert_false(say(world, WALL_SHELL, "c", "execute_reply", "1", nan, NULL));
 }
 

@@ -221,12 +221,16 @@ static void test_others(void **state)
 	UNDER(calls);
 }
 
-/* Leases and notifications on the host's files; what else fcntl does stays. */
-static void test_fcntl(void **state)
+/* Leases and notifications on the host's files, larger sockets; what else they do stays. */
+static void test_options(void **state)
 {
 	static const struct call calls[] = {
 		{SYS_fcntl, {0, F_SETLEASE, F_RDLCK}, EINVAL},
 		{SYS_fcntl, {-1, F_SETLEASE | HIGH_BIT, F_UNLCK}, EINVAL},
+		{SYS_setsockopt, {-1, SOL_SOCKET, SO_SNDBUF, 0, 0}, 0},
+		{SYS_setsockopt, {-1, SOL_SOCKET | HIGH_BIT, SO_SNDBUF | HIGH_BIT, 0, 0}, 0},
+		{SYS_setsockopt, {-1, SOL_SOCKET, SO_RCVBUF, 0, 0}, EBADF},
+		{SYS_setsockopt, {-1, IPPROTO_TCP, SO_SNDBUF, 0, 0}, EBADF},
 		{SYS_fcntl, {-1, F_NOTIFY, 1}, EINVAL},
 		{SYS_fcntl, {-1, F_NOTIFY | HIGH_BIT, 1}, EINVAL},
 		{SYS_fcntl, {-1, F_GETLEASE}, EBADF},
@@ -323,7 +327,7 @@ int main(void)
 		cmocka_unit_test(test_namespaces),
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_others),
-		cmocka_unit_test(test_fcntl),
+		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_tuning),
 		cmocka_unit_test(test_list_and_checks_agree),
 #if defined(__x86_64__)
