@@ -35,10 +35,9 @@
  * copy, so the kernel runs.
  */
 
-/* From a dying proxy's main thread to its last one; and from the first descriptor that it closes to
+/* From a dying proxy's main thread to its last one, and from the first descriptor that it closes to
  * the last, on a machine that does much else. */
-#define PROXY_END_MS	 1000
-#define PROXY_SOCKETS_MS 5000
+#define PROXY_END_MS 5000
 /* What the relay still has to hand over when the kernel is gone. */
 #define RELAY_DRAIN_MS 300
 /* A collector that does not answer its last word by then hangs in the file system; its directory
@@ -439,7 +438,7 @@ static void unlink_sockets(const struct supervisor *supervisor)
 
 	if (sockets_remove_dead(supervisor->sockets, supervisor->socket_count) || proxy.fd < 0)
 		return;
-	(void)poll(&proxy, 1, PROXY_SOCKETS_MS);
+	(void)poll(&proxy, 1, PROXY_END_MS);
 	(void)sockets_remove_dead(supervisor->sockets, supervisor->socket_count);
 }
 
