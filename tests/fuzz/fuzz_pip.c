@@ -18,7 +18,9 @@ static void check_line(void *arg, const struct pip_line *line)
 		const char *text = word->text;
 		char name[REQUIREMENT_NAME + 1];
 
-		if (strpbrk(text, "$`{}\n") || strlen(text) >= PIP_TEXT_MAX)
+		/* a shell leaves ` as it is in single quotes, where a file's name may have it */
+		if (strpbrk(text, word->kind == PIP_FILE ? "${}\n" : "$`{}\n") ||
+		    strlen(text) >= PIP_TEXT_MAX)
 			__builtin_trap();
 		any += word->kind != PIP_OPTION;
 		if (word->kind == PIP_FILE && !word->file)
