@@ -103,6 +103,67 @@ const char *typeset_latex(const char *text, size_t size)
 	return found ? found : find_diagram(text, size);
 }
 
+/* Whether ``` or ~~~ end at `at` that are the first in their line. */
+static bool begins_block(const char *text, const char *at, const char *end)
+{
+	const char mark = *at;
+
+	if (at - text < 2 || at[-1] != mark || at[-2] != mark || (at + 1 < end && at[1] == mark))
+		return false;
+	while (at > text && at[-1] == mark)
+		at--;
+	while (at > text && at[-1] != '\n' && at[-1] != '`' && at[-1] != '~')
+		at--;
+	return at == text || at[-1] == '\n';
+}
+
+/*
+ * Whether what follows ``` or ~~~ in its line is harmless as an attribute's value: Lab puts the
+ * language of a block of code there as it is, and a formula in the place of what stands for it,
+ * wherever that came to be. With another ` behind it is code in the midst of a line, but in
+ * nbclassic.
+ */
+static bool is_language(const char *at, const char *end)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _+-.#{}=:,/";
+	const char *line = memchr(at, '\n', (size_t)(end - at));
+	const size_t size = (size_t)((line ? line : end) - at);
+	const bool code = at[-1] == '`' && memchr(at, '`', size);
+
+	for (size_t i = 0; i < size; i++) {
+		const bool odd =
+			code ? strchr("\"$\\@", at[i]) != NULL : strchr(letters, at[i]) == NULL;
+
+		if (odd || at[i] == '\0')
+			return false;
+	}
+	return true;
+}
+
+/* "//" and "www." */
+static bool begins_address(const char *at, const char *end)
+{
+	return end - at > 3 && ((at[0] == '/' && at[1] == '/') || strncasecmp(at, "www.", 4) == 0);
+}
+
+/* Whether a formula could begin in an address. */
+static bool has_formula(const char *at, const char *end)
+{
+	bool address = false;
+
+	for (; at < end; at++) {
+		if (*at == ' ' || *at == '\t' || *at == '\n')
+			address = false;
+		else if (begins_address(at, end))
+			address = true;
+		if (address &&
+		    (*at == '$' || *at == '\\' || (*at == '@' && end - at > 1 && at[1] == '@')))
+			return true;
+	}
+	return false;
+}
+
 /* What follows "](": an address without anything that ends it early, and ")". */
 static bool is_plain_link(const char *at, const char *end)
 {
@@ -110,7 +171,7 @@ static bool is_plain_link(const char *at, const char *end)
 	size_t size = 0;
 
 	while (at + size < end && (is_letter(at[size]) || (at[size] >= '0' && at[size] <= '9') ||
-				   (at[size] && strchr("-._~:/?#@!$*+,;=%", at[size]))))
+				   (at[size] && strchr("-._~:/?#@!*+,;=%", at[size]))))
 		size++;
 	if (at + size == end || at[size] != ')')
 		return false;
@@ -120,7 +181,7 @@ static bool is_plain_link(const char *at, const char *end)
 	return false;
 }
 
-static const char *markdown_at(const char *at, const char *end, bool links)
+static const char *markdown_at(const char *text, const char *at, const char *end, bool links)
 {
 	const char next = at + 1 < end ? at[1] : '\0';
 
@@ -135,6 +196,11 @@ static const char *markdown_at(const char *at, const char *end, bool links)
 		if (next == '(' && !(links && is_plain_link(at + 2, end)))
 			return "a link";
 		return next == ':' || next == '[' ? "a link by reference" : NULL;
+	case '`':
+	case '~':
+		return begins_block(text, at, end) && !is_language(at + 1, end)
+			       ? "an odd language of a block of code"
+			       : NULL;
 	default:
 		return NULL;
 	}
@@ -145,7 +211,9 @@ const char *typeset_markdown(const char *text, size_t size, bool links)
 	const char *end = text + size, *found = NULL;
 
 	for (const char *at = text; at < end && !found; at++)
-		found = markdown_at(at, end, links);
+		found = markdown_at(text, at, end, links);
+	if (!found && links && has_formula(text, end))
+		found = "a formula in an address";
 	if (!found)
 		found = find_diagram(text, size);
 	return found ? found : find_macro(text, size);

@@ -15,8 +15,9 @@
 
 /*
  * Whether Markdown holds no tag, no entity, no image, no link (with `links`: none but plain http,
- * https and mailto), no reference, no diagram and no macro that is refused in LaTeX. Addresses in
- * its text are for plain.h. NULL: fine; else what is in it.
+ * https and mailto), no reference, no diagram, no macro that is refused in LaTeX and no language of
+ * a block of code but plain words, which Lab puts into an attribute as it is. Addresses in its text
+ * are for plain.h. NULL: fine; else what is in it.
  */
 const char *typeset_markdown(const char *text, size_t size, bool links);
 /* The same for LaTeX. */

@@ -122,6 +122,8 @@ TOP = {"top": "<script>top.location = 'TO/top'</script>"}
 OTHER = {
     "javascript": {"application/javascript": FETCH.format("javascript")},
     "markdown": {"text/markdown": "![x](TO/markdown)"},
+    "language": {"text/markdown": '```x" style="background:url(TO/language)\nx\n```'},
+    "formula": {"text/markdown": '  ```$" style="background:url(TO/formula)" x="$\nx\n  ```'},
     "svgimage": {"image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg"><image href="TO/svgimage"/></svg>'},
     "vega": {
         "application/vnd.vegalite.v5+json": {

@@ -72,7 +72,8 @@ MARKDOWN = [
     "<!-- x --><img src=x>", "<?x?>", "&lt;img src=x onerror=1&gt;", "&#x3c;script&#x3e;", URL, "www.secret.example", "http\\://secret.example",
     "https:&#47;/secret.example", f"```mermaid\ngraph TD\nclick A '{URL}'\n```", "~~~ Mermaid\nx\n~~~", f"$\\href{{{URL}}}{{x}}$", "`x` <b>x</b>", "x\n===\n<b>",
     f"|a|\n|-|\n|[x]({URL})|", f"[^1]\n\n[^1]: ![x]({URL})", "<\0img src=x>", f"]\0({URL})", f"[x]\x1b[0m({URL})", f"!\b[x]({URL})", "\ud800<img src=x>",
-    "![](attachment:x.png)", "<div\n onclick=1>", "</>",
+    "![](attachment:x.png)", "<div\n onclick=1>", "</>", '```x" onclick="alert(1)\ny\n```', '~~~ x" autofocus="\ny',
+    '  ```$" onclick="alert(1)" x="$\nx\n  ```', '> ```@\\@0@@\n> y\n\n$" onclick="alert(1)$',
 ]  # fmt: skip
 LATEX = [
     "\\href{javascript:1}{x}", f"$\\url{{{URL}}}$", "\\def\\x{1}", "\\let\\a\\b", "\\csname href\\endcsname{x}{y}", "\\require{html}", "\\style{x}{y}",

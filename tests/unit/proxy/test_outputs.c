@@ -305,6 +305,8 @@ static void markdown_without_markup_passes(void **state)
 	static const char *const kept[] = {
 		"# Title\\n\\n**bold** `code` $x^2$ 1 < 2 & 3\\n\\n| a |\\n|---|\\n| 1 |",
 		"```python\\nif x[0] < 1: pass\\n```",
+		"> ```{code-block} c++ linenos=1\\n> x = \\\"$\\\"\\n> ```\\n~~~ text/x-c\\n~~~",
+		"```('x')``` and ~~gone~~",
 		"R & D",
 	};
 	static const char *const refused[] = {
@@ -319,6 +321,12 @@ static void markdown_without_markup_passes(void **state)
 		"```mermaid\\ngraph\\n```",
 		"$\\\\href{javascript:1}{x}$",
 		"data:(x) [a](b)",
+		"```x\\\" style=\\\"background:url(//x.example)\\nx\\n```",
+		"  ```$x$\\nx\\n  ```",
+		"> ~~~~ @\\\\@0@@\\nx",
+		"````\\\\begin{x}\\n",
+		"```$\\\"x=y$`\\n",
+		"~~~`\\\"`",
 	};
 	char data[512];
 
@@ -342,6 +350,13 @@ static void markdown_without_markup_passes(void **state)
 	rules.links = true;
 	check(OUTPUTS_STATIC, "{\"text/markdown\":\"[x](https://x.example/a?b=c)\"}",
 	      "text/markdown", "[x](https://x.example/a?b=c)");
+	check(OUTPUTS_STATIC, "{\"text/markdown\":\"https://x.example/@y www.x.example $x$\"}",
+	      "text/markdown", "https://x.example/@y www.x.example $x$");
+	check(OUTPUTS_STATIC, "{\"text/markdown\":\"[x](https://x.example/$) y=$)\"}",
+	      "text/markdown", NULL);
+	check(OUTPUTS_STATIC, "{\"text/markdown\":\"https://x.example/$ y=$\"}", "text/markdown",
+	      NULL);
+	check(OUTPUTS_STATIC, "{\"text/markdown\":\"WWW.x.example/@@0@@\"}", "text/markdown", NULL);
 	check(OUTPUTS_STATIC, "{\"text/markdown\":\"[x](//x.example)\"}", "text/markdown", NULL);
 	check(OUTPUTS_STATIC, "{\"text/markdown\":\"[x](javascript:alert)\"}", "text/markdown",
 	      NULL);
