@@ -1,9 +1,10 @@
 """A kernel that sends what a cell tells it to: the other end of test_guard.py, run as `python -c SOURCE CONNECTION_FILE`.
 
-A cell is JSON: {"send": [MESSAGE...], "reply": true}. MESSAGE has "type" and, as needed, "channel", "content" or "raw"
-(text of the content frame), "header" (fields that replace those of an honest header), "parent" (fields that replace the
-request's; null: none), "metadata", "buffers" (number), "topics", "identity", "signature", "same_id" (the last one's msg_id)
-and "again" (the same frames once more).
+A cell is JSON: {"send": [MESSAGE...], "reply": true, "answers": {TYPE OF A REQUEST: content of its replies from now on}}.
+MESSAGE has "type" and, as needed, "channel", "content" or "raw" (text of the content frame), "header" (fields that replace
+those of an honest header), "parent" (fields that replace the request's; null: none) or "parent_header" (all of it),
+"metadata", "buffers" (number), "topics", "identity", "signature", "same_id" (the last one's msg_id) and "again" (the same
+frames once more).
 """
 
 import hashlib
@@ -25,6 +26,7 @@ for name, kind in (("shell", zmq.ROUTER), ("control", zmq.ROUTER), ("stdin", zmq
     socket.bind(f"{connection['transport']}://{at}")
     sockets[name] = socket
 session = uuid.uuid4().hex
+answers = {}  # the content of a reply by the type of its request
 heard = []  # what clients and the proxy sent
 last_id = None
 
@@ -61,6 +63,7 @@ def obey(request, identities, header):
         channel = options.pop("channel", "iopub")
         parent = options.pop("parent", {})
         parent = {} if parent is None else {**header, **parent}
+        parent = options.pop("parent_header", parent)
         if channel == "iopub":
             prefix = [topic.encode("latin-1") for topic in options.pop("topics", ["topic"])]
         else:
@@ -78,7 +81,9 @@ def answer(channel, frames):
     send("iopub", "status", {"execution_state": "busy"}, header)
     reply = {"status": "ok"}
     wanted = {}
-    if kind == "kernel_info_request":
+    if kind in answers:
+        reply = answers[kind]
+    elif kind == "kernel_info_request":
         language = {"name": "python", "version": "3", "mimetype": "text/x-python", "file_extension": ".py"}
         reply.update(
             protocol_version="5.3", implementation="hostile", implementation_version="1", banner="", help_links=[], language_info=language
@@ -86,6 +91,7 @@ def answer(channel, frames):
     elif kind == "execute_request":
         send("iopub", "execute_input", {"code": "what was never typed", "execution_count": 1}, header)
         wanted = json.loads(content["code"] or "{}")
+        answers.update(wanted.get("answers", {}))
         obey(wanted, identities, header)
         if wanted.get("heard"):
             send("iopub", "stream", {"name": "stdout", "text": json.dumps(heard[-20:])}, header)

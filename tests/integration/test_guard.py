@@ -40,9 +40,11 @@ def kernels(site):
 class Seen:
     """What a client got for one cell."""
 
+    silence = 0.05  # seconds without a message are the end of what an earlier cell said
+
     def __init__(self, kernel, request_of, **options):
         client = kernel.client
-        harness.drain(client, 0.05)
+        harness.drain(client, self.silence)
         options.setdefault("allow_stdin", False)
         self.id = client.execute(json.dumps(request_of), **options)
         everything = []
