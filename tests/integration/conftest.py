@@ -1,6 +1,5 @@
 """Fixtures: one site per run, kernels that end with their test, and a look for what was left behind after each test."""
 
-import contextlib
 import faulthandler
 import os
 import pathlib
@@ -13,8 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import harness  # noqa: E402
 import processes  # noqa: E402
-
-TAKEN = pytest.StashKey()  # by name: is this file's work ours?
+from sharing import pytest_runtest_protocol as pytest_runtest_protocol  # noqa: E402, PLC0414
 
 
 def pytest_configure(config):
@@ -32,21 +30,6 @@ def pytest_collection_modifyitems(config, items):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item):
-    """Runs that go on beside each other share the work, a file at a time: who comes first to a file of tests takes it."""
-    if "CELLWALL_SHARED" not in os.environ:
-        return None
-    taken = item.config.stash.setdefault(TAKEN, {})
-    name = item.path.name
-    if name not in taken:
-        with contextlib.suppress(FileExistsError):
-            taken[name] = False
-            pathlib.Path(os.environ["CELLWALL_SHARED"], name).touch(exist_ok=False)
-            taken[name] = True
-    return None if taken[name] else True
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -134,7 +117,7 @@ def nothing_left(request, site):
     """Fails the test when a process, mount, socket or private directory of a kernel stays behind.
 
     A test that failed anyway left before its end, and is not asked."""
-    mounts = processes.mounts()
+    mounts = processes.mounts(site.root)
     since = processes.now_ticks()
     private, before = set(site.private_directories()), set(site.leftovers())
     yield
@@ -142,6 +125,6 @@ def nothing_left(request, site):
         return
     gone = processes.wait_until(lambda: not processes.strays(site.prefix, since), 5 * harness.PATIENCE)
     assert gone, processes.strays(site.prefix, since)
-    assert processes.mounts() - mounts == set()
+    assert processes.mounts(site.root) - mounts == set()
     assert set(site.leftovers()) - before == set()
     assert set(site.private_directories()) - private == set()

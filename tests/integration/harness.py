@@ -10,14 +10,17 @@ The environment says what is tested (tests/run sets it):
   CELLWALL_PLACE    where homes, projects and state directories are made (/var/tmp)
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import queue
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -569,16 +572,22 @@ def write_connection_file(path, transport="tcp", key=None, scheme="hmac-sha256",
     return info
 
 
-def free_ports(count):
-    import socket
+_reserved = collections.deque(maxlen=200)  # descriptors are bounded, too
 
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+
+def free_ports(count):
+    """Ports that nobody gets while a program that we start has not bound them yet: not among those that the system gives
+    (ip(7), ip_local_port_range), and named by a socket of ours, which other runs of these tests look for."""
+    found = []
+    while len(found) < count:
+        port = random.randrange(12000, 32000)
+        name, probe = socket.socket(socket.AF_UNIX), socket.socket()
+        with contextlib.suppress(OSError), probe:
+            name.bind(f"\0cellwall-test-port-{port}")
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+            _reserved.append(name)
+    return found
 
 
 class Launch:

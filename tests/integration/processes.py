@@ -167,10 +167,18 @@ def wait_until(condition, seconds, step=0.02):
         time.sleep(step)
 
 
-def mounts():
-    """What is mounted in our namespace, as a set of lines."""
+def mounts(place):
+    """What is mounted in our namespace, as a set of lines, but for what other runs mount in the places that they have beside
+    `place`."""
+    others, own = f"{place.parent}/cwt-", f"{place}/"
+    found = set()
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        return {line.split(" - ")[0].split(" ", 2)[2] + " " + line.split(" - ")[1] for line in file}
+        for line in file:
+            where, what = line.split(" - ")
+            point = where.split()[4]
+            if not point.startswith(others) or point.startswith(own):
+                found.add(where.split(" ", 2)[2] + " " + what)
+    return found
 
 
 def memory_kb(pid, field="Pss"):

@@ -1,7 +1,6 @@
 """Environments whose builds meet a proxy with a password, a full disk, SIGKILL, and packages that mean harm.
 
-  CELLWALL_FAULTS   at how many moments a build is killed (2); as root nothing of this runs without it: it takes minutes, and
-                    the disk that it fills is a mount that other tests would see
+  CELLWALL_FAULTS   at how many moments a build is killed (2); as root nothing of this runs without it: it takes minutes
 """
 
 import base64
