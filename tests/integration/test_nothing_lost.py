@@ -1,5 +1,6 @@
 """Output is never dropped in silence: slow readers, large floods, readers that never come back."""
 
+import re
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 from harness import ISOLATED, Raw, parse, receive, reply_to
 
 OURS = ("proxy", "supervisor", "relay", "init", "collector")
-MEGABYTE = 1024 * 1024
+PAUSED_MB = 240 if harness.PATIENCE < 5 else 750  # of ours, while the kernel is paused; sanitizers keep what was freed
 
 
 def memory(kernel):
@@ -64,7 +65,8 @@ def read_until_idle(socket, msg_id, seconds, received=None):
 
 
 def test_slow_reader_gets_every_line(start):
-    """50,000 lines, a client that does not read for 10 s: all of them, in order, in fewer messages, and the idle."""
+    """50,000 lines, a client that does not read until the cell has ended: all of them, in order, in fewer messages, and the
+    idle."""
     kernel = start(ISOLATED)
     raw, socket = start_reader(kernel)
     try:
@@ -82,13 +84,13 @@ def test_slow_reader_gets_every_line(start):
         )
         with harness.Watch(lambda: memory(kernel), 0.25) as watch:
             shell.send_multipart(frames)
-            time.sleep(10)
+            assert receive(shell, 60 * harness.PATIENCE) is not None
             received = []
             text, _ = read_until_idle(socket, raw_id(frames), 120 * harness.PATIENCE, received)
         assert len(received) < 25000, "nothing was joined"
         assert text.split() == [str(index) for index in range(50000)]
-        harness.figure(f"50,000 lines, a reader 10 s late: at most {watch.peak / 1024:.1f} MB in our processes")
-        assert watch.peak < 160 * 1024 * harness.PATIENCE
+        harness.figure(f"50,000 lines, a reader that is late: at most {watch.peak / 1024:.1f} MB in our processes")
+        assert watch.peak < 60 * 1024
     finally:
         raw.close()
 
@@ -133,22 +135,23 @@ def stopped(kernel):
 @pytest.mark.core
 def test_pause_is_visible_bounded_and_undone(start):
     """250 MB for a client that does not read: the kernel is stopped at the bound, and goes on when it reads again."""
+    count = 2500 if harness.PATIENCE < 5 else 1500  # sanitizers are slow
     kernel = start(ISOLATED)
     raw, socket = start_reader(kernel, hwm=10)
     try:
         with harness.Watch(lambda: memory(kernel), 0.1) as watch:
-            _, msg_id = begin_flood(kernel, raw, 2500)
+            _, msg_id = begin_flood(kernel, raw, count)
             assert processes.wait_until(lambda: stopped(kernel), 15 * harness.PATIENCE), "the kernel was never paused"
             assert all(raw.ping() for _ in range(3)), "no heartbeat while paused"
             time.sleep(2)
             assert stopped(kernel)
             text, notices = read_until_idle(socket, msg_id, 90 * harness.PATIENCE)
         lines = text.split()
-        assert [line[:6] for line in lines] == [f"{index:06}" for index in range(2500)]
+        assert [line[:6] for line in lines] == [f"{index:06}" for index in range(count)]
         assert all(len(line) == 100_006 for line in lines)
         assert any("pause" in notice for notice in notices), notices
-        harness.figure(f"250 MB, a reader that waits: at most {watch.peak / 1024:.1f} MB in our processes")
-        assert watch.peak < 300 * 1024 * harness.PATIENCE
+        harness.figure(f"{count / 10:.0f} MB, a reader that waits: at most {watch.peak / 1024:.1f} MB in our processes")
+        assert watch.peak < PAUSED_MB * 1024
         assert harness.execute(kernel.connect(), "1 + 1").result == "2"
     finally:
         raw.close()
@@ -224,9 +227,10 @@ def test_reader_that_never_returns(start):
                 if message["parent_header"].get("msg_id") == msg_id:
                     break
         harness.figure(f"one reader that never returns: 300 MB in {now - begin:.1f} s, longest silence {max(pauses):.1f} s")
-        assert lines >= 3000 and max(pauses) < 40
+        assert lines >= 3000 and max(pauses) < 30 + 10 * harness.PATIENCE
         assert kernel.alive()
-        assert any(character.isdigit() for character in kernel.log)
+        told = re.search(r"disconnected 1 client\(s\) that read nothing for 25 s; (\d+) messages for them were lost", kernel.log)
+        assert told and int(told[1]) > 0, kernel.log
     finally:
         over.set()
         pings.join()
@@ -325,34 +329,37 @@ serve(extra)
 
 
 def test_flood_that_undoes_the_pause(site, start):
-    """A kernel whose helper sends it SIGCONT all the time: memory stays bounded, and drops are counted aloud."""
+    """A kernel whose helpers continue everybody whenever they are stopped: all of them are stopped in the end, and memory is
+    bounded."""
     body = (
         ANSWER
         + r"""
 def flood():
-    time.sleep(3)
-    child = os.fork()
-    if child == 0:
-        while True:
-            try: os.kill(os.getppid(), 18)
-            except OSError: os._exit(0)
-    while True:
-        publish('stream', {'name': 'stdout', 'text': 'y' * 200000})
-        if os.getppid() == 0: pass
-threading.Thread(target=flood, daemon=True).start()
-serve()
+    for _ in range(4):
+        if os.fork() == 0:
+            while True: os.kill(-1, 18)
+    while True: publish('stream', {'name': 'stdout', 'text': 'y' * 200000})
+def extra(s, frames, header):
+    if header['msg_type'] == 'execute_request': threading.Thread(target=flood, daemon=True).start()
+serve(extra)
 """
     )
     kernel = hostile(site, start, body)
     kernel.client = kernel.connect()
     raw, socket = start_reader(kernel, hwm=10)
+
+    def all_stopped():
+        inside = processes.tree(kernel.roles()["kernel"].pid)
+        return len(inside) == 5 and all(process.state == "T" for process in inside)
+
     try:
         with harness.Watch(lambda: memory(kernel), 0.1) as watch:
-            time.sleep(15)
+            begin_flood(kernel, raw, 0)
+            assert processes.wait_until(all_stopped, 15 * harness.PATIENCE), "the kernel was never paused"
+            time.sleep(1)
+            assert all_stopped() and raw.ping()
         harness.figure(f"a flood that undoes the pause: at most {watch.peak / 1024:.1f} MB in our processes")
-        assert watch.peak < 700 * 1024 * harness.PATIENCE
-        if kernel.alive():
-            assert raw.ping()
+        assert watch.peak < PAUSED_MB * 1024
     finally:
         raw.close()
 
