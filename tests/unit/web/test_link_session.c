@@ -237,8 +237,7 @@ static void who_stays_away_loses_the_kernel(void **state)
 
 static void who_may_not_any_more_is_ended(void **state)
 {
-	struct session *session = *state;
-
+	(void)state;
 	link_look_after(&link_of);
 	assert_int_equal(seen.stopped, 0);
 	seen.name = NULL;
@@ -246,7 +245,6 @@ static void who_may_not_any_more_is_ended(void **state)
 	assert_int_equal(seen.stopped, 1);
 	assert_int_equal(link_of.count, 0);
 	assert_null(link_of.sessions);
-	(void)session;
 }
 
 static void a_connection_that_is_full_is_tried_again_one_that_ended_is_away(void **state)
