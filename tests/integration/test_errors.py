@@ -110,14 +110,15 @@ def test_bad_policy_is_said_in_the_notebook(site, launch):
     policy = site.policy('{"reosurces": {}}')
     for _ in range(5):
         file = site.root / "runtime" / f"kernel-{os.urandom(4).hex()}.json"
-        harness.write_connection_file(file)
+        harness.write_connection_file(file, "ipc")
         client = harness.BlockingKernelClient()
         client.load_connection_file(str(file))
         client.start_channels(hb=False)
         client.kernel_info()
         launched = launch(*SLEEP, options=("--policy", policy), connection=file)
-        said = ""
-        while launched.process.poll() is None and "reosurces" not in said:
+        said, over = "", False
+        while not over and "reosurces" not in said:
+            over = launched.process.poll() is not None  # what it said before its end may be on its way
             with contextlib.suppress(queue.Empty):
                 said = client.get_shell_msg(timeout=0.2)["content"].get("evalue", "")
         client.stop_channels()
