@@ -28,6 +28,7 @@ NEWNS, NEWUSER, NEWPID, NEWNET, NEWIPC = 0x20000, 0x10000000, 0x20000000, 0x4000
 SYS_OPEN_TREE = 428
 OPEN_TREE_CLONE, AT_FDCWD, AT_EMPTY_PATH = 1, -100, 0x1000
 libc = ctypes.CDLL(None, use_errno=True)
+GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" + bytes(16) + b"\0" + bytes(31)  # ZMTP 3.0, NULL
 
 
 def instrumented():
@@ -71,6 +72,30 @@ class Kernel:
         for channel in PORT:
             self.bind(channel)
         return self
+
+    def listen(self, channel):
+        """A plain listener where this channel's socket would be: for what no ZeroMQ socket says."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{self.place}/k-{PORT[channel]}")
+        listener.listen()
+        return listener
+
+    def all_but(self, channel):
+        """The sockets of the others, and greet(more): a connection to a plain listener in the place of this one. It was
+        greeted as by a ZeroMQ socket, and told `more` in the same breath; what it is told then is the test's."""
+        for other in PORT:
+            if other != channel:
+                self.bind(other)
+        listener = self.listen(channel)
+        kind = b"PUB" if channel == IOPUB else b"ROUTER"
+        ready = b"\5READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
+
+        def greet(more=b""):
+            connection = listener.accept()[0]
+            connection.sendall(GREETING + b"\4" + bytes([len(ready)]) + ready + more)
+            return connection
+
+        return greet
 
     def subscribed(self):
         assert self.sockets[IOPUB].recv() == b"\1"
@@ -463,7 +488,6 @@ def test_sockets_of_the_kernel_restart(sandbox):
     assert (MESSAGE, IOPUB, [b"again"]) in seen
 
 
-GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" + bytes(16) + b"\0" + bytes(31)  # ZMTP 3.0, NULL
 GARBAGE = [
     b"\0" * 64, b"GET / HTTP/1.0\r\n\r\n", b"\xff" * 200,
     # A good greeting, then a command, a message or a frame size that no peer would send.
@@ -476,11 +500,7 @@ GARBAGE = [
 def test_garbage(sandbox):
     """A kernel that speaks anything but ZMTP on four sockets loses those; heartbeat and relay go on."""
     def kernel(kernel):
-        listeners = {}
-        for channel in (SHELL, CONTROL, STDIN):
-            listeners[channel] = socket.socket(socket.AF_UNIX)
-            listeners[channel].bind(f"{kernel.place}/k-{PORT[channel]}")
-            listeners[channel].listen()
+        listeners = [kernel.listen(channel) for channel in (SHELL, CONTROL, STDIN)]
         kernel.bind(IOPUB)
         kernel.bind(HB)
         kernel.subscribed()
@@ -497,7 +517,7 @@ def test_garbage(sandbox):
                     except OSError:
                         pass
 
-        for listener in listeners.values():
+        for listener in listeners:
             threading.Thread(target=spit, args=(listener,), daemon=True).start()
         kernel.echo()
 
@@ -516,15 +536,10 @@ def test_a_message_that_never_ends(sandbox):
     def kernel(kernel):
         import threading
 
-        for channel in (SHELL, CONTROL, STDIN, HB):
-            kernel.bind(channel)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{kernel.place}/k-2")
-        listener.listen()
+        greet = kernel.all_but(IOPUB)
 
         def flood():
-            with listener.accept()[0] as out:
-                out.sendall(GREETING + b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB")
+            with greet() as out:
                 kernel.order()
                 for _ in range(2_000):
                     out.sendall(b"\1\0" * 10_000 + b"\1\xff" + bytes(255))
@@ -548,19 +563,12 @@ def test_a_message_that_never_ends(sandbox):
 def test_a_large_output_that_breaks_off(sandbox):
     """Its beginning is through already: the rest are zeroes, and what follows is whole."""
     def kernel(kernel):
-        for channel in (SHELL, CONTROL, STDIN, HB):
-            kernel.bind(channel)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{kernel.place}/k-2")
-        listener.listen()
-        hello = GREETING + b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB"
-        with listener.accept()[0] as out:
-            out.sendall(hello)
+        greet = kernel.all_but(IOPUB)
+        with greet() as out:
             kernel.order()
             out.sendall(b"\1\5topic" + b"\2" + struct.pack(">Q", MIB) + b"x" * 300_000)
             kernel.order()
-        with listener.accept()[0] as out:
-            out.sendall(hello + b"\0\5after")
+        with greet(b"\0\5after"):
             kernel.order()
 
     relay = sandbox(kernel)
@@ -576,19 +584,12 @@ def test_a_large_output_that_breaks_off(sandbox):
 def test_a_reply_that_breaks_off(sandbox):
     """The connection is made again, with a word that something is missing; what comes next is whole."""
     def kernel(kernel):
-        for channel in (CONTROL, STDIN, HB, IOPUB):
-            kernel.bind(channel)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{kernel.place}/k-1")
-        listener.listen()
-        hello = GREETING + b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6ROUTER"
-        with listener.accept()[0] as shell:
-            shell.sendall(hello)
+        greet = kernel.all_but(SHELL)
+        with greet() as shell:
             kernel.order()
             shell.sendall(b"\0\5whole" + b"\1\4half" + b"\2" + struct.pack(">Q", MIB) + b"x" * 1000)
             kernel.order()
-        with listener.accept()[0] as shell:
-            shell.sendall(hello + b"\0\5after")
+        with greet(b"\0\5after"):
             kernel.order()
 
     relay = sandbox(kernel)
@@ -604,14 +605,9 @@ def test_a_reply_that_breaks_off(sandbox):
 def test_commands_between_frames(sandbox):
     """A heartbeat of ZMTP is answered, also inside a message, and is no part of it."""
     def kernel(kernel):
-        for channel in (SHELL, CONTROL, STDIN, HB):
-            kernel.bind(channel)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{kernel.place}/k-2")
-        listener.listen()
+        greet = kernel.all_but(IOPUB)
         ping = b"\4\x0b\4PING\0\0" + b"ctxt"
-        with listener.accept()[0] as out:
-            out.sendall(GREETING + b"\4\x19\5READY\x0bSocket-Type\0\0\0\3PUB" + ping)
+        with greet(ping) as out:
             out.sendall(b"\1\5topic" + ping + b"\0\4text")
             out.settimeout(10)
             got, pong = b"", b"\4\x09\4PONG" + b"ctxt"
