@@ -4,28 +4,73 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "sandbox/process.h"
+#include "sandbox/supervisor.h"
 
-/* The child's side: only async-signal-safe calls between fork and exec (signal-safety(7)). */
-static void run_sandbox(const char *program, int status, int spec, int lifeline)
+/* A copy above the numbers that the child's three get, so that none of them is taken before its
+ * turn. */
+static int above(int fd)
 {
+	return fcntl(fd, F_DUPFD_CLOEXEC, SUPERVISOR_LIFELINE + 1);
+}
+
+/* What the child has: three descriptors, an empty environment, every signal as it is by default.
+ */
+static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes,
+		   const int given[3])
+{
+	sigset_t all, none;
+	int r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+
+	(void)sigfillset(&all);
+	(void)sigemptyset(&none);
+	if (r == 0)
+		r = posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
+	for (int i = 0; r == 0 && i < 3; i++)
+		r = posix_spawn_file_actions_adddup2(actions, given[i], SUPERVISOR_STATUS + i);
+	if (r == 0)
+		r = posix_spawn_file_actions_addclosefrom_np(actions, SUPERVISOR_LIFELINE + 1);
+	if (r == 0)
+		r = posix_spawnattr_setsigdefault(attributes, &all);
+	if (r == 0)
+		r = posix_spawnattr_setsigmask(attributes, &none);
+	if (r == 0)
+		r = posix_spawnattr_setflags(attributes,
+					     POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	return r;
+}
+
+/* posix_spawn(3) copies no memory of ours, which fork(2) does and execve(2) throws away. */
+static int spawn(const char *program, const int given[3], pid_t *ret_pid)
+{
+	cleanup(close_fd) int status = above(given[0]), spec = above(given[1]),
+			      lifeline = above(given[2]);
 	char *argv[] = {(char[]){"cellwall-sandbox"}, NULL};
 	char *envp[] = {NULL};
-	const int keep[] = {status, spec, lifeline};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	int r;
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
-		_exit(127);
-	process_reset_signals();
-	if (process_keep_fds(keep, sizeof(keep) / sizeof(keep[0])) < 0)
-		_exit(127);
-	execve(program, argv, envp);
-	_exit(127);
+	if (status < 0 || spec < 0 || lifeline < 0)
+		return -errno;
+	r = posix_spawn_file_actions_init(&actions);
+	if (r != 0)
+		return -r;
+	r = posix_spawnattr_init(&attributes);
+	if (r == 0) {
+		r = prepare(&actions, &attributes, (const int[]){status, spec, lifeline});
+		if (r == 0)
+			r = posix_spawn(ret_pid, program, &actions, &attributes, argv, envp);
+		(void)posix_spawnattr_destroy(&attributes);
+	}
+	(void)posix_spawn_file_actions_destroy(&actions);
+	return -r;
 }
 
 int launch_start(const char *program, const struct spec *spec, struct launch *ret_launch,
@@ -33,7 +78,7 @@ int launch_start(const char *program, const struct spec *spec, struct launch *re
 {
 	cleanup(close_fd) int spec_fd = -1, ours = -1, theirs = -1, lifeline = -1, held = -1,
 			      pidfd = -1;
-	int pair[2];
+	int pair[2], r;
 	pid_t pid;
 
 	if (access(program, X_OK) < 0)
@@ -50,11 +95,9 @@ int launch_start(const char *program, const struct spec *spec, struct launch *re
 	held = pair[0];
 	lifeline = pair[1];
 
-	pid = fork();
-	if (pid < 0)
-		return err_errno(err, "cannot start %s", program);
-	if (pid == 0)
-		run_sandbox(program, theirs, spec_fd, held);
+	r = spawn(program, (const int[]){theirs, spec_fd, held}, &pid);
+	if (r < 0)
+		return err_set(err, r, "cannot start %s: %s", program, strerrordesc_np(-r));
 
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0 || fcntl(ours, F_SETFL, O_NONBLOCK) < 0) {

@@ -51,6 +51,8 @@ struct build {
 	int maps;    /* the same, not read-only: where the kernel's process writes its id maps */
 	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
 	pid_t kernel;				  /* as pid 1 sees it */
+	int gate; /* pid 1's and the kernel's end of a pipe: one byte when the host's root is gone
+		   */
 	struct layers layers;
 	int landlock; /* ABI of the ruleset that the kernel has entered, 0: none */
 };

@@ -47,16 +47,29 @@ int init_enter(struct build *build, struct err *err)
 	/* Last, because places for mounts had to be made in it. */
 	if (mount_setattr(build->root, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
 		return err_errno(err, "cannot make the root read-only");
-	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is
-	 * taken off. */
+	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, where
+	 * no path leads but this one ".". */
 	if (fchdir(build->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return err_errno(err, "cannot change the root");
+	close_fd(&build->root);
+	return 0;
+}
+
+/* The system waits there for all of its processors: the kernel's process is made ready meanwhile,
+ * and goes on when it is told. */
+int init_leave(struct build *build, struct err *err)
+{
+	const char byte = 0;
+	int r;
+
 	if (umount2(".", MNT_DETACH) < 0)
 		return err_errno(err, "cannot detach the old root");
 	if (chdir("/") < 0)
 		return err_errno(err, "cannot change to the root");
-	close_fd(&build->root);
-	return 0;
+	r = write_full(build->gate, &byte, 1);
+	close_fd(&build->gate);
+	/* -EPIPE: it is dead, as will be seen. */
+	return r == 0 || r == -EPIPE ? 0 : err_set(err, r, "cannot tell the kernel's process");
 }
 
 /*
@@ -344,6 +357,7 @@ int init_quiet(struct build *build, struct err *err)
 	close_fd(&build->output);
 	close_fd(&build->sync);
 	close_fd(&build->maps);
+	close_fd(&build->gate);
 	/* A descriptor of fsmount(2) names the directory but cannot list it. */
 	close_fd(&build->proc);
 	build->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

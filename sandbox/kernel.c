@@ -17,12 +17,22 @@
 
 int kernel_start(struct build *build, struct err *err)
 {
-	pid_t pid = fork();
+	cleanup(close_fd) int ours = -1, theirs = -1;
+	int ends[2];
+	pid_t pid;
 
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_errno(err, "cannot make a pipe");
+	theirs = ends[0];
+	ours = ends[1];
+	pid = fork();
 	if (pid < 0)
 		return err_errno(err, "cannot fork");
-	if (pid == 0)
+	build->gate = steal_fd(pid == 0 ? &theirs : &ours);
+	if (pid == 0) {
+		close_fd(&ours); /* or pid 1's end would not be seen */
 		_exit(build_run(build, BUILD_KERNEL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+	}
 	build->kernel = pid;
 	return 0;
 }
@@ -32,7 +42,8 @@ int kernel_start(struct build *build, struct err *err)
 int kernel_detach(struct build *build, struct err *err)
 {
 	cleanup(close_fd) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	const int kept[] = {build->sync, build->lifeline, build->maps};
+	const int kept[] = {build->sync, build->lifeline, build->gate, build->maps};
+	const size_t count = build->maps < 0 ? 3 : 4;
 
 	if (null < 0)
 		return err_errno(err, "cannot open /dev/null inside");
@@ -41,16 +52,17 @@ int kernel_detach(struct build *build, struct err *err)
 	if (dup2(null, STDIN_FILENO) < 0 || dup2(build->output, STDOUT_FILENO) < 0 ||
 	    dup2(build->output, STDERR_FILENO) < 0)
 		return err_errno(err, "cannot set up the standard descriptors");
-	if (process_keep_fds(kept, build->maps < 0 ? 2 : 3) < 0)
+	if (process_keep_fds(kept, count) < 0)
 		return err_set(err, -EIO, "cannot close descriptors");
 	null = -1;
 	build->sync = 3;
 	build->lifeline = 4;
-	build->maps = build->maps < 0 ? -1 : 5;
-	if (fcntl(build->sync, F_SETFD, FD_CLOEXEC) < 0 ||
-	    fcntl(build->lifeline, F_SETFD, FD_CLOEXEC) < 0 ||
-	    (build->maps >= 0 && fcntl(build->maps, F_SETFD, FD_CLOEXEC) < 0))
-		return err_errno(err, "cannot set up descriptors");
+	build->gate = 5;
+	build->maps = build->maps < 0 ? -1 : 6;
+	for (int fd = 3; fd < 3 + (int)count; fd++) {
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+			return err_errno(err, "cannot set up descriptors");
+	}
 	return process_protect(build->lifeline, SIGKILL, err);
 }
 
@@ -61,6 +73,16 @@ int kernel_prepare(struct build *build, struct err *err)
 	if (chdir(build->spec->landlock ? build->work : INSIDE_WORK) < 0)
 		return err_errno(err, "cannot change to " INSIDE_WORK);
 	return 0;
+}
+
+int kernel_wait(struct build *build, struct err *err)
+{
+	char byte;
+	int r = build->gate < 0 ? 0 : read_full(build->gate, &byte, 1);
+
+	close_fd(&build->gate);
+	/* End of file: pid 1 could not take the host's root off and has said why. */
+	return r < 0 ? err_set(err, -ECANCELED, "the host's root was not taken off") : 0;
 }
 
 int kernel_execute(struct build *build, struct err *err)

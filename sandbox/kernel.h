@@ -14,6 +14,7 @@ int kernel_start(struct build *build, struct err *err);
 int kernel_detach(struct build *build,
 		  struct err *err); /* own session, own three descriptors, no other */
 int kernel_prepare(struct build *build, struct err *err); /* signals, umask, /work */
+int kernel_wait(struct build *build, struct err *err);	  /* until the host's root is gone */
 int kernel_execute(struct build *build, struct err *err); /* does not come back when it succeeds */
 
 #endif

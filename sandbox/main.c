@@ -89,23 +89,29 @@ static const struct stage {
 	{BUILD_INIT, NAMESPACES, "limits", share_segments},
 	{BUILD_INIT, NAMESPACES, "masks", proc_mask},
 	{BUILD_INIT, NAMESPACES, "root", init_enter},
+	/* From here on, and while the host's root is taken off, the kernel's process is made. */
+	{BUILD_INIT, NAMESPACES, "kernel", kernel_start},
+	{BUILD_INIT, NAMESPACES, "root", init_leave},
 	/* Before a uid other than 0, which could not do it any more. */
 	{BUILD_INIT, NAMESPACES, "capabilities", lock_capabilities},
 	{BUILD_INIT, NAMESPACES, "namespaces", userns_settle},
 	{BUILD_INIT, LANDLOCK, "landlock", plain_scope},
-	/* Before pid 1 gives up its capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its
-	   making. */
-	{BUILD_INIT, BOTH, "kernel", kernel_start},
+	{BUILD_INIT, LANDLOCK, "kernel", kernel_start},
 	{BUILD_INIT, NAMESPACES, "limits", share_show},
 	{BUILD_INIT, BOTH, "capabilities", drop_capabilities},
 	{BUILD_INIT, BOTH, "init", init_quiet},
 	{BUILD_INIT, BOTH, "seccomp", seccomp_load_init},
 
+	{BUILD_KERNEL, NAMESPACES, "capabilities", lock_capabilities},
+	/* All the rest with capabilities: mapping uid 0 into U2 asks for CAP_SETFCAP at its making.
+	 */
+	{BUILD_KERNEL, NAMESPACES, "namespaces", userns_settle},
 	{BUILD_KERNEL, BOTH, "kernel", kernel_detach},
 	{BUILD_KERNEL, BOTH, "layers", layers_outer},
 	{BUILD_KERNEL, NAMESPACES, "inner-userns", userns_nest},
 	{BUILD_KERNEL, BOTH, "capabilities", drop_capabilities},
 	{BUILD_KERNEL, BOTH, "kernel", kernel_prepare},
+	{BUILD_KERNEL, NAMESPACES, "root", kernel_wait},
 	{BUILD_KERNEL, BOTH, "rlimits", rlimit_kernel},
 	{BUILD_KERNEL, BOTH, "limits", share_processors},
 	{BUILD_KERNEL, NAMESPACES, "landlock", landlock_kernel},

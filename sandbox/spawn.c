@@ -264,6 +264,7 @@ int spawn_builder(struct supervisor *supervisor, struct err *err)
 		.network = -1,
 		.proc = -1,
 		.maps = -1,
+		.gate = -1,
 	};
 	int *const theirs[] = {&build.sync,	     &build.lifeline, &build.relay_lifeline,
 			       &build.init_lifeline, &build.wall,     &build.relay_error,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "sandbox/build.h"
+#include "sandbox/kernel.h"
 #include "sandbox/process.h"
 #include "sandbox/ruleset.h"
 #include "sandbox/status.h"
@@ -293,13 +294,23 @@ int userns_nest(struct build *build, struct err *err)
 {
 	/* The tests leave the read-only /proc out. */
 	const int proc = build->maps >= 0 ? build->maps : AT_FDCWD;
+	int r;
 
 	/* Its own /proc files must be its own while it writes its maps; execve would do the same
 	 * soon after. */
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		return err_errno(err, "cannot become dumpable");
-	if (unshare(CLONE_NEWUSER) < 0)
-		return err_errno(err, "cannot make the inner user namespace");
+	r = unshare(CLONE_NEWUSER) < 0 ? -errno : 0;
+	/* While the host's root still lies on top of the new one this process is one in a chroot
+	 * for the system, which then refuses (current_chrooted() of its source). */
+	if (r == -EPERM) {
+		if (kernel_wait(build, err) < 0)
+			return err->code;
+		r = unshare(CLONE_NEWUSER) < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		return err_set(err, r, "cannot make the inner user namespace: %s",
+			       strerrordesc_np(-r));
 	if (deny_setgroups(proc, getpid(), err) < 0 ||
 	    write_map(proc, getpid(), "uid_map", INSIDE_UID, build->identity.inside, 1, err) < 0 ||
 	    write_map(proc, getpid(), "gid_map", INSIDE_UID, build->identity.inside, 1, err) < 0)
