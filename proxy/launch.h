@@ -1,8 +1,8 @@
 /*
  * launch: spawns cellwall-sandbox, the only process the proxy starts, and holds its four handles.
  *
- * By fork and exec from the main thread (PR_SET_PDEATHSIG fires when the forking thread ends, so
- * never from another), with an empty environment: what a process was started with shows in
+ * By posix_spawn(3) from the main thread (PR_SET_PDEATHSIG fires when the thread ends that started
+ * it, so never from another), with an empty environment: what a process was started with shows in
  * /proc/PID/environ.
  */
 #ifndef PROXY_LAUNCH_H
