@@ -58,7 +58,7 @@ void lane_close(struct lane *lane, int64_t now, int wait_ms, bool broken)
 	if (first)
 		first->part = first->offset = 0;
 	lane->state = LANE_AWAY;
-	lane->look = false;
+	lane->look = lane->deaf = false;
 	lane->connect_at = now + wait_ms;
 	if (was)
 		lane->user->closed(lane->arg, lane, broken);
@@ -537,7 +537,7 @@ static bool between_messages(const struct lane *lane)
 
 bool lane_wants_write(const struct lane *lane)
 {
-	if (lane->state == LANE_AWAY)
+	if (lane->state == LANE_AWAY || lane->deaf)
 		return false;
 	return lane->say_done < lane->say_size ||
 	       (lane->state == LANE_OPEN && !STAILQ_EMPTY(&lane->out));
@@ -550,6 +550,8 @@ void lane_flush(struct lane *lane, int64_t now)
 	while (r > 0 && lane_wants_write(lane))
 		r = lane->say_done < lane->say_size && between_messages(lane) ? send_said(lane)
 									      : send_first(lane);
-	if (r < 0)
+	if (r == -EPIPE || r == -ECONNRESET)
+		lane->deaf = lane->look = true;
+	else if (r < 0)
 		lane_close(lane, now, RELAY_RECONNECT_MS, false);
 }

@@ -81,6 +81,7 @@ struct lane {
 	int fd;		    /* polled while the state is not LANE_AWAY */
 	int64_t connect_at; /* LANE_AWAY: when to try again, now_ms; 0: at once */
 	bool look;	    /* there may be something to take; set by lane_read, and by who polls */
+	bool deaf;	    /* the other end is closed: what it had written is still to be taken */
 	/* its own */
 	struct lane_messages out;
 	size_t *queued;	  /* counts what `out` costs */
@@ -110,7 +111,8 @@ bool lane_between(const struct lane *lane);
 int lane_send(struct lane *lane, struct wall_frame *frame);
 /* Forgets what was queued. */
 void lane_drop(struct lane *lane);
-/* Sends what the socket takes. */
+/* Sends what the socket takes. When the other end is closed the connection ends with the last of
+ * what it had written, in lane_read. */
 void lane_flush(struct lane *lane, int64_t now);
 bool lane_wants_write(const struct lane *lane);
 

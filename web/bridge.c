@@ -519,6 +519,20 @@ void bridge_disconnect(struct bridge *bridge)
 	bridge->ready = bridge->held = false;
 }
 
+void bridge_drain(struct bridge *bridge)
+{
+	struct listener *listener = bridge->first;
+
+	port_drain(bridge->iopub.port);
+	while (listener && still_there(bridge, listener)) {
+		struct listener *next = listener->next;
+
+		for (int i = 0; i < WALL_CHANNELS && still_there(bridge, listener); i++)
+			port_drain(listener->peer->line[i].port);
+		listener = next;
+	}
+}
+
 void bridge_hold(struct bridge *bridge)
 {
 	bridge->ready = false;

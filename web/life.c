@@ -194,6 +194,7 @@ static void process_ended(void *arg, unsigned events)
 	if (waitid(P_PIDFD, (id_t)kernel->process.pidfd, &info, WEXITED | WNOHANG) < 0 ||
 	    info.si_pid == 0)
 		return;
+	bridge_drain(kernel->bridge); /* its last words: this end may be seen before them */
 	process_done(kernel);
 	if (kernel->terminating) {
 		kernel->gone(kernel);

@@ -3,7 +3,8 @@
  *
  * Connecting and reading happen in run() alone: it sends too, then settles what the loop is asked
  * for. It is called by the loop, never from inside itself; a port that is closed meanwhile is freed
- * at its end. port_send sends and settles by itself when run() is not to do it. While nothing is to
+ * at its end. port_send sends and settles by itself when run() is not to do it, and port_drain does
+ * what of run() is left to do when nobody writes any more. While nothing is to
  * be read or sent the descriptor is not watched at all: epoll tells of a hang-up unasked, again and
  * again.
  */
@@ -318,6 +319,21 @@ int port_send(struct port *port, const struct iovec *frames, size_t count)
 		lane_flush(&port->lane, now_ms());
 	settle(port);
 	return 0;
+}
+
+void port_drain(struct port *port)
+{
+	if (!port || port->closed || port->running)
+		return;
+	port->running = true;
+	port->lane.look = port->lane.state != LANE_AWAY;
+	while (!port->closed && port->lane.look)
+		lane_read(&port->lane, TURN_BYTES, now_ms());
+	port->running = false;
+	if (port->closed)
+		end(port);
+	else
+		settle(port);
 }
 
 size_t port_queued(const struct port *port)

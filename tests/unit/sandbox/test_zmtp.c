@@ -313,8 +313,14 @@ static void test_sends_again(void **state)
 	assert_true(queued > 1000000);
 	lane_flush(&lane, 0);
 	assert_true(lane_wants_write(&lane));
+	assert_int_equal(send(peer, "\0\4last", 6, 0), 6);
 	(void)close(peer);
 	lane_flush(&lane, 0);
+	assert_false(lane_wants_write(&lane));
+	assert_true(lane.look); /* what it wrote before is taken first */
+	lane_read(&lane, LANE_SCRATCH, 0);
+	assert_int_equal(seen.messages, 1);
+	lane_read(&lane, LANE_SCRATCH, 0);
 	assert_int_equal(lane.state, LANE_AWAY);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
 	peer = pair[1];

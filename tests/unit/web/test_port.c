@@ -227,6 +227,64 @@ static void test_sending(void **state)
 	free(data);
 }
 
+/* What is written last, in ten messages, by an end that is closed then. */
+static void say_last_and_go(void)
+{
+	static char data[1000];
+	const int always = -1;
+
+	(void)zmq_setsockopt(kernel, ZMQ_LINGER, &always, sizeof(always));
+	for (int n = 0; n < 10; n++) {
+		(void)zmq_send(kernel, "0123456789abcdef", 16, ZMQ_SNDMORE);
+		assert_int_equal(zmq_send(kernel, data, sizeof(data), 0), sizeof(data));
+	}
+	unbind_kernel(); /* returns when all is written and the socket closed */
+}
+
+/* A kernel's end is seen by a send, by the loop or by its process's end, each the first of all. */
+static void test_last_words(void **state)
+{
+	char word[] = "word";
+	const struct iovec frame = {word, 4};
+	char got[32];
+
+	(void)state;
+	open_port(WALL_SHELL);
+	for (int round = 0; round < 4; round++) {
+		seen.messages = 0;
+		bind_kernel(ZMQ_ROUTER);
+		assert_int_equal(port_send(seen.port, &frame, 1), 0);
+		while (zmq_recv(kernel, got, sizeof(got), ZMQ_DONTWAIT) < 0)
+			go_round();
+		assert_int_equal(zmq_recv(kernel, got, sizeof(got), 0), 4);
+		seen.waits = round == 1 || round == 3;
+		say_last_and_go();
+		if (round < 2)
+			assert_int_equal(port_send(seen.port, &frame, 1), 0);
+		else if (round == 3)
+			port_drain(seen.port);
+		if (round == 1) {
+			for (int n = 0; n < 5; n++)
+				go_round();
+			assert_int_equal(seen.messages, 0);
+		}
+		if (round == 3)
+			assert_int_equal(seen.messages, 10);
+		seen.waits = false;
+		port_look(seen.port);
+		while (seen.messages < 10)
+			go_round();
+		bind_kernel(ZMQ_ROUTER); /* what could not be sent is sent to the next one */
+		for (int n = 0; round < 2 && n < 1; n++) {
+			while (zmq_recv(kernel, got, sizeof(got), ZMQ_DONTWAIT) < 0)
+				go_round();
+			assert_int_equal(zmq_recv(kernel, got, sizeof(got), 0), 4);
+		}
+		unbind_kernel();
+	}
+	bind_kernel(ZMQ_ROUTER);
+}
+
 static void test_closed_inside(void **state)
 {
 	(void)state;
@@ -261,6 +319,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_it_comes_back, begin, finish),
 		cmocka_unit_test_setup_teardown(test_not_read, begin, finish),
 		cmocka_unit_test_setup_teardown(test_sending, begin, finish),
+		cmocka_unit_test_setup_teardown(test_last_words, begin, finish),
 		cmocka_unit_test_setup_teardown(test_closed_inside, begin, finish),
 		cmocka_unit_test_setup_teardown(test_a_path_that_is_none, begin, finish),
 	};
