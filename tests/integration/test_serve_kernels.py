@@ -373,12 +373,24 @@ def test_environment_is_filtered(begin):
 
 
 def test_idle_kernels_are_stopped(begin):
-    serve = begin("--cull-idle", "1", "--cull-interval", "1")
-    kernel, connected = serve.start(), serve.start()
+    """And take no upload to their area with them: it goes on, and the area's next kernel has the file."""
+    serve = begin("--cull-idle", "2", "--cull-interval", "1")
+    area = {"KERNEL_STAGING_AREA": "experiment"}
+    kernel, connected = serve.start(env=area), serve.start()
     client = serve.connect(connected)
+
+    def put(first, part):
+        headers = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/8"}
+        return serve.ask("PUT", "/api/areas/experiment/in/data.csv", data=part, headers=headers).status_code
+
+    assert put(0, b"1,2\n") == 202
     gone = lambda: serve.ask("GET", f"/api/kernels/{kernel}").status_code == 404  # noqa: E731
     assert processes.wait_until(gone, 20 * harness.PATIENCE)
     assert gateway.text_of(client.run("print('still here')")) == "still here\n"
+    assert serve.ask("GET", "/api/uploads/experiment/in/data.csv").json()["offset"] == 4
+    assert put(4, b"3,4\n") == 201
+    again = serve.connect(serve.start(env=area))
+    assert gateway.text_of(again.run("print(open('staging/in/data.csv').read())")) == "1,2\n3,4\n\n"
 
 
 def test_kernels_that_are_connected_or_busy_are_stopped_when_asked_for(begin, site):
