@@ -162,37 +162,57 @@ static void tell_apart(struct near *near, int64_t now)
 			       near->plan->host));
 }
 
-static void advance(struct near *near)
+/* A host that says nothing any more, or never did. */
+static void lose_the_silent(struct near *near, int64_t now)
 {
-	const int64_t now = now_ms();
-	cleanup(free_ptr) char *text = NULL;
-
-	(void)channels_retry(near->channels);
 	if (near->phase == NEAR_TOGETHER && now - near->heard > LINK_AWAY_MS)
 		near_host_lose(near, "it is silent");
 	if (near->phase == NEAR_GREETING && now >= near->deadline)
 		near_host_lose(near, near->reached ? "it does not answer" : NEAR_NOBODY);
 	if (near->phase == NEAR_ASKING && now >= near->deadline)
 		near_host_lose(near, "its address is not found out");
-	if (near->phase == NEAR_APART && !near->known && near->apart_since &&
-	    (now - near->apart_since > START_MS || near->refusals >= REFUSALS)) {
-		text = format_string("the kernel's host %s cannot be reached: %s", near->plan->host,
-				     near->refused);
-		near_fail(near, text ? text : "out of memory");
-	}
+}
+
+/* A start that the host had time enough for, or refused often enough. */
+static void fail_the_late(struct near *near, int64_t now)
+{
+	cleanup(free_ptr) char *text = NULL;
+
+	if (near->phase != NEAR_APART || near->known || !near->apart_since)
+		return;
+	if (now - near->apart_since <= START_MS && near->refusals < REFUSALS)
+		return;
+	text = format_string("the kernel's host %s cannot be reached: %s", near->plan->host,
+			     near->refused);
+	near_fail(near, text ? text : "out of memory");
+}
+
+static void leave_in_time(struct near *near, int64_t now)
+{
+	if (!near->leaving || near->phase >= NEAR_FAILED || now < near->leave_by)
+		return;
+	if (near->known)
+		log_warning("the kernel's host %s did not confirm that the kernel ended",
+			    near->plan->host);
+	near->exit_code = 0;
+	near_local_part(near);
+	near->phase = NEAR_OVER;
+}
+
+/* Does what time has come for. */
+static void advance(struct near *near)
+{
+	const int64_t now = now_ms();
+
+	(void)channels_retry(near->channels);
+	lose_the_silent(near, now);
+	fail_the_late(near, now);
 	if (near->phase == NEAR_APART && now >= near->deadline)
 		near_host_connect(near);
 	tell_apart(near, now);
 	if (near->phase == NEAR_FAILED && now >= near->deadline)
 		near->phase = NEAR_OVER;
-	if (near->leaving && near->phase < NEAR_FAILED && now >= near->leave_by) {
-		if (near->known)
-			log_warning("the kernel's host %s did not confirm that the kernel ended",
-				    near->plan->host);
-		near->exit_code = 0;
-		near_local_part(near);
-		near->phase = NEAR_OVER;
-	}
+	leave_in_time(near, now);
 }
 
 /* As session.c: a Jupyter server names itself, and a kernel does not outlive it. */
