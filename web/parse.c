@@ -153,38 +153,56 @@ static int parse_framing(struct parse_head *head)
 	return 0;
 }
 
+/* Ends a line of the head where its CR LF is, and returns what follows; NULL: it has none, or a CR
+ * of its own. */
+static char *end_line(char *line)
+{
+	char *end = strchr(line, '\n');
+
+	if (!end || end == line || end[-1] != '\r' || memchr(line, '\r', (size_t)(end - line - 1)))
+		return NULL;
+	end[-1] = '\0';
+	return end + 1;
+}
+
+/* The request line, then the fields. */
+static int parse_lines(char *line, struct parse_head *head)
+{
+	char *next = end_line(line);
+	int status = next ? parse_request_line(line, head) : 400;
+
+	while (!status && *(line = next)) {
+		next = end_line(line);
+		status = next ? parse_field(line, head) : 400;
+	}
+	return status;
+}
+
+static bool asks_to_close(const struct parse_head *head)
+{
+	for (size_t i = 0; i < head->headers; i++)
+		if (strcmp(head->header[i].name, "connection") == 0 &&
+		    parse_list_has(head->header[i].value, "close"))
+			return true;
+	return false;
+}
+
 int parse_head(char *data, size_t size, struct parse_head *head)
 {
-	char *line = data;
-	int status = 0;
+	int status;
 
 	memset(head, 0, sizeof(*head));
 	if (size < 4 || memchr(data, '\0', size))
 		return 400;
 	data[size - 2] = '\0'; /* the empty line */
-	for (bool first = true; *line && !status; first = false) {
-		char *end = strchr(line, '\n');
-
-		if (!end || end == line || end[-1] != '\r' ||
-		    memchr(line, '\r', (size_t)(end - line - 1)))
-			return 400;
-		end[-1] = '\0';
-		status = first ? parse_request_line(line, head) : parse_field(line, head);
-		line = end + 1;
-	}
-	if (!status && !head->path)
-		status = 400;
+	status = parse_lines(data, head);
 	if (!status)
 		status = parse_framing(head);
-	if (status)
-		return status;
-	if (head->keep && !parse_find(head->header, head->headers, "host"))
-		return 400;
-	for (size_t i = 0; i < head->headers; i++)
-		if (strcmp(head->header[i].name, "connection") == 0 &&
-		    parse_list_has(head->header[i].value, "close"))
-			head->keep = false;
-	return 0;
+	if (!status && head->keep && !parse_find(head->header, head->headers, "host"))
+		status = 400;
+	if (!status && asks_to_close(head))
+		head->keep = false;
+	return status;
 }
 
 /* ---- the target ---- */
