@@ -2,31 +2,51 @@
 
 #include <string.h>
 
+/* By its first two bytes: a mask, no reserved bit or opcode, and a control frame whole and short.
+ */
+static bool front_good(const unsigned char front[2])
+{
+	const unsigned opcode = front[0] & 0x0fu;
+	const bool control = opcode >= WSFRAME_CLOSE;
+
+	if ((front[0] & 0x70) || !(front[1] & 0x80))
+		return false;
+	if (control)
+		return opcode <= WSFRAME_PONG && (front[0] & 0x80) && (front[1] & 0x7f) <= 125;
+	return opcode <= WSFRAME_BINARY;
+}
+
+/* A length in so many bytes. Returns it, or -1: it would fit in fewer, or in none. */
+static int64_t long_length(const unsigned char *bytes, unsigned count)
+{
+	const uint64_t least = count == 2 ? 126 : 65536;
+	uint64_t length = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		length = (length << 8) | bytes[i];
+	return length < least || length >> 63 ? -1 : (int64_t)length;
+}
+
 int wsframe_read(const void *data, size_t size, struct wsframe *ret_frame)
 {
 	const unsigned char *c = data;
-	unsigned extra, opcode;
-	uint64_t length;
+	unsigned extra;
+	int64_t length;
 
 	if (size < 2)
 		return 0;
-	opcode = c[0] & 0x0fu;
-	length = c[1] & 0x7fu;
-	if ((c[0] & 0x70) || !(c[1] & 0x80) || (opcode > 2 && opcode < 8) || opcode > 10)
+	if (!front_good(c))
 		return -1;
-	if (opcode >= 8 && (length > 125 || !(c[0] & 0x80)))
-		return -1;
+	length = c[1] & 0x7f;
 	extra = length == 126 ? 2 : length == 127 ? 8 : 0;
 	if (size < 2 + extra + 4)
 		return 0;
-	if (extra) {
-		length = 0;
-		for (unsigned i = 0; i < extra; i++)
-			length = (length << 8) | c[2 + i];
-		if (length < (extra == 2 ? 126u : 65536u) || length >> 63)
-			return -1;
-	}
-	*ret_frame = (struct wsframe){.opcode = opcode, .last = c[0] & 0x80, .size = length};
+	if (extra)
+		length = long_length(c + 2, extra);
+	if (length < 0)
+		return -1;
+	*ret_frame = (struct wsframe){
+		.opcode = c[0] & 0x0fu, .last = c[0] & 0x80, .size = (uint64_t)length};
 	memcpy(ret_frame->mask, c + 2 + extra, 4);
 	return (int)(2 + extra + 4);
 }
