@@ -163,36 +163,49 @@ static void set_log(const char *level, struct argp_state *state)
 		argp_error(state, "--log %s: warning, info or debug", level);
 }
 
+static void set_log_format(const char *form, struct argp_state *state)
+{
+	if (strcmp(form, "json") == 0)
+		eventlog_as_json();
+	else if (strcmp(form, "text") != 0)
+		argp_error(state, "--log-format %s: text or json", form);
+}
+
+/* Without slashes at its end; "/" alone is no path. */
+static void trim_base_url(char *path, struct argp_state *state)
+{
+	char *end = path + strlen(path);
+
+	while (end > path && end[-1] == '/')
+		*--end = '\0';
+	if (*path && *path != '/')
+		argp_error(state, "--base-url: it begins with \"/\"");
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct settings *settings = state->input;
 
-	if (key == LOG_KEY) {
+	switch (key) {
+	case LOG_KEY:
 		set_log(arg, state);
 		return 0;
-	}
-	if (key == FORM_KEY) {
-		if (strcmp(arg, "json") == 0)
-			eventlog_as_json();
-		else if (strcmp(arg, "text") != 0)
-			argp_error(state, "--log-format %s: text or json", arg);
+	case FORM_KEY:
+		set_log_format(arg, state);
 		return 0;
-	}
-	if (key >= FIRST_KEY && key < LOG_KEY) {
+	case ARGP_KEY_ARG:
+		argp_error(state, "%s: there is nothing but options", arg);
+		return ARGP_ERR_UNKNOWN;
+	case ARGP_KEY_END:
+		/* From the command line, which may be written to (C17, 5.1.2.2.1). */
+		trim_base_url((char *)(uintptr_t)settings->base_url, state);
+		return 0;
+	default:
+		if (key < FIRST_KEY || key >= LOG_KEY)
+			return ARGP_ERR_UNKNOWN;
 		take(&options[key - FIRST_KEY], settings, arg, state);
 		return 0;
 	}
-	if (key == ARGP_KEY_ARG)
-		argp_error(state, "%s: there is nothing but options", arg);
-	if (key == ARGP_KEY_END && settings->base_url[0]) {
-		char *end = strrchr(settings->base_url, '\0');
-
-		while (end > settings->base_url && end[-1] == '/')
-			*--end = '\0';
-		if (settings->base_url[0] && settings->base_url[0] != '/')
-			argp_error(state, "--base-url: it begins with \"/\"");
-	}
-	return key == ARGP_KEY_END ? 0 : ARGP_ERR_UNKNOWN;
 }
 
 int main(int argc, char **argv)
@@ -219,9 +232,6 @@ int main(int argc, char **argv)
 				    .link_keep = 3600,
 				    .hub_scopes = getenv("JUPYTERHUB_OAUTH_ACCESS_SCOPES"),
 				    .area_limit = 2ull << 30};
-	struct server *server = NULL;
-	struct err err;
-	int code;
 
 	for (size_t i = 0; i < OPTIONS; i++)
 		table[i] = (struct argp_option){.name = options[i].name,
@@ -245,11 +255,5 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	if (!settings.listen[0])
 		settings.listen[0] = "http://127.0.0.1:8890";
-	code = server_new(&settings, &server, &err);
-	if (code == 0)
-		code = server_run(server, &err);
-	if (code < 0)
-		event_error("failed", "reason=%s", err.text);
-	server_free(server);
-	return code < 0 ? 1 : 0;
+	return server_serve(&settings);
 }

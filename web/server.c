@@ -458,6 +458,20 @@ struct server *server_free(struct server *server)
 	return NULL;
 }
 
+int server_serve(const struct settings *settings)
+{
+	struct server *server = NULL;
+	struct err err;
+	int code = server_new(settings, &server, &err);
+
+	if (code == 0)
+		code = server_run(server, &err);
+	if (code < 0)
+		event_error("failed", "reason=%s", err.text);
+	server_free(server);
+	return code < 0 ? 1 : 0;
+}
+
 unsigned server_user_kernels(const struct server *server, unsigned own)
 {
 	return own ? own : (unsigned)server->settings.max_user_kernels;

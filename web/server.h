@@ -83,6 +83,8 @@ int server_new(const struct settings *settings, struct server **ret_server, stru
 /* Serves until SIGTERM or SIGINT. Returns 0 or a negative errno. */
 int server_run(struct server *server, struct err *err);
 struct server *server_free(struct server *server); /* accepts NULL; returns NULL */
+/* All of that, for a program that does nothing else; logs what fails. Returns its exit code. */
+int server_serve(const struct settings *settings);
 
 /* The kernels a user may have: her own number, or the server's. 0: no limit. */
 unsigned server_user_kernels(const struct server *server, unsigned own);

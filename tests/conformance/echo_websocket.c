@@ -74,18 +74,9 @@ int main(int argc, char **argv)
 				    .data = data,
 				    .runtime = runtime,
 				    .max_connections = 64};
-	struct server *server = NULL;
-	struct err err;
-	int code;
 
 	if (!data || !runtime)
 		return 2;
 	log_setup("echo_websocket", LOG_LEVEL_INFO);
-	code = server_new(&settings, &server, &err);
-	if (code == 0)
-		code = server_run(server, &err);
-	if (code < 0)
-		event_error("failed", "reason=%s", err.text);
-	server_free(server);
-	return code < 0 ? 1 : 0;
+	return server_serve(&settings);
 }
