@@ -9,12 +9,11 @@
 #include "web/conn.h"
 
 #include <errno.h>
-#include <openssl/err.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "web/gate.h"
+#include "web/conn_parts.h"
 #include "web/metrics.h"
 #include "web/request_parts.h"
 
@@ -153,7 +152,7 @@ void conn_answered(struct conn *conn)
 	conn_touch(conn);
 }
 
-static bool writing(const struct conn *conn)
+bool conn_writing(const struct conn *conn)
 {
 	return conn->out_size || conn->file_left;
 }
@@ -174,7 +173,7 @@ static void tick(void *arg)
 		loop_again(conn->timer, CONN_PING_MS);
 		websocket_tick(conn);
 	} else if (conn->state == CONN_WAIT ||
-		   ((writing(conn) || conn->state == CONN_BODY) && moves)) {
+		   ((conn_writing(conn) || conn->state == CONN_BODY) && moves)) {
 		return;
 	} else {
 		metrics_count(METRIC_TIMEOUTS);
@@ -196,7 +195,7 @@ int conn_write(struct conn *conn, const struct iovec *parts, size_t count)
 	if (!last || last->room - last->size < size) {
 		size_t room = size > PIECE_SIZE ? size : PIECE_SIZE;
 
-		if (writing(conn) == false && size <= PIECE_SIZE / 8)
+		if (conn_writing(conn) == false && size <= PIECE_SIZE / 8)
 			room = size; /* most answers and messages are small and alone */
 		last = malloc(sizeof(*last) + room);
 		if (!last)
@@ -213,30 +212,6 @@ int conn_write(struct conn *conn, const struct iovec *parts, size_t count)
 	conn->out_size += size;
 	conn_touch(conn);
 	return 0;
-}
-
-/* Bytes written, 0 when there is no room now, or -1. */
-static ssize_t put(struct conn *conn, const char *data, size_t size)
-{
-	ssize_t count;
-
-	if (!conn->ssl) {
-		do
-			count = send(conn->fd, data, size, MSG_NOSIGNAL);
-		while (count < 0 && errno == EINTR);
-		return count >= 0 ? count : errno == EAGAIN ? 0 : -1;
-	}
-	ERR_clear_error();
-	count = SSL_write(conn->ssl, data, size > INT32_MAX ? INT32_MAX : (int)size);
-	if (count > 0)
-		return count;
-	switch (SSL_get_error(conn->ssl, (int)count)) {
-	case SSL_ERROR_WANT_WRITE:
-	case SSL_ERROR_WANT_READ:
-		return 0;
-	default:
-		return -1;
-	}
 }
 
 /* Reads the next part of the file that is being sent into the queue. False: it has become shorter.
@@ -273,7 +248,7 @@ static bool flush(struct conn *conn)
 				return false;
 			continue;
 		}
-		count = put(conn, piece->data + piece->sent, piece->size - piece->sent);
+		count = conn_wire_put(conn, piece->data + piece->sent, piece->size - piece->sent);
 		if (count < 0)
 			return false;
 		if (count == 0)
@@ -291,218 +266,7 @@ static bool flush(struct conn *conn)
 	return true;
 }
 
-/* ---- using what was read ---- */
-
-static int64_t take_head(struct conn *conn, const char *data, size_t size)
-{
-	size_t head = parse_head_size(data, size > PARSE_HEAD_MAX ? PARSE_HEAD_MAX : size);
-	struct request *request;
-	int status;
-
-	if (!head) {
-		if (size < PARSE_HEAD_MAX)
-			return 0;
-		request_refuse(conn, 431);
-		return (int64_t)size;
-	}
-	request = request_new(conn, data, head, &status);
-	if (!request) {
-		request_refuse(conn, status);
-		return (int64_t)size;
-	}
-	conn->request = request;
-	conn->keep = request->own->head.keep;
-	conn->chunks = (struct parse_chunks){0};
-	conn->body_left = request->own->head.length;
-	conn_set_state(conn, CONN_WAIT);
-	gate_enter(request); /* goes on with gate_passed, or answers */
-	return (int64_t)head;
-}
-
-/* Bytes taken; -1: refused and answered. */
-static int64_t take_body(struct conn *conn, const char *data, size_t size)
-{
-	struct request *request = conn->request;
-	const char *part = data;
-	size_t part_size = size;
-	ptrdiff_t taken = (ptrdiff_t)size;
-	int status = 0;
-	bool done;
-
-	if (request->own->head.chunked) {
-		taken = parse_chunk(&conn->chunks, data, size, &part, &part_size);
-		done = conn->chunks.state == CHUNK_DONE;
-		if (taken < 0)
-			status = 400;
-	} else {
-		if (part_size > conn->body_left) {
-			part_size = (size_t)conn->body_left;
-			taken = (ptrdiff_t)part_size;
-		}
-		conn->body_left -= part_size;
-		done = conn->body_left == 0;
-	}
-	if (!status && part_size)
-		status = request_body(request, part, part_size);
-	if (status < 0 && conn->request)
-		conn_close(conn);
-	else if (status > 0)
-		http_error(request, status, NULL, "the body of the request was refused");
-	if (status)
-		return (int64_t)size;
-	if (done && conn->request && conn->state == CONN_BODY) {
-		conn_set_state(conn, CONN_WAIT);
-		request_complete(request);
-	}
-	return taken;
-}
-
-static bool wants_input(const struct conn *conn)
-{
-	if (conn->paused)
-		return false;
-	switch (conn->state) {
-	case CONN_HEAD:
-		return !writing(conn);
-	case CONN_BODY:
-	case CONN_WEBSOCKET:
-	case CONN_HANDSHAKE:
-		return true;
-	case CONN_CLOSING: /* so that the client's last bytes cost our answer no reset */
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* Uses `data` as far as the state allows. Returns how much of it was used. */
-static size_t use(struct conn *conn, const char *data, size_t size)
-{
-	size_t used = 0;
-
-	while (used < size && wants_input(conn)) {
-		int64_t taken;
-
-		switch (conn->state) {
-		case CONN_HEAD:
-			taken = take_head(conn, data + used, size - used);
-			break;
-		case CONN_BODY:
-			taken = take_body(conn, data + used, size - used);
-			break;
-		case CONN_WEBSOCKET:
-			taken = (int64_t)websocket_feed(conn, data + used, size - used);
-			break;
-		default:
-			return size;
-		}
-		if (taken == 0)
-			break;
-		used += (size_t)taken;
-	}
-	return used;
-}
-
-/* Adds `data` to what is kept, uses it, keeps the rest. False: no memory. */
-static bool use_all(struct conn *conn, const char *data, size_t size)
-{
-	size_t used;
-
-	if (!conn->in_size) {
-		used = use(conn, data, size);
-		if (used == size || conn->state == CONN_GONE)
-			return true;
-		conn->in = malloc(size - used);
-		if (!conn->in)
-			return false;
-		memcpy(conn->in, data + used, size - used);
-		conn->in_size = size - used;
-		return true;
-	}
-	if (size) {
-		char *more = realloc(conn->in, conn->in_size + size);
-
-		if (!more)
-			return false;
-		memcpy(more + conn->in_size, data, size);
-		conn->in = more;
-		conn->in_size += size;
-	}
-	used = use(conn, conn->in, conn->in_size);
-	conn->in_size -= used;
-	if (!conn->in_size) {
-		free(conn->in);
-		conn->in = NULL;
-	} else if (used) {
-		memmove(conn->in, conn->in + used, conn->in_size);
-	}
-	return true;
-}
-
 /* ---- reading ---- */
-
-static void refuse_plain(struct conn *conn)
-{
-	static const char text[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
-				   "Connection: close\r\n\r\nThis port speaks HTTPS.\n";
-
-	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST)
-		(void)!send(conn->fd, text, sizeof(text) - 1, MSG_NOSIGNAL);
-}
-
-/* 1: done, 0: goes on later, -1: refused. */
-static int handshake(struct conn *conn)
-{
-	int result;
-
-	ERR_clear_error();
-	result = SSL_accept(conn->ssl);
-	if (result == 1) {
-		conn->want_write = false;
-		conn->certificate_name = gate_certificate_name(conn->ssl);
-		conn->state = CONN_HEAD; /* the deadline goes on */
-		return 1;
-	}
-	switch (SSL_get_error(conn->ssl, result)) {
-	case SSL_ERROR_WANT_READ:
-		conn->want_write = false;
-		return 0;
-	case SSL_ERROR_WANT_WRITE:
-		conn->want_write = true;
-		return 0;
-	default:
-		refuse_plain(conn);
-		metrics_count(METRIC_HANDSHAKES_FAILED);
-		return -1;
-	}
-}
-
-/* Bytes read, 0: none now, -1: the end. */
-static ssize_t get(struct conn *conn, char *data, size_t size)
-{
-	ssize_t count;
-
-	conn->want_write = false;
-	if (!conn->ssl) {
-		do
-			count = recv(conn->fd, data, size, 0);
-		while (count < 0 && errno == EINTR);
-		return count > 0 ? count : count < 0 && errno == EAGAIN ? 0 : -1;
-	}
-	ERR_clear_error();
-	count = SSL_read(conn->ssl, data, (int)size);
-	if (count > 0)
-		return count;
-	switch (SSL_get_error(conn->ssl, (int)count)) {
-	case SSL_ERROR_WANT_WRITE:
-		conn->want_write = true;
-		return 0;
-	case SSL_ERROR_WANT_READ:
-		return 0;
-	default:
-		return -1;
-	}
-}
 
 /* Reads and uses what there is. False: the connection is to be closed. */
 static bool take_in(struct conn *conn)
@@ -510,13 +274,13 @@ static bool take_in(struct conn *conn)
 	char *scratch = conn->server->conns->scratch;
 	size_t round = 0;
 
-	if (conn->in_size && !use_all(conn, NULL, 0))
+	if (conn->in_size && !conn_use(conn, NULL, 0))
 		return false;
-	while (conn->state != CONN_GONE && wants_input(conn)) {
+	while (conn->state != CONN_GONE && conn_wants_input(conn)) {
 		ssize_t count;
 
 		if (conn->state == CONN_HANDSHAKE) {
-			int result = handshake(conn);
+			int result = conn_wire_handshake(conn);
 
 			if (result <= 0)
 				return result == 0;
@@ -527,7 +291,7 @@ static bool take_in(struct conn *conn)
 					     nothing of */
 			return true;
 		}
-		count = get(conn, scratch, CONN_READ_SIZE);
+		count = conn_wire_get(conn, scratch, CONN_READ_SIZE);
 		if (count < 0)
 			return false;
 		if (count == 0)
@@ -537,38 +301,50 @@ static bool take_in(struct conn *conn)
 		round += (size_t)count;
 		conn->moved += (uint64_t)count;
 		conn->heard = now_ms();
-		if (conn->state != CONN_CLOSING && !use_all(conn, scratch, (size_t)count))
+		if (conn->state != CONN_CLOSING && !conn_use(conn, scratch, (size_t)count))
 			return false;
 	}
 	return true;
+}
+
+/* Writes what waits, reads what there is, writes what that has brought. False: the connection is to
+ * be closed. */
+static bool exchange(struct conn *conn)
+{
+	if (!flush(conn) || (conn->state != CONN_GONE && !take_in(conn)))
+		return false;
+	return conn->state == CONN_GONE || !conn_writing(conn) || flush(conn);
+}
+
+/* All is written. A client that is still writing gets our answer and not a reset. */
+static void say_end(struct conn *conn)
+{
+	conn->half = true;
+	if (conn->ssl)
+		(void)SSL_shutdown(conn->ssl);
+	(void)shutdown(conn->fd, SHUT_WR);
+	loop_again(conn->timer, CONN_LINGER_MS);
+}
+
+static unsigned wanted_events(const struct conn *conn)
+{
+	return (conn_wants_input(conn) && !conn->want_write ? LOOP_READ : 0u) |
+	       (conn->out_size || conn->want_write ? LOOP_WRITE : 0u);
 }
 
 static void step(struct conn *conn)
 {
 	unsigned events;
 
-	if (!flush(conn) || (conn->state != CONN_GONE && !take_in(conn))) {
+	if (!exchange(conn))
 		conn_close(conn);
-		return;
-	}
-	if (conn->state != CONN_GONE && writing(conn) && !flush(conn)) {
-		conn_close(conn);
-		return;
-	}
 	if (conn->state == CONN_GONE)
 		return;
-	if (conn->state == CONN_CLOSING && !writing(conn) && !conn->half) {
-		/* A client that is still writing gets our answer and not a reset. */
-		conn->half = true;
-		if (conn->ssl)
-			(void)SSL_shutdown(conn->ssl);
-		(void)shutdown(conn->fd, SHUT_WR);
-		loop_again(conn->timer, CONN_LINGER_MS);
-	}
+	if (conn->state == CONN_CLOSING && !conn_writing(conn) && !conn->half)
+		say_end(conn);
 	if (conn->file_left && !conn->out_size)
 		conn_touch(conn);
-	events = (wants_input(conn) && !conn->want_write ? LOOP_READ : 0u) |
-		 (conn->out_size || conn->want_write ? LOOP_WRITE : 0u);
+	events = wanted_events(conn);
 	if (events != conn->events && loop_change(conn->watch, events) == 0)
 		conn->events = events;
 }
@@ -594,7 +370,7 @@ static struct conn *longest_waiting(const struct conns *conns)
 
 	TAILQ_FOREACH(conn, &conns->waiting, in_waiting)
 	{
-		if (!writing(conn))
+		if (!conn_writing(conn))
 			return conn;
 	}
 	return TAILQ_FIRST(&conns->waiting);
