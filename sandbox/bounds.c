@@ -38,6 +38,8 @@
  * takes long to give back: an end that comes later is still told as what it is. */
 #define VICTIM_MS 2000
 #define DYING_MS  10000
+/* What was killed may take so long to give back what it had open. */
+#define ENDING_MS 2000
 /* "exceeded" for processes is said once in that time. */
 #define TOLD_MS 2000
 
@@ -299,6 +301,9 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 	const uint64_t needed = usage->total - limit + limit / MARGIN_PART;
 	uint64_t freed = 0;
 
+	/* Files and sockets of what was killed are given back after its memory. */
+	if (usage->ending > 0 && now_ms() < supervisor->bounds.relieved + ENDING_MS)
+		return;
 	if (usage->others == 0 || usage->total - usage->others > limit) {
 		end_kernel(supervisor, "memory", usage->total, limit);
 		return;
@@ -307,6 +312,7 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 		if (usage_kill(&supervisor->bounds.inside, usage->largest[i].pid) == 0)
 			freed += usage->largest[i].bytes;
 	}
+	supervisor->bounds.relieved = now_ms();
 	tell_processes(supervisor, usage->total);
 }
 

@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import textwrap
 import time
 
 import processes
@@ -151,6 +152,46 @@ def test_memory_of_children(limited):
     assert OTHERS in "".join(run.notices + [kernel.log])
     assert kernel.run("precious").result == "42"
     assert processes.wait_until(lambda: OTHERS in kernel.log, 5 * PATIENCE, 0.05)
+
+
+# A child that has open what takes more than the limit. It is asked how it ended.
+CHILD = """
+import os, signal
+child = os.fork()
+if child == 0:
+    os.setsid()
+%s
+    signal.pause()
+print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+"""
+# Two that together take more, in threads that go on without the first one, of which alone /proc/PID tells.
+THREADS = f"""
+import ctypes, os, signal, threading, time
+def take():
+    blocks = [bytearray(b"x") * {MIB} for i in range({BOMB // 2})]
+    time.sleep(1000)
+children = []
+for i in range(2):
+    children.append(os.fork())
+    if children[-1] == 0:
+        threading.Thread(target=take).start()
+        ctypes.CDLL(None).syscall(60, 0)  # exit: of this thread
+child, status = os.wait()
+children.remove(child)
+print(os.WTERMSIG(status))
+os.kill(children[0], signal.SIGKILL)
+os.wait()
+"""
+
+
+def test_what_a_child_has_open(limited):
+    """The child that holds it goes, not the kernel; so does what its first thread hides."""
+    kernel = limited(**HELD)
+    kernel.run("precious = 42")
+    for code in *(CHILD % textwrap.indent(code, "    ") for code in (FILES, SOCKETS)), THREADS:
+        run = kernel.run(code, timeout=60)
+        assert run.stdout.split()[-1] == "9", (code, run.stdout, run.problem, kernel.log)
+        assert kernel.run("precious").result == "42"
 
 
 def test_rooms_in_memory(limited):

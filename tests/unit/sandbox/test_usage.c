@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -189,6 +191,111 @@ static void files_in_memory_count(void **state)
 	finish(kernel);
 }
 
+static void *fill(void *ready)
+{
+	const size_t bytes = 16 * MIB;
+	void *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		_exit(1);
+	memset(memory, 1, bytes);
+	(void)write_full(*(int *)ready, "r", 1);
+	for (;;)
+		(void)pause();
+}
+
+static bool first_thread_has_ended(pid_t pid)
+{
+	char path[64], text[512] = "";
+	cleanup(close_fd) int fd = -1;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strstr(text, ") Z ") != NULL;
+}
+
+/* Of such a process /proc/PID/status and /proc/PID/fd have nothing to tell. */
+static void a_first_thread_that_has_ended_hides_nothing(void **state)
+{
+	struct world world;
+	struct usage usage;
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, fill, &ready[1]) != 0)
+			_exit(1);
+		pthread_exit(NULL);
+	}
+	close(ready[1]);
+	assert_int_equal(read_full(ready[0], &byte, 1), 0);
+	close(ready[0]);
+	while (!first_thread_has_ended(pid))
+		assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	begin(&world);
+	add(&world, "2", getpid());
+	add(&world, "3", pid);
+	for (int exact = 0; exact < 2; exact++) {
+		assert_int_equal(usage_measure(&world.inside, exact, &usage), 0);
+		assert_in_range(usage.others, 16 * MIB, 24 * MIB);
+		assert_int_equal(usage.largest[0].pid, 3);
+		assert_int_equal(usage.ending, 0);
+	}
+	assert_int_equal(usage_kill(&world.inside, 3), 0);
+	finish(pid);
+	/* Its number is nobody's now. */
+	assert_int_equal(usage_measure(&world.inside, false, &usage), 0);
+	assert_int_equal(usage.others, 0);
+	end(&world);
+}
+
+/* So many are counted, and a child alone has more of them than count nothing. */
+static void sockets_count_for_who_has_them(void **state)
+{
+	enum { CHILDS = 50 };
+	static const char counted[] = "sockets: used 1074\n";
+	const pid_t kernel = hold(MIB, false);
+	int sockets[CHILDS];
+	pid_t child;
+	struct world world;
+	struct usage usage;
+	int fd;
+
+	(void)state;
+	_Static_assert(USAGE_SOCKETS == 1024, "the text says so");
+	for (size_t i = 0; i < CHILDS; i += 2)
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, &sockets[i]), 0);
+	child = hold(4 * MIB, true);
+	begin(&world);
+	assert_int_equal(mkdirat(world.inside.proc, "1", 0700), 0);
+	assert_int_equal(mkdirat(world.inside.proc, "1/net", 0700), 0);
+	fd = openat(world.inside.proc, "1/net/sockstat", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write_full(fd, counted, sizeof(counted) - 1), 0);
+	close(fd);
+	add(&world, "2", kernel);
+	add(&world, "3", child);
+	assert_int_equal(usage_measure(&world.inside, true, &usage), 0);
+	assert_true(usage.total >= (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB);
+	assert_in_range(usage.others, (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB, usage.total);
+	assert_true(usage.largest[0].bytes >= (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB);
+	for (size_t i = 0; i < CHILDS; i++)
+		close(sockets[i]);
+	assert_int_equal(unlinkat(world.inside.proc, "1/net/sockstat", 0), 0);
+	assert_int_equal(unlinkat(world.inside.proc, "1/net", AT_REMOVEDIR), 0);
+	assert_int_equal(unlinkat(world.inside.proc, "1", AT_REMOVEDIR), 0);
+	end(&world);
+	finish(kernel);
+	finish(child);
+}
+
 static void sees_activity(void **state)
 {
 	const pid_t kernel = hold(MIB, false);
@@ -214,6 +321,8 @@ int main(void)
 		cmocka_unit_test(sums_up_and_ranks),
 		cmocka_unit_test(shared_pages_count_once),
 		cmocka_unit_test(files_in_memory_count),
+		cmocka_unit_test(a_first_thread_that_has_ended_hides_nothing),
+		cmocka_unit_test(sockets_count_for_who_has_them),
 		cmocka_unit_test(sees_activity),
 	};
 
