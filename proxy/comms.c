@@ -38,18 +38,19 @@ static const char *comm_id(const struct content *content)
 		       : NULL;
 }
 
-static bool buffers_ok(const struct content *content)
+/* What is wrong with the buffers, or NULL. */
+static const char *odd_buffers(const struct content *content)
 {
 	size_t bytes = 0;
 
 	if (content->buffer_count > BUFFERS_MAX)
-		return false;
+		return "more than 1,024 buffers";
 	for (size_t i = 0; i < content->buffer_count; i++) {
 		if (content->buffers[i].iov_len > BUFFER_BYTES_MAX - bytes)
-			return false;
+			return "more than 64 MiB in buffers";
 		bytes += content->buffers[i].iov_len;
 	}
-	return true;
+	return NULL;
 }
 
 /* Of the metadata a front end looks at the version of the widgets' protocol alone. */
@@ -98,8 +99,8 @@ enum content_verdict comms_open(struct content *content)
 	static const char *const keys[] = {"comm_id", "target_name", "target_module", "data", NULL};
 	const char *target = json_string_value(json_object_get(content->content, "target_name"));
 	const json_t *module = json_object_get(content->content, "target_module");
+	const char *id = comm_id(content), *odd = odd_buffers(content);
 	struct tidy tidy = {.content = content};
-	const char *id = comm_id(content);
 
 	if (content->rules->mode == OUTPUTS_OFF)
 		return CONTENT_KEEP;
@@ -110,8 +111,8 @@ enum content_verdict comms_open(struct content *content)
 	if (!comms_target_ok(content->rules, target))
 		return refuse(content, CONTENT_DROP_COMM, target,
 			      "comm target is not in outputs.comm_targets");
-	if (!buffers_ok(content))
-		return refuse(content, CONTENT_DROP_COMM, "comm_open", "too many buffers");
+	if (odd)
+		return refuse(content, CONTENT_DROP_COMM, "comm_open", odd);
 	tidy_keys(&tidy, content->content, keys);
 	tidy_metadata(&tidy);
 	return strcmp(target, WIDGETS_TARGET) == 0 ? open_widget(&tidy, id) : open_other(&tidy, id);
@@ -121,8 +122,8 @@ enum content_verdict comms_msg(struct content *content)
 {
 	static const char *const keys[] = {"comm_id", "data", NULL};
 	json_t *data = json_object_get(content->content, "data");
+	const char *id = comm_id(content), *odd = odd_buffers(content);
 	struct tidy tidy = {.content = content};
-	const char *id = comm_id(content);
 	struct known_comm comm;
 	bool passes;
 
@@ -130,8 +131,8 @@ enum content_verdict comms_msg(struct content *content)
 		return CONTENT_KEEP;
 	if (!id || !known_comm_get(content->known, id, &comm) || !comm.open)
 		return refuse(content, CONTENT_DROP, "comm_msg", "no such comm is open");
-	if (!buffers_ok(content))
-		return refuse(content, CONTENT_DROP, "comm_msg", "too many buffers");
+	if (odd)
+		return refuse(content, CONTENT_DROP, "comm_msg", odd);
 	tidy_keys(&tidy, content->content, keys);
 	tidy_metadata(&tidy);
 	if (comm.kind == KNOWN_WIDGET)

@@ -175,6 +175,14 @@ static bool match_ok(const json_t *match)
 	return !strpbrk(text, "\n\t") && strlen(text) == json_string_length(match);
 }
 
+/* A word for an icon and a class; jedi writes "<unknown>". */
+static bool type_ok(const json_t *type)
+{
+	const char *text = json_string_value(type);
+
+	return tidy_word(type, " _-", 64) || (text && strcmp(text, "<unknown>") == 0);
+}
+
 static void tidy_types(struct tidy *tidy, json_t *list)
 {
 	static const char *const keys[] = {"start", "end", "text", "type", "signature", NULL};
@@ -191,7 +199,7 @@ static void tidy_types(struct tidy *tidy, json_t *list)
 		tidy_integer(tidy, entry, "start");
 		tidy_integer(tidy, entry, "end");
 		tidy_text(tidy, entry, "signature", PLAIN_LINKS | PLAIN_PROMPT);
-		if (!tidy_word(json_object_get(entry, "type"), " <>_-", 64))
+		if (!type_ok(json_object_get(entry, "type")))
 			tidy_drop(tidy, entry, "type");
 	}
 }

@@ -467,6 +467,14 @@ static void test_buffers(void **state)
 			 bad[i]);
 		assert_int_equal(judge_buffers(comms_msg, text, 1), CONTENT_DROP);
 	}
+	buffers[1].iov_len = (size_t)64 << 20; /* a count is all that is asked of it */
+	assert_int_equal(judge_buffers(comms_msg,
+				       "{'comm_id':'i','data':{'method':'update','state':{},"
+				       "'buffer_paths':[['value'],['value']]}}",
+				       2),
+			 CONTENT_DROP);
+	buffers[1].iov_len = 2;
+	assert_non_null(strstr(content.blocked.text, "more than 64 MiB in buffers"));
 	assert_int_equal(open_model("f", "FileUploadModel", ""), CONTENT_KEEP);
 	assert_int_equal(judge_buffers(comms_msg,
 				       "{'comm_id':'f','data':{'method':'echo_update','state':{"

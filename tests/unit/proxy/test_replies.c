@@ -100,10 +100,11 @@ static const struct {
 	{replies_complete,
 	 "{'status':'ok','matches':['a\\nimport os','b\\u001b[2J','c\\u0000d','https://a/',1,'e'],"
 	 "'cursor_start':'0','cursor_end':2,'metadata':{'html':'x',"
-	 "'_jupyter_types_experimental':[{'text':'a\\nb'},{'text':'f','type':'<img src=x>',"
+	 "'_jupyter_types_experimental':[{'text':'a\\nb'},{'text':'g','type':'<script>'},{'text':'"
+	 "f','type':'<img src=x>',"
 	 "'signature':1,'start':1.5,'html':'<b>'}]}}",
 	 "{'status':'ok','matches':['https://a/','e'],'cursor_end':2,'metadata':{"
-	 "'_jupyter_types_experimental':[{'text':'f'}]}}"},
+	 "'_jupyter_types_experimental':[{'text':'g'},{'text':'f'}]}}"},
 	/* history */
 	{replies_history, "{'status':'ok','history':[[1,2,'a'],[1,3,['b','c']]]}", NULL},
 	{replies_history,
