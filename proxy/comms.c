@@ -13,12 +13,14 @@
 
 bool comms_target_ok(const struct outputs_rules *rules, const char *target)
 {
-	if (!rules->comm_targets)
-		return rules->mode != OUTPUTS_TEXT && strcmp(target, WIDGETS_TARGET) == 0;
-	for (size_t i = 0; rules->comm_targets[i]; i++)
+	const bool widgets = strcmp(target, WIDGETS_TARGET) == 0;
+
+	if (widgets && rules->mode == OUTPUTS_TEXT)
+		return false;
+	for (size_t i = 0; rules->comm_targets && rules->comm_targets[i]; i++)
 		if (strcmp(rules->comm_targets[i], target) == 0)
 			return true;
-	return false;
+	return !rules->comm_targets && widgets;
 }
 
 static enum content_verdict refuse(struct content *content, enum content_verdict verdict,
@@ -110,7 +112,10 @@ enum content_verdict comms_open(struct content *content)
 		return refuse(content, CONTENT_DROP_COMM, "comm_open", "names a target_module");
 	if (!comms_target_ok(content->rules, target))
 		return refuse(content, CONTENT_DROP_COMM, target,
-			      "comm target is not in outputs.comm_targets");
+			      content->rules->mode == OUTPUTS_TEXT &&
+					      strcmp(target, WIDGETS_TARGET) == 0
+				      ? "no widgets in mode text"
+				      : "comm target is not in outputs.comm_targets");
 	if (odd)
 		return refuse(content, CONTENT_DROP_COMM, "comm_open", odd);
 	tidy_keys(&tidy, content->content, keys);

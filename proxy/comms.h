@@ -17,7 +17,7 @@ enum content_verdict comms_close(struct content *content);
 enum content_verdict comms_client_open(struct content *content);
 enum content_verdict comms_client_close(struct content *content);
 
-/* Whether the rules name a target: jupyter.widget when they name none, in mode text none. */
+/* Whether the rules name a target; jupyter.widget when they name none, never in mode text. */
 bool comms_target_ok(const struct outputs_rules *rules, const char *target);
 
 #endif

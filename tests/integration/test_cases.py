@@ -80,6 +80,7 @@ class Told(Seen):
         self.rest = [client.shell_channel.get_msg(timeout=1) for _ in range(9) if client.shell_channel.msg_ready()]
         self.bundles = [m["content"] for m in self.others if m["msg_type"].endswith(("display_data", "execute_result"))]
         self.updates = [m["content"]["data"] for m in self.of("comm_msg")]
+        self.opened = self.of("comm_open")
 
 
 def keys(value):
@@ -269,7 +270,9 @@ def test_every_case_has_a_judge():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", sorted(CASES))
 def test_case(kernels, number, mode):
-    JUDGES[number](Told(kernels(mode), number), mode)
+    told = Told(kernels(mode), number)
+    JUDGES[number](told, mode)
+    assert not told.opened or mode != "text"
 
 
 @pytest.mark.skipif(not harness.SLOW, reason="the judges are the same every day")

@@ -161,6 +161,7 @@ static void test_real_traffic_keeps(void **state)
 static void test_targets(void **state)
 {
 	char name[] = "mine", *mine[] = {name, NULL};
+	char usual[] = "jupyter.widget", *widgets[] = {usual, NULL};
 
 	(void)state;
 	assert_int_equal(judge(comms_open, "{'comm_id':'a','target_name':'jupyter-lab-git:run',"
@@ -185,6 +186,12 @@ static void test_targets(void **state)
 	assert_int_equal(judge(comms_open, "{'comm_id':'n','target_name':'mine','target_module':"
 					   "'https://attacker.example/x.js','data':{}}"),
 			 CONTENT_DROP_COMM);
+	rules.comm_targets = widgets;
+	assert_int_equal(open_model("w", "TextModel", ""), CONTENT_KEEP);
+	rules.mode = OUTPUTS_TEXT; /* in which none is shown */
+	assert_int_equal(open_model("v", "TextModel", ""), CONTENT_DROP_COMM);
+	assert_non_null(strstr(content.blocked.text, "no widgets in mode text"));
+	rules.mode = OUTPUTS_STATIC;
 	rules.comm_targets = NULL;
 }
 
