@@ -17,6 +17,7 @@ sys.path.insert(0, str(TESTS / "integration"))
 
 import harness  # noqa: E402
 import processes  # noqa: E402
+from sharing import pytest_runtest_protocol as pytest_runtest_protocol  # noqa: E402, PLC0414
 
 SAMPLE = [
     "%matplotlib inline\nimport pandas as pd, matplotlib.pyplot as plt\nprint('imports done')",
@@ -121,7 +122,7 @@ class Lab:
             start_new_session=True,
         )
         self.url = f"http://127.0.0.1:{self.port}"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * harness.PATIENCE
         while True:
             try:
                 self.get("/api/status")

@@ -8,6 +8,7 @@ import pathlib
 import time
 import urllib.request
 
+import harness
 import processes
 from selenium.common.exceptions import (
     JavascriptException,
@@ -25,6 +26,7 @@ SHOTS = pathlib.Path(os.environ.get("CELLWALL_SHOTS", pathlib.Path(__file__).par
 def until(browser, condition, seconds=180, what=""):
     """Waits for something to be seen; a screenshot shows what was there instead."""
     passing = (NoSuchElementException, StaleElementReferenceException, JavascriptException)
+    seconds *= harness.PATIENCE
     try:
         return WebDriverWait(browser, seconds, 0.1, ignored_exceptions=passing).until(lambda _: condition())
     except TimeoutException:

@@ -56,7 +56,7 @@ def test_outputs_and_widgets_work_also_after_a_reload(either, lab):
     browser.switch_to.default_content()
     until(browser, lambda: kernel_status(browser) == "idle", what="an idle kernel")
     command(browser, "docmanager:save")
-    until(browser, lambda: "in a frame" in (lab.folder / name).read_text(), 30, "the saved file")
+    until(browser, lambda: "the value is 8" in (lab.folder / name).read_text(), 30, "the saved file")
     open_notebook(browser, lab, name)
     see_widgets(browser)
     shot(browser, f"8-widgets-after-a-reload-{kind}")
