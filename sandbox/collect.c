@@ -89,7 +89,6 @@ void collect_fail(struct collector *c, int error, const char *what)
 
 	if (what[0] == '\0')
 		what = c->staging->work;
-
 	c->report.left++;
 	if (c->failure == 0) {
 		c->failure = err_set(c->err, error, "%s: %s",

@@ -57,8 +57,9 @@ static int send_directory(struct build *build, const char *path, const char *kin
 }
 
 /*
- * Taking all mounts down waits for every processor of the system. That is left to the supervisor,
- * which nobody waits for then: held open by it, they outlive pid 1 by a moment.
+ * Taking all mounts down waits for every processor of the system. That is left to the supervisor:
+ * held open by it, they outlive pid 1 by a moment, and it says "gone" before it lets go of them.
+ * What comes after that, the last results and "done", does wait for it.
  */
 static int send_mounts(struct build *build, struct err *err)
 {
