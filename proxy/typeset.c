@@ -121,12 +121,12 @@ static bool begins_block(const char *text, const char *at, const char *end)
  * Whether what follows ``` or ~~~ in its line is harmless as an attribute's value: Lab puts the
  * language of a block of code there as it is, and a formula in the place of what stands for it,
  * wherever that came to be. With another ` behind it is code in the midst of a line, but in
- * nbclassic.
+ * nbclassic. And no "{": with MyST that would be a directive, {image} or {iframe}.
  */
 static bool is_language(const char *at, const char *end)
 {
 	static const char letters[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _+-.#{}=:,/";
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _+-.#=:,/";
 	const char *line = memchr(at, '\n', (size_t)(end - at));
 	const size_t size = (size_t)((line ? line : end) - at);
 	const bool code = at[-1] == '`' && memchr(at, '`', size);
@@ -139,6 +139,16 @@ static bool is_language(const char *at, const char *end)
 			return false;
 	}
 	return true;
+}
+
+/* ":::{image}", which MyST has beside the other form. */
+static bool is_directive(const char *at, const char *end)
+{
+	if (end - at < 4 || memcmp(at, ":::", 3) != 0)
+		return false;
+	for (at += 3; at < end && (*at == ' ' || *at == '\t'); at++)
+		;
+	return at < end && *at == '{';
 }
 
 /* "//" and "www." */
@@ -201,6 +211,8 @@ static const char *markdown_at(const char *text, const char *at, const char *end
 		return begins_block(text, at, end) && !is_language(at + 1, end)
 			       ? "an odd language of a block of code"
 			       : NULL;
+	case ':':
+		return is_directive(at, end) ? "a directive" : NULL;
 	default:
 		return NULL;
 	}

@@ -73,6 +73,7 @@ MARKDOWN = [
     "https:&#47;/secret.example", f"```mermaid\ngraph TD\nclick A '{URL}'\n```", "~~~ Mermaid\nx\n~~~", f"$\\href{{{URL}}}{{x}}$", "`x` <b>x</b>", "x\n===\n<b>",
     f"|a|\n|-|\n|[x]({URL})|", f"[^1]\n\n[^1]: ![x]({URL})", "<\0img src=x>", f"]\0({URL})", f"[x]\x1b[0m({URL})", f"!\b[x]({URL})", "\ud800<img src=x>",
     "![](attachment:x.png)", "<div\n onclick=1>", "</>", '```x" onclick="alert(1)\ny\n```', '~~~ x" autofocus="\ny',
+    "```{image} //secret.example/x\n```", ":::{iframe} //secret.example/x\n:::",
     '  ```$" onclick="alert(1)" x="$\nx\n  ```', '> ```@\\@0@@\n> y\n\n$" onclick="alert(1)$',
 ]  # fmt: skip
 LATEX = [

@@ -305,7 +305,7 @@ static void markdown_without_markup_passes(void **state)
 	static const char *const kept[] = {
 		"# Title\\n\\n**bold** `code` $x^2$ 1 < 2 & 3\\n\\n| a |\\n|---|\\n| 1 |",
 		"```python\\nif x[0] < 1: pass\\n```",
-		"> ```{code-block} c++ linenos=1\\n> x = \\\"$\\\"\\n> ```\\n~~~ text/x-c\\n~~~",
+		"> ``` c++ linenos=1\\n> x = \\\"$\\\"\\n> ```\\n~~~ text/x-c\\n~~~",
 		"```('x')``` and ~~gone~~",
 		"R & D",
 	};
@@ -327,6 +327,8 @@ static void markdown_without_markup_passes(void **state)
 		"````\\\\begin{x}\\n",
 		"```$\\\"x=y$`\\n",
 		"~~~`\\\"`",
+		"```{image} //x.example\\n```",
+		"::::{iframe} //x.example\\n::::",
 	};
 	char data[512];
 
