@@ -126,7 +126,7 @@ class Site:
         self._write_spec(name, spec)
         return name
 
-    def run(self, *arguments, check=False, cwd=None, timeout=60, env=None, input=None):
+    def run(self, *arguments, check=False, cwd=None, timeout=60 * PATIENCE, env=None, input=None):
         """`cellwall ARGUMENTS`; stdout and stderr as text."""
         result = subprocess.run(
             [self.cellwall, *map(str, arguments)],
@@ -263,7 +263,7 @@ def collect(client, msg_id, timeout, stop_at_idle=True, on_message=None):
             return messages
 
 
-def reply_to(client, msg_id, timeout=30, channel="shell"):
+def reply_to(client, msg_id, timeout=30 * PATIENCE, channel="shell"):
     """The reply to one request, others thrown away."""
     receive = getattr(client, f"get_{channel}_msg")
     end = time.monotonic() + timeout

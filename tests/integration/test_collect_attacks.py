@@ -130,9 +130,11 @@ def test_many_files(site, start):
     assert run.status == "ok", run.problem
     assert kernel.run("6 * 7", timeout=10).result == "42", "the kernel goes on while the collector is at it"
     processes.wait_until(lambda: len(files_below(out_of(kernel))) >= 10000, 30 * harness.PATIENCE, 0.5)
-    said = harness.notices(harness.drain(kernel.client, 1)) + run.notices
+    said = run.notices
+    # It comes when the collector has seen the last of them.
+    processes.wait_until(lambda: said.extend(harness.notices(harness.drain(kernel.client, 1))) or said, 30 * harness.PATIENCE)
     kernel.shutdown()
-    site.run("stage", "recover", cwd=kernel.cwd, timeout=60)
+    site.run("stage", "recover", cwd=kernel.cwd)
     assert len(files_below(out_of(kernel))) == 10000
     assert 1 <= len(said) < 100
     assert "10000" in "".join(said) + kernel.log

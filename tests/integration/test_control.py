@@ -73,7 +73,7 @@ def run_until_ready(kernel, code):
     return msg_id
 
 
-def finish(kernel, msg_id, timeout=20):
+def finish(kernel, msg_id, timeout=20 * harness.PATIENCE):
     messages = harness.collect(kernel.client, msg_id, timeout)
     return harness.Run(msg_id, reply_to(kernel.client, msg_id, timeout), messages)
 
@@ -146,7 +146,7 @@ def test_restart(start, site, kind, transport, now, nothing_left):
     kernel.manager.restart_kernel(now=now)
     assert kernel.pid != old.pid and not old.alive()
     assert json.load(open(kernel.connection_file)) == before
-    kernel.client.wait_for_ready(timeout=60)
+    kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
     assert kernel.run("'x' in globals()").result == "False"
     kernel.shutdown()
 
@@ -155,7 +155,7 @@ def test_restart_again_and_again(start):
     kernel = start(ISOLATED)
     for _ in range(4):
         kernel.manager.restart_kernel(now=True)
-        kernel.client.wait_for_ready(timeout=60)
+        kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
         assert kernel.run("1 + 1").result == "2"
 
 
@@ -186,7 +186,7 @@ def test_autorestart(site, kind, how, nothing_left):
         try:
             client = manager.client()
             client.start_channels()
-            await client.wait_for_ready(timeout=60)
+            await client.wait_for_ready(timeout=60 * harness.PATIENCE)
             first = manager.provisioner.pid
             if how == "exit":
                 client.execute("import os; os._exit(1)")
@@ -198,11 +198,11 @@ def test_autorestart(site, kind, how, nothing_left):
                 if manager.provisioner.pid not in (None, first) and await manager.is_alive():
                     break
             assert manager.provisioner.pid != first
-            await client.wait_for_ready(timeout=60)
+            await client.wait_for_ready(timeout=60 * harness.PATIENCE)
             msg_id = client.execute("40 + 2")
-            reply = await client.get_shell_msg(timeout=20)
+            reply = await client.get_shell_msg(timeout=20 * harness.PATIENCE)
             while reply["parent_header"]["msg_id"] != msg_id:
-                reply = await client.get_shell_msg(timeout=20)
+                reply = await client.get_shell_msg(timeout=20 * harness.PATIENCE)
             assert reply["content"]["status"] == "ok" and reply["content"]["execution_count"] == 1
             client.stop_channels()
         finally:
@@ -301,9 +301,9 @@ def test_raw_start(site, form, nothing_left):
         client = harness.BlockingKernelClient()
         client.load_connection_file(str(file))
         client.start_channels()
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=60 * harness.PATIENCE)
         msg_id = client.execute("import time; print('begun', flush=True); time.sleep(30)")
-        while client.get_iopub_msg(timeout=20)["msg_type"] != "stream":
+        while client.get_iopub_msg(timeout=20 * harness.PATIENCE)["msg_type"] != "stream":
             pass
         os.kill(process.pid, signal.SIGINT)
         assert reply_to(client, msg_id)["content"]["ename"] == "KeyboardInterrupt"

@@ -233,7 +233,7 @@ def test_replies_that_nobody_waits_for(kernels, case):
         channel = client.shell_channel if REPLIES[case]["channel"] == "shell" else client.control_channel
         got = []
         while channel.msg_ready() or (arrives and not got):
-            got.append(channel.get_msg(timeout=10))
+            got.append(channel.get_msg(timeout=10 * harness.PATIENCE))
         assert bool(got) == arrives, got
 
 
@@ -288,7 +288,7 @@ def questions(kernel, number, expected, allowed=True):
     msg_id = Seen(kernel, {"send": [QUESTION] * number, "reply": False}, allow_stdin=allowed).id
     got = []
     while len(got) < expected:
-        got.append(kernel.client.get_stdin_msg(timeout=10))
+        got.append(kernel.client.get_stdin_msg(timeout=10 * harness.PATIENCE))
     time.sleep(0.2)
     assert not kernel.client.stdin_channel.msg_ready()
     assert all(message["parent_header"]["msg_id"] == msg_id for message in got)

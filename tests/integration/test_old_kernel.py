@@ -60,7 +60,7 @@ def test_interrupt_restart_shutdown(old, nothing_left):
     assert reply_to(kernel.client, msg_id)["content"]["ename"] == "KeyboardInterrupt"
     assert kernel.run("x = 1; open('kept.txt', 'w').write('1')").status == "ok"
     kernel.manager.restart_kernel()
-    kernel.client.wait_for_ready(timeout=60)
+    kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
     assert kernel.run("'x' in globals()").result == "False"
     kernel.shutdown()
     assert (kernel.cwd / "staging" / "out" / "kept.txt").exists()
@@ -69,7 +69,7 @@ def test_interrupt_restart_shutdown(old, nothing_left):
 def test_input(old):
     kernel = old()
     msg_id = kernel.client.execute("input('?')", allow_stdin=True)
-    assert kernel.client.get_stdin_msg(timeout=20)["msg_type"] == "input_request"
+    assert kernel.client.get_stdin_msg(timeout=20 * harness.PATIENCE)["msg_type"] == "input_request"
     kernel.client.input("x")
     assert reply_to(kernel.client, msg_id)["content"]["status"] == "ok"
 

@@ -48,7 +48,7 @@ def test_executes(start, kind, transport):
 def test_input(shared):
     client = shared.client
     msg_id = client.execute("print('hello ' + input('name? '))", allow_stdin=True)
-    asked = client.get_stdin_msg(timeout=10)
+    asked = client.get_stdin_msg(timeout=10 * harness.PATIENCE)
     assert asked["msg_type"] == "input_request"
     assert asked["content"]["prompt"].endswith("name? ") and asked["content"]["password"] is False
     assert asked["parent_header"]["msg_id"] == msg_id
@@ -60,7 +60,7 @@ def test_input(shared):
 def test_input_goes_to_the_client_that_asked(shared):
     other = shared.connect()
     msg_id = other.execute("answer = input('?')", allow_stdin=True)
-    assert other.get_stdin_msg(timeout=10)["msg_type"] == "input_request"
+    assert other.get_stdin_msg(timeout=10 * harness.PATIENCE)["msg_type"] == "input_request"
     with pytest.raises(queue.Empty):
         shared.client.get_stdin_msg(timeout=0.3)
     other.input("from the second")
@@ -193,7 +193,7 @@ def test_debugger(shared):
     def event(name):
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            message = client.get_iopub_msg(timeout=20)
+            message = client.get_iopub_msg(timeout=20 * harness.PATIENCE)
             if message["msg_type"] == "debug_event" and message["content"]["event"] == name:
                 return message["content"]
         raise TimeoutError(name)
@@ -282,7 +282,7 @@ def test_two_clients(shared):
     for client in (first, second):
         texts, idle = [], set()
         while idle != {a, b}:
-            message = client.get_iopub_msg(timeout=20)
+            message = client.get_iopub_msg(timeout=20 * harness.PATIENCE)
             texts += [message["content"]["text"]] if message["msg_type"] == "stream" else []
             if message["content"].get("execution_state") == "idle":
                 idle |= {a, b} & {message["parent_header"]["msg_id"]}
@@ -443,7 +443,7 @@ def test_order_of_many_cells(start, kind):
     ids = [kernel.client.execute(f"print({index})") for index in range(50)]
     seen = []
     while not seen or seen[-1] != (ids[-1], "idle"):
-        message = kernel.client.get_iopub_msg(timeout=20)
+        message = kernel.client.get_iopub_msg(timeout=20 * harness.PATIENCE)
         content, parent = message["content"], message["parent_header"].get("msg_id")
         if parent in ids:
             seen.append((parent, content.get("execution_state") or content.get("text") or message["msg_type"]))
@@ -455,7 +455,7 @@ def test_order_of_many_cells(start, kind):
     assert order == sorted(order, key=ids.index), "messages of one cell overtook those of another"
     replies = []
     while len(replies) < len(ids):
-        parent = kernel.client.get_shell_msg(timeout=10)["parent_header"]["msg_id"]
+        parent = kernel.client.get_shell_msg(timeout=10 * harness.PATIENCE)["parent_header"]["msg_id"]
         if parent in ids:  # not a late one to what was asked until the kernel was there
             replies.append(parent)
     assert replies == ids

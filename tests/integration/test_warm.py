@@ -64,7 +64,7 @@ def bare(site):
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", place], check=True)
     packages = next(place.glob("lib/python3*/site-packages"))
     old = next(pathlib.Path(OLD).parents[1].glob("lib/python3*/site-packages"))
-    leave = shutil.ignore_patterns("__pycache__", "pip*", "setuptools*", "jedi*", "babel*", "jupyterlab*", "notebook*")
+    leave = shutil.ignore_patterns("__pycache__", "pip*", "setuptools*", "pkg_resources", "debugpy*", "jedi*", "tests", "babel*", "jupyterlab*", "notebook*")
     shutil.copytree(old, packages, dirs_exist_ok=True, ignore=leave)
     (packages / "tell.pth").write_text(f"import os; open({str(site.root / 'told')!r}, 'a').close()\n")
     yield place
