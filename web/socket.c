@@ -5,7 +5,7 @@
  * connection's own queue while that is short. With a client there a long queue pauses the bridge;
  * without one the oldest outputs go, states and replies stay. What was sent stays here too until
  * the client has answered a ping that followed it, so that what a connection swallowed that ended
- * is sent again, up to SESSION_REPLAY_BYTES. (That its system acknowledged the bytes says nothing:
+ * is sent again, up to REPLAY_BYTES. (That its system acknowledged the bytes says nothing:
  * it may be a proxy's.) What comes from the client goes to the kernel at once, or waits here while
  * the kernel takes no more and the client is not read.
  */
@@ -20,24 +20,15 @@
 #include "web/http.h"
 #include "web/kernels.h"
 #include "web/loop.h"
+#include "web/replay.h"
 
-#define QUEUE_HIGH	     (8u * 1024 * 1024)
-#define QUEUE_LOW	     (2u * 1024 * 1024)
-#define SESSION_REPLAY_BYTES (16u * 1024 * 1024)
-#define SESSION_REPLAY_COUNT 20000u
-#define SESSION_KEEP_MS	     (60 * 60 * 1000)
-#define SESSIONS_AWAY_MAX    4	 /* of one kernel; the oldest goes */
-#define PACKET_COST	     256 /* of one that waits, besides its bytes */
-#define ASK_MS		     20	 /* from a message to the ping that follows it */
-#define TORNADO_MAX	     (10u * 1024 * 1024)
-#define PENDING_MAX	     (2 * SOCKET_MESSAGE_MAX) /* of all sessions of one kernel */
-
-struct queued {
-	struct queued *next;
-	struct packet *packet;
-	uint64_t number;    /* when it was sent: of the messages on this connection */
-	unsigned long more; /* a line that tells of lost ones: how many, less itself */
-};
+#define QUEUE_HIGH	  (8u * 1024 * 1024)
+#define QUEUE_LOW	  (2u * 1024 * 1024)
+#define SESSION_KEEP_MS	  (60 * 60 * 1000)
+#define SESSIONS_AWAY_MAX 4  /* of one kernel; the oldest goes */
+#define ASK_MS		  20 /* from a message to the ping that follows it */
+#define TORNADO_MAX	  (10u * 1024 * 1024)
+#define PENDING_MAX	  (2 * SOCKET_MESSAGE_MAX) /* of all sessions of one kernel */
 
 /* A client's message that the kernel does not take yet. */
 struct pending {
@@ -63,18 +54,10 @@ struct session {
 	struct client *client; /* NULL: away */
 	bool v1;
 	size_t most; /* bytes of a message to the client; 0: any */
-	struct queued *first, **last;
-	size_t count, bytes;
-	struct queued *sent, **sent_last; /* and perhaps not arrived */
-	size_t sent_bytes;
-	uint64_t total, asked; /* messages sent, and how many of them a ping asked for */
-	uint64_t answered;     /* so many have arrived */
-	uint64_t forgotten;    /* so many are not in `sent` any more, for want of room */
-	unsigned long more;    /* what lines told of that were forgotten */
-	struct timer *ask;     /* until the ping; NULL with one that was not answered */
-	unsigned long lost;    /* and not told of yet */
-	unsigned long passed;  /* messages handed on, to see progress */
-	unsigned long seen;    /* `passed` when it was looked at */
+	struct replay replay;
+	struct timer *ask;    /* until the ping; NULL with one that was not answered */
+	unsigned long passed; /* messages handed on, to see progress */
+	unsigned long seen;   /* `passed` when it was looked at */
 	struct pending *pending, **pending_last;
 	size_t pending_bytes;
 	struct timer *stall, *keep;
@@ -90,152 +73,36 @@ void socket_look(struct socket_depths *ret_depths)
 	*ret_depths = (struct socket_depths){.connections = connections};
 	for (const struct session *session = sessions; session; session = session->next) {
 		ret_depths->away += !session->client;
-		ret_depths->to_clients += session->count;
-		ret_depths->to_clients_bytes += session->bytes;
+		ret_depths->to_clients += session->replay.count;
+		ret_depths->to_clients_bytes += session->replay.bytes;
 		for (const struct pending *p = session->pending; p; p = p->next)
 			ret_depths->to_kernels++;
 		ret_depths->to_kernels_bytes += session->pending_bytes;
 	}
 }
 
-/* ---- the queue ---- */
-
-/* In front of what is at `place`. False: no memory. */
-static bool put(struct session *session, struct queued **place, struct packet *packet,
-		unsigned long more)
-{
-	struct queued *queued = malloc(sizeof(*queued));
-
-	if (!queued)
-		return false;
-	*queued = (struct queued){.next = *place, .packet = packet_ref(packet), .more = more};
-	*place = queued;
-	if (!queued->next)
-		session->last = &queued->next;
-	session->count++;
-	session->bytes += packet->bytes + PACKET_COST;
-	return true;
-}
-
-static void remove_at(struct session *session, struct queued **place)
-{
-	struct queued *queued = *place;
-
-	*place = queued->next;
-	if (!queued->next)
-		session->last = place;
-	session->count--;
-	session->bytes -= queued->packet->bytes + PACKET_COST;
-	packet_unref(queued->packet);
-	free(queued);
-}
-
-static void forget_first(struct session *session)
-{
-	struct queued *queued = session->sent;
-
-	session->sent = queued->next;
-	if (!session->sent)
-		session->sent_last = &session->sent;
-	session->sent_bytes -= queued->packet->bytes + PACKET_COST;
-	packet_unref(queued->packet);
-	free(queued);
-}
+/* ---- what has arrived ---- */
 
 static void ask_arrived(void *arg)
 {
 	struct session *session = arg;
 
 	session->ask = NULL;
-	session->asked = session->total;
-	websocket_ping(session->client->websocket, session->total);
+	websocket_ping(session->client->websocket, replay_ask(&session->replay));
 }
 
 /* One ping is on its way, or none and nothing to ask for. */
 static void ask_later(struct session *session)
 {
-	if (session->client && session->sent && !session->ask && !session->asked)
+	if (session->client && !session->ask && replay_unasked(&session->replay))
 		(void)loop_after(session->loop, ASK_MS, ask_arrived, session, &session->ask, NULL);
 }
 
-/* The client has read so many messages. */
-static void arrived(struct session *session, uint64_t number)
-{
-	while (session->sent && session->sent->number <= number)
-		forget_first(session);
-	if (number > session->answered)
-		session->answered = number;
-	if (session->answered >= session->forgotten)
-		session->more = 0;
-	if (number >= session->asked)
-		session->asked = 0;
-	ask_later(session);
-}
-
-/* The first of the queue was sent. */
-static void move_to_sent(struct session *session)
-{
-	struct queued *queued = session->first;
-	const size_t bytes = queued->packet->bytes + PACKET_COST;
-
-	session->first = queued->next;
-	if (!session->first)
-		session->last = &session->first;
-	session->count--;
-	session->bytes -= bytes;
-	queued->next = NULL;
-	queued->number = ++session->total;
-	*session->sent_last = queued;
-	session->sent_last = &queued->next;
-	session->sent_bytes += bytes;
-	while (session->sent_bytes > SESSION_REPLAY_BYTES && session->sent->next) {
-		session->forgotten = session->sent->number; /* no ping was answered meanwhile */
-		session->more += session->sent->more;
-		forget_first(session);
-	}
-	ask_later(session);
-}
-
-/* The connection is over: what may not have arrived goes back to the front of the queue. */
+/* The connection is over. */
 static void take_back(struct session *session)
 {
-	for (const struct queued *queued = session->sent; queued; queued = queued->next)
-		session->count++;
-	session->bytes += session->sent_bytes;
-	if (session->sent) {
-		*session->sent_last = session->first;
-		if (!session->first)
-			session->last = session->sent_last;
-		session->first = session->sent;
-	}
-	session->sent = NULL;
-	session->sent_last = &session->sent;
-	session->sent_bytes = 0;
-	if (session->forgotten > session->answered)
-		session->lost += session->forgotten - session->answered + session->more;
-	session->total = session->asked = session->answered = session->forgotten = 0;
-	session->more = 0;
+	replay_take_back(&session->replay);
 	session->ask = loop_cancel(session->ask);
-}
-
-/* Nobody is there: the oldest outputs go. States and replies are few, and front ends wait for
- * them; if they alone are too many, they go too. */
-static void shorten(struct session *session)
-{
-	for (int all = 0; all < 2; all++) {
-		for (struct queued **place = &session->first;
-		     *place && (session->bytes > SESSION_REPLAY_BYTES ||
-				session->count > SESSION_REPLAY_COUNT);) {
-			const struct packet *packet = (*place)->packet;
-
-			if (!all && (packet->status || packet->channel != WALL_IOPUB)) {
-				place = &(*place)->next;
-				continue;
-			}
-			session->lost += 1 + (*place)->more;
-			remove_at(session, place);
-		}
-	}
 }
 
 /* ---- to the client ---- */
@@ -294,34 +161,18 @@ static int write_packet(struct session *session, const struct packet *packet, bo
 	return websocket_send(session->client->websocket, binary, vector, (size_t)n);
 }
 
-/* The line goes before all that waits, and is sent again like it until it has arrived. */
-static void tell_lost(struct session *session)
-{
-	cleanup(free_ptr) char *content = format_string(
-		"{\"name\":\"stderr\",\"text\":\"cellwall: %lu messages of this kernel "
-		"were dropped: the connection was lost, and more came than is "
-		"kept\\n\"}",
-		session->lost);
-	struct packet *packet =
-		content ? packet_make(WALL_IOPUB, "stream", (struct iovec){0}, content) : NULL;
-
-	if (packet && put(session, &session->first, packet, session->lost - 1))
-		session->lost = 0;
-	packet_unref(packet);
-}
-
 static void stalled(void *arg);
 
 static void check_pressure(struct session *session)
 {
-	if (session->bytes > QUEUE_HIGH && session->client) {
+	if (session->replay.bytes > QUEUE_HIGH && session->client) {
 		bridge_pause(&session->listener);
 		if (!session->stall) {
 			session->seen = session->passed;
 			(void)loop_after(session->loop, BRIDGE_STALL_MS, stalled, session,
 					 &session->stall, NULL);
 		}
-	} else if (session->bytes <= QUEUE_LOW || !session->client) {
+	} else if (session->replay.bytes <= QUEUE_LOW || !session->client) {
 		session->stall = loop_cancel(session->stall);
 		bridge_resume(&session->listener);
 	}
@@ -329,17 +180,19 @@ static void check_pressure(struct session *session)
 
 static void flush(struct session *session)
 {
-	while (session->client && session->first &&
-	       websocket_queued(session->client->websocket) <= WEBSOCKET_LOW) {
-		if (session->lost > 0)
-			tell_lost(session);
-		if (write_packet(session, session->first->packet, false) < 0)
+	const struct packet *packet;
+
+	while (session->client && websocket_queued(session->client->websocket) <= WEBSOCKET_LOW &&
+	       (packet = replay_next(&session->replay))) {
+		if (write_packet(session, packet, false) < 0)
 			break; /* it is closing: what is left waits for the next one */
 		session->passed++;
-		if (session->id[0])
-			move_to_sent(session);
-		else
-			remove_at(session, &session->first);
+		if (!session->id[0]) {
+			replay_remove(&session->replay);
+			continue;
+		}
+		replay_sent(&session->replay);
+		ask_later(session);
 	}
 	check_pressure(session);
 }
@@ -359,12 +212,11 @@ static void on_message(struct listener *listener, struct packet *packet)
 {
 	struct session *session = (struct session *)listener;
 
-	if (!put(session, session->last, packet, 0))
-		session->lost++;
+	replay_put(&session->replay, packet);
 	if (session->client)
 		flush(session);
 	else
-		shorten(session);
+		replay_shorten(&session->replay);
 }
 
 /* ---- from the client ---- */
@@ -491,9 +343,8 @@ static void end_session(struct session *session)
 	bridge_leave(&session->listener);
 	session->stall = loop_cancel(session->stall);
 	session->keep = loop_cancel(session->keep);
-	take_back(session);
-	while (session->first)
-		remove_at(session, &session->first);
+	session->ask = loop_cancel(session->ask);
+	replay_done(&session->replay);
 	while (session->pending)
 		drop_pending(session);
 	free(session);
@@ -530,8 +381,10 @@ static void ws_pong(void *arg, uint64_t mark)
 {
 	const struct client *client = arg;
 
-	if (client->session)
-		arrived(client->session, mark);
+	if (!client->session)
+		return;
+	replay_arrived(&client->session->replay, mark);
+	ask_later(client->session);
 }
 
 /* Of the sessions of this kernel that are away, the oldest when they are too many. */
@@ -557,7 +410,7 @@ static void go_away(struct session *session)
 	bridge_set_away(&session->listener, true);
 	session->away_since = now_ms();
 	check_pressure(session);
-	shorten(session);
+	replay_shorten(&session->replay);
 	if (loop_after(session->loop, SESSION_KEEP_MS, kept_enough, session, &session->keep, NULL) <
 	    0) {
 		end_session(session);
@@ -612,8 +465,7 @@ static struct session *new_session(struct loop *loop, struct bridge *bridge, con
 	session->loop = loop;
 	session->listener =
 		(struct listener){.message = on_message, .writable = on_writable, .gone = on_gone};
-	session->last = &session->first;
-	session->sent_last = &session->sent;
+	replay_init(&session->replay);
 	session->pending_last = &session->pending;
 	(void)snprintf(session->id, sizeof(session->id), "%s", id);
 	if (bridge_join(bridge, &session->listener) < 0) {
