@@ -276,12 +276,13 @@ static bool take_in(struct conn *conn)
 
 	if (conn->in_size && !conn_use(conn, NULL, 0))
 		return false;
-	while (conn->state != CONN_GONE && conn_wants_input(conn)) {
+	while (conn->state != CONN_GONE && conn->look && conn_wants_input(conn)) {
 		ssize_t count;
 
 		if (conn->state == CONN_HANDSHAKE) {
 			int result = conn_wire_handshake(conn);
 
+			conn->look = result > 0;
 			if (result <= 0)
 				return result == 0;
 			continue;
@@ -294,6 +295,8 @@ static bool take_in(struct conn *conn)
 		count = conn_wire_get(conn, scratch, CONN_READ_SIZE);
 		if (count < 0)
 			return false;
+		/* Less than there is room for is all that a socket has; TLS may hold more. */
+		conn->look = conn->ssl ? count > 0 : count == CONN_READ_SIZE;
 		if (count == 0)
 			return true;
 		if (conn->state == CONN_HEAD && !conn->in_size && conn->timer)
@@ -357,6 +360,7 @@ static void ready(void *arg, unsigned events)
 		conn_close(conn);
 		return;
 	}
+	conn->look = conn->look || conn->ssl || (events & (LOOP_READ | LOOP_HANGUP));
 	conn_touch(conn);
 }
 

@@ -58,7 +58,8 @@ struct conn {
 	SSL *ssl;
 	bool want_write; /* TLS has to write before it can read */
 	bool paused;	 /* nothing is read */
-	bool half;	 /* the client has said that it sends no more */
+	bool look; /* there may be something to read: epoll said so, and it is not empty yet */
+	bool half; /* the client has said that it sends no more */
 	bool keep;
 	struct timer *timer;
 	uint64_t moved; /* bytes in and out, and how many at the last look */
