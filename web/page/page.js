@@ -17,7 +17,7 @@ function make(tag, properties = {}, ...children) {
   node.append(...children);
   return node;
 }
-const sentence = text => text.charAt(0).toUpperCase() + text.slice(1);
+const sentence = text => text && text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 function say(text, bad = false) { $("message").textContent = text; $("message").className = bad ? "bad" : ""; clearTimeout(say.timer); say.timer = setTimeout(() => { $("message").textContent = ""; }, bad ? 15000 : 6000); }
 const wrong = error => say(error.message, true);
 const pairs = list => list.flatMap(([key, value]) => [make("dt", { textContent: key }), make("dd", { textContent: value })]);
@@ -90,7 +90,7 @@ async function look() {
   const answer = await ask("/api/wall/kernels");
   $("who").textContent = answer.admin ? `${answer.user}, administrator` : answer.user;
   const most = answer.admin ? answer.max_kernels_all : answer.max_kernels;
-  const summary = `${answer.kernels.length}${most ? ` of ${most}` : ""} running`;
+  const summary = `${answer.kernels.length} running${most ? `, ${most} at the most` : ""}`;
   if ($("summary").textContent !== summary) $("summary").textContent = summary;
   $("empty").hidden = answer.kernels.length > 0;
   const ids = new Set(answer.kernels.map(kernel => kernel.id));
@@ -136,7 +136,7 @@ function held(all) {
 }
 function words(line) {
   const { seq, time, kernel, user, event, reason, ...rest } = line;
-  const parts = reason ? [human(reason)] : [];
+  const parts = reason ? human(reason).split(/`([^`]*)`/).map((part, index) => index % 2 ? make("code", { textContent: part }) : part) : [];
   for (const [key, value] of Object.entries(rest)) {
     const text = Array.isArray(value) ? value.join(" ") : typeof value === "string" ? (key === "sha256" ? value.slice(0, 12) : human(value)) : JSON.stringify(value);
     if (parts.length) parts.push(" ");
