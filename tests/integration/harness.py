@@ -402,14 +402,14 @@ class Kernel:
                         return text
         return ""
 
-    def started(self, msg_id):
-        """Returns when a cell has begun to run."""
+    def started(self, msg_id, by="execute_input"):
+        """Returns when a cell is said to begin; with "stream" when its code runs: before, an interrupt may find nothing to end."""
 
         class Begun(Exception):
             pass
 
         def look(message):
-            if message["msg_type"] == "execute_input":
+            if message["msg_type"] == by:
                 raise Begun
 
         with contextlib.suppress(Begun):

@@ -53,10 +53,10 @@ def test_first_output_is_not_lost(old):
 
 def test_interrupt_restart_shutdown(old, nothing_left):
     kernel = old()
-    msg_id = kernel.client.execute("import time; time.sleep(30)")
-    kernel.started(msg_id)
+    msg_id = kernel.client.execute("import time; print('begun', flush=True); time.sleep(30)")
+    kernel.started(msg_id, "stream")
     kernel.manager.interrupt_kernel()
-    harness.collect(kernel.client, msg_id, 20)  # cells sent before its idle are given up with it
+    harness.collect(kernel.client, msg_id, 20 * harness.PATIENCE)  # cells sent before its idle are given up with it
     assert reply_to(kernel.client, msg_id)["content"]["ename"] == "KeyboardInterrupt"
     assert kernel.run("x = 1; open('kept.txt', 'w').write('1')").status == "ok"
     kernel.manager.restart_kernel()

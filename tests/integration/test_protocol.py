@@ -167,8 +167,8 @@ def test_shell_requests_on_control(shared):
 
 def test_control_is_answered_while_a_cell_runs(shared):
     client = shared.client
-    msg_id = client.execute("goes_on = True\nwhile goes_on: pass")
-    shared.started(msg_id)
+    msg_id = client.execute("print('begun', flush=True)\nwhile True: pass")
+    shared.started(msg_id, "stream")
     asked = request(client, "kernel_info_request", channel="control")
     reply_to(client, asked, channel="control")
     with contextlib.suppress(queue.Empty):
@@ -176,7 +176,7 @@ def test_control_is_answered_while_a_cell_runs(shared):
             assert client.get_shell_msg(timeout=0)["parent_header"].get("msg_id") != msg_id
     shared.manager.interrupt_kernel()
     reply_to(client, msg_id)
-    harness.collect(client, msg_id, 10)
+    harness.collect(client, msg_id, 10 * harness.PATIENCE)
 
 
 @pytest.mark.core
@@ -329,7 +329,7 @@ def test_reply_waits_for_a_client_that_reconnects(shared):
     shared.started(msg_id)
     old.stop_channels()
     new = shared.connect(session="comes-back", wait=False)
-    assert reply_to(new, msg_id, 10)["content"]["status"] == "ok"
+    assert reply_to(new, msg_id, 10 * harness.PATIENCE)["content"]["status"] == "ok"
 
 
 @pytest.mark.core

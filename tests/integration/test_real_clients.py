@@ -197,7 +197,7 @@ def test_wrapped_r_interrupt(site, wrapped_r, start):
     kernel.started(msg_id)
     time.sleep(1)
     kernel.manager.interrupt_kernel()
-    harness.collect(kernel.client, msg_id, 10)
+    harness.collect(kernel.client, msg_id, 10 * harness.PATIENCE)
     assert kernel.run("cat(1 + 1)").stdout == "2"
 
 
