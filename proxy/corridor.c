@@ -55,7 +55,8 @@ static void count_refusal(const struct corridor *corridor, const struct passage 
 #define ASIDE_LEAST (1024u * 1024)
 #define ASIDE_STACK (256u * 1024)
 
-/* A large message's own signature is checked while the other side's is made. */
+/* A large message's own signature is checked while the other side's is made. Not sooner: while it
+ * arrives, two processors have enough to do with copying it. */
 struct check {
 	pthread_t thread;
 	bool begun;

@@ -345,10 +345,9 @@ static int ask(const struct corridor *corridor, const struct passage *passage,
 static bool make_reply(struct passage *passage, const char *why)
 {
 	cleanup(free_ptr) char *text = format_string("the kernel's reply was blocked: %s", why);
-	size_t size = text ? strlen(text) : 0;
 	cleanup(free_ptr) char *clean = NULL;
 	cleanup(free_ptr) char *literal = NULL;
-
+	size_t size = text ? strlen(text) : 0;
 	/* jupyter_console counts on it */
 	const char *count =
 		passage->guard.rule == CONTENT_EXECUTE_REPLY ? ", \"execution_count\": 0" : "";

@@ -24,6 +24,8 @@
  * frame take as long as receiving it. */
 #define MAPPED_LEAST (4u * 1024 * 1024)
 #define SPARE_MOST   (128u * 1024 * 1024)
+/* Mappings are whole huge pages: one that is a few bytes longer than the last fits in its room. */
+#define MAPPED_UNIT ((size_t)2 * 1024 * 1024)
 
 static uint32_t load32(const uint8_t *from)
 {
@@ -146,13 +148,13 @@ int wall_reader_advance(struct wall_reader *reader, size_t size, struct err *err
 /* Room for a frame, in *ret_mapped how much of it is a mapping. NULL when out of memory. */
 static void *frame_room(size_t size, size_t *ret_mapped)
 {
-	void *room;
-
 	struct wall_frame *last;
+	void *room;
 
 	*ret_mapped = 0;
 	if (size < MAPPED_LEAST)
 		return malloc(size);
+	size = (size + MAPPED_UNIT - 1) / MAPPED_UNIT * MAPPED_UNIT;
 	last = atomic_exchange(&spare, NULL);
 	if (last && last->mapped >= size && last->mapped / 2 <= size) {
 		*ret_mapped = last->mapped;
