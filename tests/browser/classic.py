@@ -9,11 +9,10 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 
 import harness
 import pytest
-from conftest import notebook
+from conftest import Lab, notebook
 from selenium.webdriver.common.by import By
 from test_leaks import PER_CELL, Attacker, Stage
 from test_lab import SHOTS, until
@@ -43,7 +42,7 @@ BENIGN = {
 QUIET = {"formula", "language", "vega", "names", "named", "portal", "policy", "rules", "service", "audio", "video", "source", "form", "popup"}
 
 
-class Classic:
+class Classic(Lab):
     """A server with nbclassic, without the headers that cellwall proposes."""
 
     def __init__(self, site):
@@ -52,36 +51,28 @@ class Classic:
         config.mkdir()
         port = harness.free_ports(1)[0]
         self.url = f"http://127.0.0.1:{port}"
-        self.log_path = site.root / "classic.log"
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "nbclassic", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-                + ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
-                + ["--KernelSpecManager.ensure_native_kernel=False"],
-                cwd=self.folder,
-                env={**site.environment, "JUPYTER_CONFIG_DIR": str(config), "PYTHONPATH": os.environ["CELLWALL_CLASSIC"]},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        log_path = site.root / "classic.log"
+        self.log = open(log_path, "wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nbclassic", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+            + ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+            + ["--KernelSpecManager.ensure_native_kernel=False"],
+            cwd=self.folder,
+            env={**site.environment, "JUPYTER_CONFIG_DIR": str(config), "PYTHONPATH": os.environ["CELLWALL_CLASSIC"]},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
         end = time.monotonic() + 60 * harness.PATIENCE
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/api/status", timeout=10).close()
+                self.get("/api/status")
                 return
             except OSError:
                 if time.monotonic() > end or self.process.poll() is not None:
-                    raise RuntimeError(self.log_path.read_text()[-3000:]) from None
+                    raise RuntimeError(log_path.read_text()[-3000:]) from None
                 time.sleep(0.2)
-
-    def close(self):
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 class ClassicStage(Stage):
