@@ -103,8 +103,10 @@ static int read_regular(int fd, char **ret_text, size_t *ret_size, struct err *e
 	return read_file(AT_FDCWD, name, FILE_BYTES, ret_text, ret_size, err);
 }
 
-int installer_read_staged(const struct spec *spec, const char *path, char **ret_text,
-			  size_t *ret_size, struct err *err)
+/* The host's file for `path` as a cell names it, below /work, when it is staged and so read-only:
+ * its text (caller frees). Returns 0 or a negative errno with words. */
+static int installer_read_staged(const struct spec *spec, const char *path, char **ret_text,
+				 size_t *ret_size, struct err *err)
 {
 	static const char work[] = INSIDE_WORK "/";
 	cleanup(free_ptr) char *inside = NULL;

@@ -29,9 +29,4 @@ pid_t installer_start(const struct installer *installer, int *ret_socket, struct
 /* After its socket was closed: waits until it is gone, and kills it when that takes too long. */
 void installer_end(pid_t pid);
 
-/* The host's file for `path` as a cell names it, below /work, when it is staged and so read-only:
- * its text (caller frees). Returns 0 or a negative errno with words. */
-int installer_read_staged(const struct spec *spec, const char *path, char **ret_text,
-			  size_t *ret_size, struct err *err);
-
 #endif

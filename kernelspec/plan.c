@@ -135,7 +135,10 @@ static int make_argv(const struct plan *plan, const char *cellwall, json_t *argv
 	return code == 0 ? add_words(argv, NULL, &plan->argv, err) : code;
 }
 
-int plan_json(const struct plan *plan, const char *cellwall, json_t **ret_json, struct err *err)
+/* The object of kernel.json; `cellwall` is the absolute path of the executable. 0 or a negative
+ * errno. */
+static int plan_json(const struct plan *plan, const char *cellwall, json_t **ret_json,
+		     struct err *err)
 {
 	json_t *argv = json_array(), *json;
 	int code = argv ? make_argv(plan, cellwall, argv, err)

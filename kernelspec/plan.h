@@ -45,9 +45,6 @@ void plan_notice(struct plan *plan, const char *format, ...) __attribute__((form
  * Python (VS Code hides or rewrites them). Returns 0 or -EINVAL with words.
  */
 int plan_check_names(const struct plan *plan, struct err *err);
-/* The object of kernel.json; `cellwall` is the absolute path of the executable. 0 or a negative
- * errno. */
-int plan_json(const struct plan *plan, const char *cellwall, json_t **ret_json, struct err *err);
 /*
  * Writes DIRECTORY/NAME (`directory` is a "…/kernels", made when missing) with kernel.json and
  * logos. Replaces a kernelspec of ours; refuses anything else there. Caller frees *ret_path. 0 or

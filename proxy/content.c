@@ -108,7 +108,9 @@ static bool well_formed(struct iovec text)
 	return true;
 }
 
-char *content_repair(struct iovec text, size_t *ret_size)
+/* JSON text whose malformed UTF-8, halves of surrogate pairs and NULs became U+FFFD (caller frees).
+ * NULL: there are none, or no memory. */
+static char *content_repair(struct iovec text, size_t *ret_size)
 {
 	const unsigned char *at = text.iov_base, *end = at + text.iov_len;
 	char *fresh, *to;

@@ -120,8 +120,4 @@ enum content_verdict content_examine(enum content_rule rule, struct iovec metada
 				     struct iovec text, struct content *content,
 				     char **ret_metadata, char **ret_content);
 
-/* JSON text whose malformed UTF-8, halves of surrogate pairs and NULs became U+FFFD (caller frees).
- * NULL: there are none, or no memory. */
-char *content_repair(struct iovec text, size_t *ret_size);
-
 #endif

@@ -256,11 +256,6 @@ static bool plain(const char *text, size_t most)
 	return size > 0;
 }
 
-bool header_plain_id(const char *msg_id)
-{
-	return plain(msg_id, 128);
-}
-
 int header_rebuild(const struct header *from, const char *msg_type, const char *session,
 		   char out[HEADER_REBUILT])
 {

@@ -35,13 +35,10 @@ int header_parse(struct iovec raw, struct header *ret_header, struct err *err);
  */
 char *header_make(const char *msg_type, const char *session);
 
-/* A msg_id that every front end can take: 1 to 128 of A-Z a-z 0-9 _ . - */
-bool header_plain_id(const char *msg_id);
-
 /*
- * The header that a kernel's message gets, as JSON text in `out`: its own msg_id (header_plain_id),
- * `msg_type` and `session` of ours, username "kernel", date now, its own version or 5.4. Returns
- * the length, or -EINVAL.
+ * The header that a kernel's message gets, as JSON text in `out`: its own msg_id, which every front
+ * end can take (1 to 128 of A-Z a-z 0-9 _ . -), `msg_type` and `session` of ours, username
+ * "kernel", date now, its own version or 5.4. Returns the length, or -EINVAL.
  */
 #define HEADER_REBUILT 1024
 int header_rebuild(const struct header *from, const char *msg_type, const char *session,

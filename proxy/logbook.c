@@ -162,7 +162,8 @@ void logbook_reader_done(struct logbook_reader *reader)
 	close_fd(&reader->fd);
 }
 
-size_t logbook_torn(const struct logbook_reader *reader)
+/* Bytes after the last whole line. */
+static size_t logbook_torn(const struct logbook_reader *reader)
 {
 	return reader->end - reader->start;
 }

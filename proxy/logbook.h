@@ -57,8 +57,6 @@ int logbook_reader_open(int directory, const char *name, struct logbook_reader *
  * whole line is there (now); -EFBIG for a longer one than LOGBOOK_LINE_MAX, or another negative
  * errno. */
 int logbook_next(struct logbook_reader *reader, char **ret_line, size_t *ret_size);
-/* Bytes after the last whole line. */
-size_t logbook_torn(const struct logbook_reader *reader);
 void logbook_reader_done(struct logbook_reader *reader);
 
 /* Is a kernel writing to it? It holds a lock, flock(2). */

@@ -257,7 +257,7 @@ enum kind {
 	STATE,
 	STATUS, /* "ok" and what execute_reply's metadata says too */
 	DATE,
-	ID, /* header_plain_id's characters */
+	ID, /* header_rebuild's characters */
 	VERSION
 };
 

@@ -38,7 +38,8 @@ bool setting_list_has(char **list, const char *text)
 	return false;
 }
 
-void setting_list_replace(void *target, char ***list)
+/* Frees what `target` (a char ***) points to and puts the list there, which becomes NULL. */
+static void setting_list_replace(void *target, char ***list)
 {
 	char ***place = target;
 
@@ -224,8 +225,9 @@ int setting_path(const char *text, size_t max, const struct place *at, char **re
 	return 0;
 }
 
-const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
-				struct place *at)
+/* Its string at `index` (lent), or NULL with the error filled; moves `at` there. */
+static const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
+				       struct place *at)
 {
 	const json_t *value = json_array_get(list, index);
 

@@ -49,9 +49,6 @@ int setting_assignments(const struct setting *setting, json_t *value, struct pla
 #define SETTING_LIST_MAX 1024 /* each entry is a mount or a string on the kernel's stack */
 int setting_list(const struct setting *setting, const json_t *value, const struct place *at,
 		 const char *sample);
-/* Its string at `index` (lent), or NULL with the error filled; moves `at` there. */
-const char *setting_list_string(const struct setting *setting, json_t *list, size_t index,
-				struct place *at);
 /* Checks one entry of a list and gives the text to keep (caller frees). 0, -EINVAL or -ENOMEM. */
 typedef int setting_check(const char *text, const struct place *at, char **ret_text);
 /* A list of strings without doubles, each checked. The target is a char **, NULL-terminated. */
@@ -73,8 +70,6 @@ void setting_format_size(uint64_t bytes, char out[32]);
  * no memory. */
 char **setting_list_new(size_t count);
 bool setting_list_has(char **list, const char *text);
-/* Frees what `target` (a char ***) points to and puts the list there, which becomes NULL. */
-void setting_list_replace(void *target, char ***list);
 void setting_list_free(char **list); /* accepts NULL */
 DEFINE_CLEANUP(char **, setting_list_free)
 

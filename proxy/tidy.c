@@ -87,7 +87,8 @@ bool tidy_prototype(const char *key)
 	       strcmp(key, "prototype") == 0;
 }
 
-json_t *tidy_cleaned(struct tidy *tidy, const json_t *text, unsigned flags)
+/* What a string looks like after plain_clean, as a new value; NULL when nothing changes. */
+static json_t *tidy_cleaned(struct tidy *tidy, const json_t *text, unsigned flags)
 {
 	cleanup(free_ptr) char *cleaned = NULL;
 	json_t *made = NULL;
@@ -127,7 +128,9 @@ static void tidy_element(struct tidy *tidy, json_t *array, size_t i, unsigned fl
 		tidy->failed = true;
 }
 
-void tidy_texts(struct tidy *tidy, json_t *object, const char *key, size_t max, unsigned flags)
+/* Cleans a list of strings; other elements and those after `max` are taken out. */
+static void tidy_texts(struct tidy *tidy, json_t *object, const char *key, size_t max,
+		       unsigned flags)
 {
 	json_t *array = json_object_get(object, key);
 

@@ -40,12 +40,8 @@ bool tidy_count(const json_t *value);
 /* Names that reach an object's prototype in a front end. */
 bool tidy_prototype(const char *key);
 
-/* What a string looks like after plain_clean, as a new value; NULL when nothing changes. */
-json_t *tidy_cleaned(struct tidy *tidy, const json_t *text, unsigned flags);
 /* Cleans the string under `key`; anything but a string is taken out. */
 void tidy_text(struct tidy *tidy, json_t *object, const char *key, unsigned flags);
-/* Cleans a list of strings; other elements and those after `max` are taken out. */
-void tidy_texts(struct tidy *tidy, json_t *object, const char *key, size_t max, unsigned flags);
 /* Takes out what is not of the wanted type. */
 void tidy_integer(struct tidy *tidy, json_t *object, const char *key);
 void tidy_boolean(struct tidy *tidy, json_t *object, const char *key);

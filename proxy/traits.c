@@ -11,7 +11,8 @@
 #define FILES_MAX 256
 #define REFERENCE "IPY_MODEL_"
 
-const struct model *traits_reference(const struct content *content, const json_t *value)
+/* The model that "IPY_MODEL_..." names, or NULL when it is not known. */
+static const struct model *traits_reference(const struct content *content, const json_t *value)
 {
 	const char *text = json_string_value(value);
 	struct known_comm comm;

@@ -16,7 +16,4 @@
 
 void traits_filter(struct tidy *tidy, const struct model *model, json_t *state);
 
-/* The model that "IPY_MODEL_..." names, or NULL when it is not known. */
-const struct model *traits_reference(const struct content *content, const json_t *value);
-
 #endif

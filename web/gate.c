@@ -254,7 +254,8 @@ static void token_answered(void *arg, enum auth_result result, const struct user
 	}
 }
 
-const char *gate_token(const struct request *request)
+/* The token of a request, in its head or (of a WebSocket) in its address; NULL: it has none. */
+static const char *gate_token(const struct request *request)
 {
 	const char *header = http_header(request, "authorization");
 	const char *query = http_query(request, "token");

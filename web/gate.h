@@ -15,8 +15,6 @@
 struct request;
 
 void gate_enter(struct request *request);
-/* The token of a request, in its head or (of a WebSocket) in its address; NULL: it has none. */
-const char *gate_token(const struct request *request);
 /* The token that lets it in, be it by way of a cookie; NULL: none is known. */
 const char *gate_lease(const struct request *request);
 /* One line about an answer that was given, for the log. */

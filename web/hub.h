@@ -36,8 +36,4 @@ bool hub_knew(struct hub *hub, const char *token, size_t size);
 /* True when the last answer about this token was a refusal (of 1024). */
 bool hub_refused(struct hub *hub, const char *token, size_t size);
 
-/* Reads the Hub's answer (the whole of it, with its head). 1 with name and admin, 0: a refusal, or
- * -EPROTO. Pure; `scopes` may be NULL. */
-int hub_read(const char *answer, size_t size, const char *scopes, char name[64], bool *ret_admin);
-
 #endif

@@ -62,8 +62,7 @@ struct kernels *kernels_free(struct kernels *kernels);
  * KERNELS_VALUE_MAX printable bytes. The folder it runs in is `area` below the owner's ("default"
  * when NULL; letters, digits, "-", "_" and "."), whatever KERNEL_WORKING_DIR says.
  */
-#define KERNELS_VALUE_MAX     4096
-#define KERNELS_VARIABLES_MAX 64
+#define KERNELS_VALUE_MAX 4096
 struct kernels_order {
 	const char *owner; /* a user's name, checked by who made it: letters, digits, - _ . @ */
 	unsigned owner_kernels; /* how many she may have; 0: no limit */

@@ -27,7 +27,8 @@
 
 /* ---- the end ---- */
 
-void near_ask(struct near *near, const char *word)
+/* Asks the host: "interrupt" or "shutdown". */
+static void near_ask(struct near *near, const char *word)
 {
 	union {
 		const void *constant;

@@ -87,8 +87,6 @@ struct near {
 	int64_t progress_at;
 };
 
-/* Asks the host: "interrupt" or "shutdown". */
-void near_ask(struct near *near, const char *word);
 /* The end was asked for. */
 void near_leave(struct near *near);
 /* Clients are told `text` for a while, then it is over. */

@@ -9,8 +9,7 @@
 
 #include "kernelspec/search.h"
 
-#define SPECS_MAX     128
-#define RESOURCES_MAX 32
+#define SPECS_MAX 128
 
 struct specs {
 	struct specs_options options;

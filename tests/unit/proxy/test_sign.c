@@ -123,7 +123,6 @@ static void refuses_what_does_not_match(void **state)
 
 	(void)state;
 	assert_int_equal(sign_new("hmac-sha256", key, strlen(key), &sign, NULL), 0);
-	assert_false(sign_empty(sign));
 	assert_int_equal(sign_check(sign, parts, (struct iovec){NULL, 0}), SIGN_MISSING);
 	for (size_t i = 0; i < strlen(good); i++) {
 		snprintf(changed, sizeof(changed), "%s", good);
@@ -156,7 +155,6 @@ static void takes_everything_with_an_empty_key(void **state)
 
 	(void)state;
 	assert_int_equal(sign_new(NULL, NULL, 0, &sign, NULL), 0);
-	assert_true(sign_empty(sign));
 	assert_int_equal(sign_make(sign, parts, hex), 0);
 	assert_string_equal(hex, "");
 	assert_int_equal(sign_check(sign, parts, (struct iovec){NULL, 0}), SIGN_GOOD);
