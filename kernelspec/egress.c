@@ -107,8 +107,8 @@ int egress_allow(struct egress *egress, const char *url, struct err *err)
 
 	if (split_url(url, &user, &size, &host) < 0)
 		return err_set(err, -EINVAL,
-			       "the address of a package index is no http or https "
-			       "URL with a host");
+			       "the address of a package index, or of --allow-host, is no http or "
+			       "https URL with a host (https://HOST)");
 	if (egress_find(egress, &host))
 		return 0;
 	if (egress->count == EGRESS_HOSTS)

@@ -68,7 +68,8 @@ static const struct argp_option known[] = {
 	{"python", KEY_PYTHON, "PATH", 0,
 	 "The kernel's Python, with ipykernel (default: python3 in PATH)", 2},
 	{"env", KEY_ENV, "NAME", 0, "Instead, a sealed environment (see cellwall env --help)", 2},
-	{"verify", KEY_VERIFY, NULL, 0, "Compare every byte of it before each start", 2},
+	{"verify", KEY_VERIFY, NULL, 0, "With --env: compare every byte of it before each start",
+	 2},
 	{"wrap", KEY_WRAP, "KERNELSPEC", 0,
 	 "Put an installed kernelspec behind the wall: its name, or its directory", 2},
 	{"policy", KEY_POLICY, "FILE", 0,
@@ -150,6 +151,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		options->name = arg;
 		break;
 	case KEY_DISPLAY:
+		if (strpbrk(arg, "\n\r\x1b"))
+			argp_error(state, "--display-name: one line of text is needed");
 		options->display_name = arg;
 		break;
 	case KEY_PYTHON:

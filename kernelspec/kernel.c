@@ -90,7 +90,7 @@ static const struct argp_option option_table[] = {
 	{"setenv", OPTION_SETENV, "NAME=VALUE", 0, "a variable for the kernel (repeatable)", 0},
 	{"env", OPTION_ENV, "NAME", 0,
 	 "run from this sealed environment (see `cellwall env`), which is at /env inside", 0},
-	{"verify", OPTION_VERIFY, NULL, 0, "compare every byte of it first", 0},
+	{"verify", OPTION_VERIFY, NULL, 0, "with --env: compare every byte of it first", 0},
 	{"shared-environment", OPTION_SHARED, NULL, 0,
 	 "run although the notebook server uses the kernel's environment too: code installed there "
 	 "then "
@@ -122,7 +122,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		options->show[options->shows++] = arg;
 		return 0;
 	case OPTION_SETENV:
-		if (options->setenvs == SHOW_MAX || !strchr(arg, '='))
+		if (options->setenvs == SHOW_MAX || arg[0] == '=' || !strchr(arg, '='))
 			argp_error(state, "--setenv %s: NAME=VALUE is needed, at most %d of them",
 				   arg, SHOW_MAX);
 		options->setenv[options->setenvs++] = arg;
@@ -144,6 +144,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "-f CONNECTION_FILE is missing");
 		if (!options->argv)
 			argp_error(state, "the kernel's command is missing after \"--\"");
+		if (options->verify && !options->environment)
+			argp_error(state, "--verify needs --env");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -157,12 +159,12 @@ static const struct argp parser = {
 	"Run one Jupyter kernel behind the wall, for the client that wrote the connection file.\v"
 	"The word " TOKEN
 	" in KERNEL ARGV becomes the path of the kernel's own connection file, for "
-	"Python:\n\n  cellwall kernel -f FILE -- PYTHON -m ipykernel_launcher -f " TOKEN "\n\n"
+	"Python:\n\n  PYTHON -m ipykernel_launcher -f " TOKEN "\n\n"
 	"Exit codes: the kernel's own; 128+N when signal N ended it; 1 when it could not be "
 	"started; 2 for "
 	"wrong usage, a bad connection file or a bad policy.\n\n"
 	"With --host curve://HOST:PORT --host-key FILE the kernel runs on another host: "
-	"`cellwall kernel --host x --help`.",
+	"`cellwall kernel --help --host x`.",
 	NULL,
 	NULL,
 	NULL};

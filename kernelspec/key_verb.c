@@ -99,7 +99,7 @@ static const struct argp parser = {
 	       "NAME.key_secret stays where it was made. The files are czmq's certificates.\n\n"
 	       "  cellwall key new laptop          on the laptop, and `new host` on the host\n"
 	       "  cellwall key allow laptop.key    on the host, with the laptop's public file\n"
-	       "  cellwall key revoke laptop       its kernels are stopped, it is let in no more",
+	       "  cellwall key revoke laptop       its kernels are stopped, it comes in no more",
 };
 
 static int check_name(const char *name, struct err *err)
@@ -151,11 +151,12 @@ static int show_one(const char *path, struct err *err)
 	return code;
 }
 
-/* Each NAME.key of a directory as a line. */
-static void show_all(const char *directory, const char *what)
+/* Each NAME.key of a directory as a line. Returns how many. */
+static size_t show_all(const char *directory, const char *what)
 {
 	struct dirent **entries = NULL;
 	int count = scandir(directory, &entries, NULL, alphasort);
+	size_t shown = 0;
 
 	for (int i = 0; i < count; i++) {
 		char *name = entries[i]->d_name;
@@ -165,12 +166,15 @@ static void show_all(const char *directory, const char *what)
 
 		if (length > 4 && strcmp(name + length - 4, ".key") == 0) {
 			name[length - 4] = '\0';
-			if (path && keys_name(name) && keys_read(path, false, &key, NULL) == 0)
+			if (path && keys_name(name) && keys_read(path, false, &key, NULL) == 0) {
 				printf("%-8s %-20s %s\n", what, name, key.public_key);
+				shown++;
+			}
 		}
 		free(entries[i]);
 	}
 	free(entries);
+	return shown;
 }
 
 static int run_show(const char *directory, const struct options *options, struct err *err)
@@ -181,14 +185,21 @@ static int run_show(const char *directory, const struct options *options, struct
 	if (!clients)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!options->subject) {
-		show_all(directory, "key");
-		show_all(clients, "allowed");
+		if (show_all(directory, "key") + show_all(clients, "allowed") == 0)
+			printf("no keys are in %s: cellwall key new NAME\n", directory);
 		return 0;
 	}
 	if (strchr(options->subject, '/') || paths_exists(".", options->subject))
 		return show_one(options->subject, err);
 	path = format_string("%s/%s.key", directory, options->subject);
 	return path ? show_one(path, err) : err_set(err, -ENOMEM, "out of memory");
+}
+
+static bool is_secret(const char *path)
+{
+	const size_t length = strlen(path), end = strlen(KEYS_SECRET);
+
+	return length > end && strcmp(path + length - end, KEYS_SECRET) == 0;
 }
 
 static int run_allow(const char *directory, const struct options *options, struct err *err)
@@ -207,6 +218,11 @@ static int run_allow(const char *directory, const struct options *options, struc
 	if (!options->as && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".key") == 0)
 		name[strlen(name) - 4] = '\0';
 	code = check_name(name, err);
+	if (code == 0 && is_secret(options->subject))
+		code = err_set(err, -EINVAL,
+			       "%s is the secret half, which stays where it was made: name the "
+			       "file without \"" KEYS_SECRET "\"",
+			       options->subject);
 	if (code == 0)
 		code = keys_read(options->subject, false, &key, err);
 	if (code == 0)
@@ -241,7 +257,10 @@ static int run_revoke(const char *directory, const struct options *options, stru
 	if (!path)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (unlink(path) < 0)
-		return err_errno(err, "cannot revoke %s", path);
+		return errno == ENOENT
+			       ? err_set(err, -ENOENT, "nobody is allowed as %s: cellwall key show",
+					 options->subject)
+			       : err_errno(err, "cannot revoke %s", path);
 	printf("%s is allowed no more\n", options->subject);
 	return 0;
 }

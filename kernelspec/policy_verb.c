@@ -41,16 +41,13 @@ static const struct argp parser = {
 	       "the default).\v"
 	       "A policy is one JSON object; everything in it is optional:\n\n"
 	       "  { \"stage\":     { \"in\": [\"data\", \"set=/srv/set\"], \"may_add\": [\".\"],\n"
-	       "                   \"out_limit\": \"2G\", \"out_files\": 10000,\n"
-	       "                   \"out_names\": [], \"caches\": [\"huggingface\"],\n"
-	       "                   \"history\": \"folder\", \"startup\": [\"startup.py\"] },\n"
-	       "    \"python\":    \"/opt/venvs/course\",\n"
-	       "    \"env\":       { \"keep\": [\"LANG\", \"TZ\"], \"set\": { \"OMP_NUM_THREADS\": "
-	       "\"2\" } },\n"
-	       "    \"resources\": { \"memory\": \"4G\", \"cpus\": 2, \"pids\": 1024, "
-	       "\"open_files\": 1024,\n"
-	       "                   \"tmp\": \"1G\", \"disk\": \"20G\", \"idle_timeout\": \"2h\", "
-	       "\"enforce\": \"best\" } }\n\n"
+	       "                   \"out_limit\": \"2G\", \"caches\": [\"huggingface\"] },\n"
+	       "    \"env\":       { \"keep\": [\"LANG\", \"TZ\"] },\n"
+	       "    \"resources\": { \"memory\": \"4G\", \"cpus\": 2, \"idle_timeout\": \"2h\" },\n"
+	       "    \"outputs\":   { \"mode\": \"static\" },\n"
+	       "    \"install\":   \"deny\" }\n\n"
+	       "`cellwall policy show` prints every key with its default; "
+	       "share/cellwall/doc/policy.md describes them. "
 	       "An unknown key is an error, with its line and column.",
 };
 

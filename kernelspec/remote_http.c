@@ -414,9 +414,11 @@ static int lost(const struct exchange *exchange, CURLcode result, struct err *er
 	default:
 		break;
 	}
-	return err_set(
-		err, code, "%s",
-		escape_string(shown, sizeof(shown), *words ? words : curl_easy_strerror(result)));
+	escape_string(shown, sizeof(shown), *words ? words : curl_easy_strerror(result));
+	if (result == CURLE_COULDNT_CONNECT)
+		return err_set(err, code, "nobody answers at %s: does cellwall serve run there?",
+			       exchange->remote->server);
+	return err_set(err, code, "%s: %s", exchange->remote->server, shown);
 }
 
 /* Returns 0 when the answer is `good` or 206, else a negative errno with words. */

@@ -183,9 +183,10 @@ static int ls_text(const struct stage *stage, const struct stage_kernels *kernel
 	}
 	for (size_t i = 0; i < kernels->count; i++)
 		code |= show_kernel(stage, &kernels->list[i], NULL);
+	if (kernels->count == 0 && stage->kernel)
+		return stage_fail("no kernel of that name runs: cellwall stage ls --all");
 	if (kernels->count == 0)
-		printf("no kernel runs%s\n",
-		       stage->kernel || (stage->options & STAGE_ALL) ? "" : " in this folder");
+		printf("no kernel runs%s\n", (stage->options & STAGE_ALL) ? "" : " in this folder");
 	return code;
 }
 

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 
 #include "proxy/header.h"
+#include "proxy/sign.h"
 #include "sandbox/spec.h"
 
 #define IPC_PATH_MAX   (sizeof(((struct sockaddr_un *)0)->sun_path) - 1) /* 107, unix(7) */
@@ -272,7 +273,8 @@ static int read_object(json_t *object, struct connection *connection, struct err
 	if (!connection->key || !connection->scheme || (kernel_name && !connection->kernel_name))
 		return err_set(err, -ENOMEM, "out of memory");
 	connection->key_size = strlen(connection->key);
-	return read_endpoints(object, connection, err);
+	r = sign_known(connection->scheme, err);
+	return r < 0 ? r : read_endpoints(object, connection, err);
 }
 
 static int parse_text(const char *text, size_t size, struct connection *connection, struct err *err)

@@ -2,6 +2,7 @@
  * cellwall: the verbs, in one table.
  */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,6 +75,7 @@ int main(int argc, char **argv)
 	const struct verb *verb = argc > 1 ? find_verb(argv[1]) : NULL;
 	cleanup(free_ptr) char *name = NULL;
 	char escaped[128];
+	int code;
 
 	log_setup("cellwall", LOG_LEVEL_WARNING);
 	if (argc < 2) {
@@ -90,5 +92,11 @@ int main(int argc, char **argv)
 		return 1;
 	argv[1] = name;
 	argp_err_exit_status = EXIT_USAGE;
-	return verb->run(argc - 1, argv + 1);
+	code = verb->run(argc - 1, argv + 1);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "%s: its output cannot be written: %s\n", name,
+			strerrordesc_np(errno));
+		code = code == 0 ? 1 : code;
+	}
+	return code;
 }

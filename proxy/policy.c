@@ -344,6 +344,8 @@ static const char *syntax_hint(const char *text)
 		return " (no comma after the last entry)";
 	if (strstr(text, "near '''"))
 		return " (strings are in double quotes)";
+	if (strstr(text, "near '\xef\xbb\xbf"))
+		return " (save it without a byte order mark)";
 	if (strstr(text, "near end of file"))
 		return " (the default policy is \"{}\")";
 	return "";

@@ -103,6 +103,11 @@ static int set_key(struct sign *sign, const struct hash *hash, const char *key, 
 	return 0;
 }
 
+int sign_known(const char *scheme, struct err *err)
+{
+	return find_hash(scheme) ? 0 : unknown_scheme(scheme, err);
+}
+
 int sign_new(const char *scheme, const char *key, size_t key_size, struct sign **ret_sign,
 	     struct err *err)
 {
@@ -137,11 +142,6 @@ struct sign *sign_free(struct sign *sign)
 	recent_free(sign->recent);
 	free(sign);
 	return NULL;
-}
-
-bool sign_empty(const struct sign *sign)
-{
-	return !sign->context;
 }
 
 static int digest_parts(struct sign *sign, const struct iovec parts[4],

@@ -24,9 +24,8 @@ struct sign;
 int sign_new(const char *scheme, const char *key, size_t key_size, struct sign **ret_sign,
 	     struct err *err);
 struct sign *sign_free(struct sign *sign); /* accepts NULL; returns NULL */
-
-/* True when the key is empty: messages carry no signature and none is checked. */
-bool sign_empty(const struct sign *sign);
+/* Whether a scheme is one of them, without a key: 0 or -EINVAL, as above. */
+int sign_known(const char *scheme, struct err *err);
 
 /* Writes the hex signature of the four parts and a NUL; an empty string for an empty key. Returns
  * its length or -errno. */

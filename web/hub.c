@@ -77,6 +77,17 @@ static int parse_url(const char *url, char host[256], char port[16], char path[2
 	return 0;
 }
 
+static bool is_list(const char *text)
+{
+	json_t *list = json_loads(text, 0, NULL), *scope;
+	bool good = json_is_array(list);
+	size_t i;
+
+	json_array_foreach(list, i, scope) good = good && json_is_string(scope);
+	json_decref(list);
+	return good;
+}
+
 int hub_new(struct server *server, const char *url, const char *scopes, struct hub **ret_hub,
 	    struct err *err)
 {
@@ -91,6 +102,11 @@ int hub_new(struct server *server, const char *url, const char *scopes, struct h
 		free(hub);
 		return err_set(err, -EINVAL, "--hub-api %s: like http://127.0.0.1:8081/hub/api",
 			       url);
+	}
+	if (scopes && !is_list(scopes)) {
+		free(hub);
+		return err_set(err, -EINVAL, "--hub-scopes: a JSON list of names is needed, not %s",
+			       scopes);
 	}
 	code = getaddrinfo(hub->host, port, &hints, &found);
 	if (code != 0) {
@@ -198,7 +214,10 @@ static int read_user(json_t *root, const char *scopes, char name[64], bool *ret_
 	return 1;
 }
 
-int hub_read(const char *text, size_t size, const char *scopes, char name[64], bool *ret_admin)
+/* Reads the Hub's answer (the whole of it, with its head). 1 with name and admin, 0: a refusal, or
+ * -EPROTO. Pure; `scopes` may be NULL. */
+static int hub_read(const char *text, size_t size, const char *scopes, char name[64],
+		    bool *ret_admin)
 {
 	const char *body = memmem(text, size, "\r\n\r\n", 4);
 	json_t *root;

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "web/eventlog.h"
 #include "web/http.h"
 #include "web/kernel_model.h"
 #include "web/kernels.h"
@@ -291,6 +292,24 @@ void kernels_api_status(struct request *request)
 
 /* ---- beginning and end ---- */
 
+/* They may come later: a warning. */
+static void tell_missing(const struct server *server)
+{
+	static const char words[] = "there is none of this name yet: see jupyter kernelspec list";
+	const struct settings *settings = &server->settings;
+	const char *other = settings->default_kernel;
+
+	for (size_t i = 0; settings->kernelspec[i]; i++)
+		if (!specs_find(server->specs, settings->kernelspec[i]))
+			event_warning("kernelspec", "name=%s reason=%s", settings->kernelspec[i],
+				      words);
+	if (other && !specs_find(server->specs, other))
+		event_warning("kernelspec", "name=%s reason=%s", other, words);
+	if (!settings->kernelspec[0] && !other && !specs_find(server->specs, NULL))
+		event_warning("kernelspec", "reason=%s",
+			      "there is none behind the wall yet: cellwall install");
+}
+
 int kernels_api_begin(struct server *server, struct err *err)
 {
 	const struct settings *settings = &server->settings;
@@ -311,6 +330,8 @@ int kernels_api_begin(struct server *server, struct err *err)
 	int code;
 
 	code = specs_new(&specs, &server->specs, err);
+	if (code == 0)
+		tell_missing(server);
 	if (code == 0)
 		code = kernels_new(&kernels, server->loop, server->specs, &server->kernels, err);
 	return code;

@@ -263,7 +263,8 @@ static int bind_inet(struct listener *listener, const struct listen_address *add
 	(void)setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	name_peer(&address->address, host);
 	if (bind(listener->fd, (const struct sockaddr *)&address->address, address->size) < 0)
-		return err_errno(err, "listen on %s", host);
+		return err_errno(err, "cannot listen on %s port %u (another port: --listen)", host,
+				 ntohs(((const struct sockaddr_in *)&address->address)->sin_port));
 	(void)getsockname(listener->fd, (struct sockaddr *)&bound, &size);
 	(void)snprintf(listener->url, sizeof(listener->url),
 		       bound.ss_family == AF_INET6 ? "%s://[%s]:%u" : "%s://%s:%u",

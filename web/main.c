@@ -2,11 +2,13 @@
  * cellwall-serve: the options of `cellwall serve`, in one table, and nothing else.
  */
 #include <argp.h>
+#include <arpa/inet.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "sandbox/base.h"
 #include "web/eventlog.h"
+#include "web/link.h"
 #include "web/server.h"
 
 #define EXIT_USAGE 2
@@ -31,7 +33,7 @@ static const struct setting_option {
 	       "(repeatable; default: http://127.0.0.1:8890)"),
 	OPTION("certificate", "FILE", TEXT, certificate, 0,
 	       "for https://: the certificate and its chain, PEM; read again on SIGHUP"),
-	OPTION("private-key", "FILE", TEXT, private_key, 0, "its key, PEM"),
+	OPTION("private-key", "FILE", TEXT, private_key, 0, "the certificate's key, PEM"),
 	OPTION("self-signed", NULL, FLAG, self_signed, 0,
 	       "for a trial: make a certificate, and a token if there is no token file"),
 	OPTION("client-ca", "FILE", TEXT, client_ca, 0,
@@ -68,7 +70,7 @@ static const struct setting_option {
 	       "stop kernels that were idle so long (default: 0, never)"),
 	OPTION("cull-connected", NULL, FLAG, cull_connected, 0,
 	       "even when a client is connected to them"),
-	OPTION("cull-busy", NULL, FLAG, cull_busy, 0, "even when they compute"),
+	OPTION("cull-busy", NULL, FLAG, cull_busy, 0, "idle or not: even when they compute"),
 	OPTION("cull-interval", "SECONDS", NUMBER, cull_interval, 0,
 	       "between two looks (default: 30)"),
 	OPTION("start-timeout", "SECONDS", NUMBER, start_timeout, 0,
@@ -116,6 +118,30 @@ static int parse_size(const char *text, uint64_t *ret_size)
 	return 0;
 }
 
+/* A list's value, before anything is opened: what could never be meant is a slip. */
+static void check_value(const char *name, const char *text, struct argp_state *state)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789_";
+	struct in6_addr number;
+	const char *rest = strstr(text, "://");
+	const bool is_number =
+		inet_pton(AF_INET, text, &number) == 1 || inet_pton(AF_INET6, text, &number) == 1;
+
+	if (strcmp(name, "trusted-proxy") == 0 && !is_number && strcmp(text, "unix") != 0)
+		argp_error(state, "--%s %s: an address in numbers is needed, such as 127.0.0.1",
+			   name, text);
+	if (strcmp(name, "allow-host") == 0 && !is_number &&
+	    (!*text || text[strcspn(text, "/:, \t")]))
+		argp_error(state, "--%s %s: a name alone is needed, such as hub.example.org", name,
+			   text);
+	if (strcmp(name, "allow-origin") == 0 && (!rest || rest == text || strchr(rest + 3, '/')))
+		argp_error(state, "--%s %s: https://NAME or https://NAME:PORT is needed", name,
+			   text);
+	if (strcmp(name, "allow-env") == 0 && (!*text || text[strspn(text, letters)]))
+		argp_error(state, "--%s %s: the name of a variable is needed", name, text);
+}
+
 static void take(const struct setting_option *option, struct settings *settings, char *arg,
 		 struct argp_state *state)
 {
@@ -134,6 +160,7 @@ static void take(const struct setting_option *option, struct settings *settings,
 			count++;
 		if (count == option->most)
 			argp_error(state, "--%s: at most %zu of them", option->name, option->most);
+		check_value(option->name, arg, state);
 		list[count] = arg;
 		return;
 	}
@@ -229,7 +256,7 @@ int main(int argc, char **argv)
 				    .max_kernels = 64,
 				    .max_connections = 4096,
 				    .start_timeout = 60,
-				    .link_keep = 3600,
+				    .link_keep = LINK_KEEP,
 				    .hub_scopes = getenv("JUPYTERHUB_OAUTH_ACCESS_SCOPES"),
 				    .area_limit = 2ull << 30};
 

@@ -73,7 +73,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		options->area = arg;
 		return 0;
 	case OPTION_SETENV:
-		if (options->setenvs == VARIABLES_MAX || !strchr(arg, '='))
+		if (options->setenvs == VARIABLES_MAX || arg[0] == '=' || !strchr(arg, '='))
 			argp_error(state, "--setenv %s: NAME=VALUE is needed, at most %d of them",
 				   arg, VARIABLES_MAX);
 		options->setenv[options->setenvs++] = arg;

@@ -227,14 +227,23 @@ static int make_token(struct server *server, struct err *err)
 	token[48] = '\0';
 	if (code == 0)
 		code = users_add_token(server->users, token, err);
-	if (code == 0)
-		event_warning("token", "file=%s reason=%s", path,
-			      "it is in this file, made for this run alone, since there is no "
-			      "--token-file");
-	return code;
+	if (code < 0)
+		return code;
+	event_warning("token", "file=%s reason=%s", path,
+		      "it is in this file, made for this run alone, since there is no "
+		      "--token-file");
+	server->token = steal_ptr(&path);
+	return 0;
 }
 
-static int open_users(struct server *server, bool web, bool reachable, struct err *err)
+/* What is to be listened on, and what that takes. */
+struct listening {
+	struct listen_address addresses[LISTEN_MAX];
+	size_t count;
+	bool web, local, reachable, secure;
+};
+
+static int open_users(struct server *server, const struct listening *listening, struct err *err)
 {
 	struct settings *settings = &server->settings;
 	int code = users_new(&server->users, err);
@@ -249,10 +258,17 @@ static int open_users(struct server *server, bool web, bool reachable, struct er
 		code = hub_new(server, settings->hub_api, settings->hub_scopes, &server->hub, err);
 	if (code < 0)
 		return code;
-	if (!web || users_have_tokens(server->users) || server->hub ||
+	if (!listening->web || users_have_tokens(server->users) || server->hub ||
 	    (settings->client_ca && users_have_certificates(server->users)))
 		return 0;
-	if (reachable && !settings->self_signed)
+	if (settings->token_file && listening->local)
+		return 0; /* by uid */
+	if (settings->token_file)
+		return err_set(err, -EPERM,
+			       "token file %s: nobody can come in by it: a user needs a \"token\", "
+			       "a \"sha256\", or a \"certificate\" (with --client-ca)",
+			       settings->token_file);
+	if (listening->reachable && !settings->self_signed)
 		return err_set(err, -EPERM,
 			       "others can reach this address, so who comes has to be known: "
 			       "--token-file FILE, --hub-api URL, or --client-ca FILE with users "
@@ -279,10 +295,6 @@ static int open_tls(struct server *server, struct err *err)
 		settings->certificate = certificate;
 		settings->private_key = key;
 	}
-	if (!settings->certificate || !settings->private_key)
-		return err_set(err, -EINVAL,
-			       "--listen https:// needs --certificate and --private-key, or "
-			       "--self-signed for a trial");
 	code = tls_new(settings->certificate, settings->private_key, settings->client_ca, must,
 		       &server->tls, err);
 	if (code < 0)
@@ -350,13 +362,6 @@ static int open_sockets(struct server *server, const struct listen_address *addr
 	return 0;
 }
 
-/* What is to be listened on, and what that takes. */
-struct listening {
-	struct listen_address addresses[LISTEN_MAX];
-	size_t count;
-	bool web, reachable, secure;
-};
-
 static int parse_listen(const struct settings *settings, struct listening *listening,
 			struct err *err)
 {
@@ -370,9 +375,15 @@ static int parse_listen(const struct settings *settings, struct listening *liste
 		if (code < 0 || address->kind == LISTEN_CURVE)
 			continue;
 		listening->web = true;
+		listening->local = listening->local || address->kind == LISTEN_UNIX;
 		listening->reachable = listening->reachable || !address->loopback;
 		listening->secure = listening->secure || address->kind == LISTEN_HTTPS;
 	}
+	if (code == 0 && listening->secure && !settings->self_signed &&
+	    (!settings->certificate || !settings->private_key))
+		code = err_set(err, -EINVAL,
+			       "--listen https:// needs --certificate and --private-key, or "
+			       "--self-signed for a trial");
 	return code;
 }
 
@@ -392,7 +403,7 @@ static int open_all(struct server *server, struct err *err)
 	if (code == 0)
 		code = watch_signals(server, err);
 	if (code == 0)
-		code = open_users(server, listening.web, listening.reachable, err);
+		code = open_users(server, &listening, err);
 	if (code == 0 && listening.secure)
 		code = open_tls(server, err);
 	if (code < 0)
@@ -452,6 +463,9 @@ struct server *server_free(struct server *server)
 	loop_unwatch(server->signals);
 	close_fd(&server->signal_fd);
 	loop_free(server->loop);
+	if (server->token)
+		(void)unlink(server->token);
+	free(server->token);
 	free(server->data);
 	free(server->runtime);
 	free(server);

@@ -74,6 +74,7 @@ struct server {
 	int signal_fd;
 	char *data;	 /* absolute, 0700 */
 	char *runtime;	 /* absolute, 0700 */
+	char *token;	 /* the file of a token made for this run; NULL: none */
 	int64_t started; /* now_ms() */
 	bool stopping;
 };

@@ -24,7 +24,9 @@ static int ssl_error(struct err *err, const char *what)
 	char text[200] = "no reason given";
 	unsigned long code = ERR_get_error();
 
-	if (code)
+	if (ERR_SYSTEM_ERROR(code))
+		(void)snprintf(text, sizeof(text), "%s", strerrordesc_np(ERR_GET_REASON(code)));
+	else if (code)
 		ERR_error_string_n(code, text, sizeof(text));
 	ERR_clear_error();
 	return err_set(err, -EINVAL, "TLS: %s: %s", what, text);

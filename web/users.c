@@ -205,14 +205,56 @@ static int read_specs(const json_t *list, struct user *user, struct err *err)
 	return 0;
 }
 
+/* No members but ours, each of its type; two say themselves what they must be. */
+static int check_members(json_t *object, struct err *err)
+{
+	static const struct {
+		const char *name;
+		json_type type;
+		const char *words;
+	} members[] = {{"token", JSON_STRING, "a string"},
+		       {"sha256", JSON_STRING, "a string"},
+		       {"certificate", JSON_STRING, "a string"},
+		       {"admin", JSON_TRUE, "true or false"},
+		       {"max_kernels", JSON_INTEGER, "a whole number"},
+		       {"uid", JSON_INTEGER, "a whole number"},
+		       {"kernelspecs", JSON_NULL, NULL},
+		       {"area_limit", JSON_NULL, NULL}};
+	const char *name;
+	char shown[64];
+	json_t *value;
+
+	if (!json_is_object(object))
+		return err_set(err, -EINVAL, "an object {...} is needed");
+	json_object_foreach(object, name, value)
+	{
+		const json_type type = json_is_boolean(value) ? JSON_TRUE : json_typeof(value);
+		size_t i = 0;
+
+		while (i < sizeof(members) / sizeof(members[0]) &&
+		       strcmp(members[i].name, name) != 0)
+			i++;
+		if (i == sizeof(members) / sizeof(members[0]))
+			return err_set(err, -EINVAL,
+				       "unknown member \"%s\" (known: token, sha256, certificate, "
+				       "uid, admin, max_kernels, kernelspecs, area_limit)",
+				       escape_string(shown, sizeof(shown), name));
+		if (members[i].words && type != members[i].type)
+			return err_set(err, -EINVAL, "\"%s\" must be %s", name, members[i].words);
+	}
+	return 0;
+}
+
 static int read_entry(json_t *object, struct entry *entry, struct err *err)
 {
 	const char *token = NULL, *hash = NULL, *certificate = NULL;
 	json_t *specs = NULL, *limit = NULL;
-	int admin = 0, code = 0;
+	int admin = 0, code = check_members(object, err);
 	json_int_t kernels = 0, uid = -1;
 	json_error_t error;
 
+	if (code < 0)
+		return code;
 	if (json_unpack_ex(object, &error, JSON_STRICT, "{s?s, s?s, s?s, s?b, s?I, s?I, s?o, s?o}",
 			   "token", &token, "sha256", &hash, "certificate", &certificate, "admin",
 			   &admin, "max_kernels", &kernels, "uid", &uid, "kernelspecs", &specs,
@@ -458,11 +500,6 @@ const struct user *users_by_uid(const struct users *users, unsigned uid)
 		if (users->entry[i]->uid == (int64_t)uid)
 			return enabled(users->entry[i]);
 	return NULL;
-}
-
-const struct user *users_by_name(const struct users *users, const char *name)
-{
-	return enabled(find(users, name));
 }
 
 const struct user *users_get(struct users *users, const char *name, bool admin)

@@ -53,7 +53,6 @@ bool users_have_uids(const struct users *users);
 const struct user *users_by_token(const struct users *users, const char *token, size_t size);
 const struct user *users_by_certificate(const struct users *users, const char *common_name);
 const struct user *users_by_uid(const struct users *users, unsigned uid);
-const struct user *users_by_name(const struct users *users, const char *name);
 /* The user of this name, made when there is none (what a Hub or a link's key knows); NULL: the name
  * is not one, there are too many, or no memory. */
 const struct user *users_get(struct users *users, const char *name, bool admin);

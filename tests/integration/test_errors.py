@@ -269,12 +269,18 @@ def test_kernel_that_dies_at_start_says_why(site, start):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["kernel"], ["kernel", "-f"], ["kernel", "--nonsense"], ["nonsense"], [], ["kernel", "-f", "x"]]
+    "arguments", [["kernel"], ["kernel", "-f"], ["kernel", "--nonsense"], ["nonsense"], [], ["kernel", "-f", "x"], ["kernel", "-f", "x", "--verify", "--", "x"]]
 )
 def test_wrong_usage(site, arguments):
     result = site.run(*arguments)
     assert result.returncode == 2, (result.returncode, result.stderr)
     assert 0 < len(result.stderr.splitlines()) <= 40
+
+
+def test_output_that_cannot_be_written(site):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([site.cellwall, "policy", "show"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("cellwall policy: its output cannot be written")
 
 
 @pytest.mark.parametrize("verb", ["kernel", "install", "list", "remove", "doctor", "policy", "stage"])

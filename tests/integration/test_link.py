@@ -45,6 +45,7 @@ def test_keys(site, tmp_path):
         ("allow", theirs),
         ("allow", "/nowhere.key"),
         ("allow", "/etc/passwd", "--as", "x"),
+        ("allow", tmp_path / "laptop.key_secret", "--as", "x"),
         ("revoke", "anna"),
     ):
         result = key(*wrong)

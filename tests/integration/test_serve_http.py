@@ -282,15 +282,45 @@ def test_origins_that_are_allowed(site):
         ("unix:relative", (), USERS, "absolute path"),
         ("http://127.0.0.1:0", (), {"a": {"token": "short"}}, "16 to"),
         ("http://127.0.0.1:0", (), {"a": {"tokn": "x" * 20}}, "tokn"),
+        ("http://127.0.0.1:0", (), {"a": {"uid": "x"}}, "must be a whole number"),
+        ("http://127.0.0.1:0", (), {"a": {"max_kernels": 1}}, "nobody can come in by it"),
         ("http://127.0.0.1:0", (), {"../a": {"token": "x" * 20}}, "no user's name"),
         ("http://127.0.0.1:0", (), {"a": {"token": "x" * 20}, "b": {"token": "x" * 20}}, "same token"),
         ("http://127.0.0.1:0", ("--hub-api", "https://hub"), USERS, "--hub-api"),
+        ("http://127.0.0.1:0", ("--hub-api", "http://127.0.0.1:1/", "--hub-scopes", "x"), USERS, "JSON list"),
     ],
 )
 def test_what_it_does_not_start_with(site, listen, options, users, words):
     with Server(site, *options, listen=(listen,), users=users) as server:
         assert server.urls is None and server.process.returncode == 1
         assert words in server.log().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--trusted-proxy=name",
+        "--allow-host=https://name",
+        "--allow-host=name:443",
+        "--allow-origin=name",
+        "--allow-origin=https://name/path",
+        "--allow-env=A=B",
+    ],
+)
+def test_options_that_cannot_be_meant(site, option):
+    with Server(site, option) as server:
+        assert server.urls is None and server.process.returncode == 2
+        assert f"cellwall serve: {option.split('=')[0]} " in server.log()
+
+
+def test_an_address_that_is_in_use(site):
+    with Server(site) as first, Server(site, listen=(f"http://127.0.0.1:{first.port()}",)) as second:
+        assert second.urls is None and f"port {first.port()} (another port: --listen)" in second.log()
+
+
+def test_a_kernelspec_that_is_not_there(site):
+    with Server(site, "--kernelspec", "nowhere") as server:
+        assert "event=kernelspec name=nowhere" in server.log()
 
 
 def test_no_text_of_the_token_file_is_shown(site):
@@ -314,6 +344,8 @@ def test_a_token_for_one_run(site):
         assert path.stat().st_mode & 0o777 == 0o600
         assert get(server, headers={"Authorization": f"token {path.read_text().strip()}"}).json()["admin"] is True
         assert path.read_text().strip() not in server.log()
+        server.process.terminate()
+        assert server.process.wait(30) == 0 and not path.exists()
 
 
 def test_a_certificate_for_the_names_it_was_told(site):
@@ -333,7 +365,7 @@ def test_a_certificate_for_the_names_it_was_told(site):
     assert len(set(seen)) == 3 and seen[2] == seen[3] == seen[4]
     for name in ("a,DNS:b", "a:b"):
         with Server(site, "--self-signed", "--allow-host", name, listen=("https://127.0.0.1:0",)) as server:
-            assert server.urls is None and "no name for a certificate" in server.log()
+            assert server.urls is None and "--allow-host" in server.log()
 
 
 # ---- SIGHUP, certificates of clients ----

@@ -163,6 +163,8 @@ static void refuses_with_a_reason(void **state)
 		{"{\"key\":\"k\",\"transport\":\"ipc\",\"ip\":\"\"," PORTS "}", "ip is empty"},
 		{"{\"key\":\"k\",\"key\":\"l\"}", "not valid JSON"},
 		{"{\"key\":\"k\",\"signature_scheme\":1}", "signature_scheme is not a string"},
+		{"{\"key\":\"k\",\"signature_scheme\":\"rsa\"}",
+		 "unknown signature_scheme \"rsa\""},
 		{"{\"key\":\"k\",\"kernel_name\":[]}", "kernel_name is not a string"},
 		{"{\"key\":\"k\",\"curve_publickey\":\"x\"}", "transport_encryption=disabled"},
 		{"{\"key\":\"k\",\"curve_secretkey\":\"x\"}", "curve_secretkey is set"},

@@ -88,7 +88,6 @@ static void who_is_taken_out_of_the_file(void **state)
 				   &err),
 			 0);
 	assert_true(anna->disabled);
-	assert_null(users_by_name(users, "anna"));
 	assert_string_equal(users_by_certificate(users, "desk")->name, "ben");
 	assert_string_equal(users_by_uid(users, 77)->name, "ben");
 	assert_string_equal(users_by_token(users, ANNA, strlen(ANNA))->name, "ben");
@@ -109,7 +108,11 @@ static void what_cannot_be_read_changes_nothing(void **state)
 		{"{}", "one member \"users\""},
 		{"{\"users\": {\"anna\": {\"token\": \"short\"}}}", "a token has 16"},
 		{"{\"users\": {\"../x\": {}}}", "no user's name"},
-		{"{\"users\": {\"anna\": {\"nothing\": 1}}}", "nothing"},
+		{"{\"users\": {\"anna\": {\"nothing\": 1}}}", "unknown member \"nothing\""},
+		{"{\"users\": {\"anna\": []}}", "an object"},
+		{"{\"users\": {\"anna\": {\"token\": 1}}}", "\"token\" must be a string"},
+		{"{\"users\": {\"anna\": {\"admin\": 1}}}", "\"admin\" must be true or false"},
+		{"{\"users\": {\"anna\": {\"uid\": \"1\"}}}", "\"uid\" must be a whole number"},
 		{"{\"users\": {\"anna\": {\"area_limit\": \"2X\"}}}", "area_limit"},
 		{"{\"users\": {\"anna\": {\"area_limit\": \"99999999999T\"}}}", "area_limit"},
 		{"{\"users\": {\"anna\": {\"sha256\": \"00\"}}}", "64 hexadecimal"},
