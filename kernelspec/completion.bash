@@ -18,6 +18,10 @@ _cellwall_staged() {
 	cellwall stage list 2>/dev/null | sed -n 's/^\([^ ]*\)\(  .*\)\{0,1\}$/\1/p'
 }
 
+_cellwall_environments() {
+	cellwall env list 2>/dev/null | sed -n 's/^\([^ ]*\) .* generation .*/\1/p'
+}
+
 _cellwall() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
 	COMPREPLY=()
@@ -25,16 +29,20 @@ _cellwall() {
 		words="kernel install list remove stage env log serve key policy doctor version help --help --version"
 	else
 		case $previous in
-		--prefix | --stage | --show | --output | -o)
+		--prefix | --stage | --show | --output | -o | --directory)
 			mapfile -t COMPREPLY < <(compgen -d -- "$current")
 			return
 			;;
-		--python | --policy | --token-file | --ca | --cert | --key | --host-key | -f | -p)
+		--python | --policy | --token-file | --ca | --cert | --key | --host-key | --requirement | --advisories | -f | -p | -r)
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
 			;;
 		--wrap)
 			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current")
+			return
+			;;
+		--env)
+			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_environments)" -- "$current")
 			return
 			;;
 		--name | --display-name | --setenv | --kernel | -k) return ;;
@@ -60,6 +68,8 @@ _cellwall() {
 		env)
 			if [ "$COMP_CWORD" = 2 ]; then
 				words="create list show update verify diff audit usage rollback export import remove gc --help"
+			elif [ "$COMP_CWORD" = 3 ] && [[ $current != -* ]]; then
+				words=$(_cellwall_environments)
 			else
 				words="--python --requirement --allow-host --policy --uv --no-kernel --lock --sbom --advisories --quiet --json --help"
 			fi
@@ -110,7 +120,7 @@ _cellwall() {
 				return
 			fi
 			;;
-		kernel) words="-f --policy --stage --show --setenv --shared-environment --host --host-key --key --host-kernel --host-area -- --help" ;;
+		kernel) words="-f --connection-file --policy --stage --show --setenv --env --verify --shared-environment --host --host-key --key --host-kernel --host-area -- --help" ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

@@ -131,6 +131,9 @@ def completion_names_every_verb():
     for verb in sorted(verbs()):
         if not re.search(rf"\b{verb}\b", text):
             yield f"{COMPLETION.name}: nothing about {verb}"
+        for option in sorted(set(re.findall(r"^ {2,6}(?:-\w, )?(--[a-z][a-z-]+)", help_of(verb), re.M)) - {"--usage"}):
+            if not re.search(rf"{option}\b(?!-)", text):
+                yield f"{COMPLETION.name}: nothing about {option} of {verb}"
     result = subprocess.run(["bash", "-n", COMPLETION], capture_output=True, text=True, check=False)
     yield from result.stderr.splitlines()
 
