@@ -301,8 +301,10 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 	const uint64_t needed = usage->total - limit + limit / MARGIN_PART;
 	uint64_t freed = 0;
 
-	/* Files and sockets of what was killed are given back after its memory. */
-	if (usage->ending > 0 && now_ms() < supervisor->bounds.relieved + ENDING_MS)
+	/* Files and sockets of what was killed are given back after its memory; what others take
+	 * meanwhile does not wait for that. */
+	if (usage->ending > 0 && usage->total <= supervisor->bounds.relieved_bytes &&
+	    now_ms() < supervisor->bounds.relieved + ENDING_MS)
 		return;
 	if (usage->others == 0 || usage->total - usage->others > limit) {
 		end_kernel(supervisor, "memory", usage->total, limit);
@@ -313,6 +315,7 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 			freed += usage->largest[i].bytes;
 	}
 	supervisor->bounds.relieved = now_ms();
+	supervisor->bounds.relieved_bytes = usage->total;
 	tell_processes(supervisor, usage->total);
 }
 

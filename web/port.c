@@ -19,10 +19,11 @@
 #include "sandbox/relay.h"
 #include "web/loop.h"
 
-#define ROUND_BYTES (4u * 1024 * 1024) /* of one port in one round */
-#define TURN_BYTES  (256u * 1024)      /* read between two looks at `waits` */
-#define CONNECT_MS  100		       /* between two looks for the socket, at the most */
-#define SEND_MOST   (1024u * 1024)     /* waits to be sent; one message of any size may */
+#define ROUND_BYTES (4u * 1024 * 1024)	/* of one port in one round */
+#define DRAIN_BYTES (16u * 1024 * 1024) /* more than a socket holds if nobody writes on */
+#define TURN_BYTES  (256u * 1024)	/* read between two looks at `waits` */
+#define CONNECT_MS  100			/* between two looks for the socket, at the most */
+#define SEND_MOST   (1024u * 1024)	/* waits to be sent; one message of any size may */
 
 /* What is small is first and the lane last: of its buffers most pages are never touched. */
 struct port {
@@ -327,7 +328,8 @@ void port_drain(struct port *port)
 		return;
 	port->running = true;
 	port->lane.look = port->lane.state != LANE_AWAY;
-	while (!port->closed && port->lane.look)
+	for (size_t taken = 0; taken < DRAIN_BYTES && !port->closed && port->lane.look;
+	     taken += TURN_BYTES)
 		lane_read(&port->lane, TURN_BYTES, now_ms());
 	port->running = false;
 	if (port->closed)

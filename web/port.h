@@ -47,8 +47,8 @@ struct port *port_close(struct port *port);
 int port_send(struct port *port, const struct iovec *frames, size_t count);
 /* Bytes that wait to be sent. */
 size_t port_queued(const struct port *port);
-/* Takes at once, whatever `waits` says, all that a kernel which has ended left in the socket: no
- * more than that holds. Accepts NULL. */
+/* Takes at once, whatever `waits` says, all that a kernel which has ended left in the socket,
+ * 16 MiB at the most: a child that still has it may write on. Accepts NULL. */
 void port_drain(struct port *port);
 /* Looks at the socket, and at `waits`, soon. Accepts NULL. */
 void port_look(struct port *port);
