@@ -168,7 +168,7 @@ print(os.WTERMSIG(os.waitpid(child, 0)[1]))
 THREADS = f"""
 import ctypes, os, signal, threading, time
 def take():
-    blocks = [bytearray(b"x") * {MIB} for i in range({BOMB // 2})]
+    blocks = [bytearray(b"x") * {MIB} for i in range({BOMB // 3})]
     time.sleep(1000)
 children = []
 for i in range(2):
@@ -187,6 +187,8 @@ os.wait()
 def test_what_a_child_has_open(limited):
     """The child that holds it goes, not the kernel; so does what its first thread hides."""
     kernel = limited(**HELD)
+    if in_cgroup(kernel):
+        pytest.skip("the system chooses who goes")
     kernel.run("precious = 42")
     for code in *(CHILD % textwrap.indent(code, "    ") for code in (FILES, SOCKETS)), THREADS:
         run = kernel.run(code, timeout=60)
