@@ -37,6 +37,11 @@ struct egress {
 	struct egress_host upstream;
 	char authorization[1024]; /* what its Proxy-Authorization says, or "" */
 	uint64_t bytes;		  /* of all connections of a build, in both directions */
+	/* Milliseconds: for a request, and for the first words of a tunnel; for one address;
+	 * without a byte; and for a connection as a whole. 0: the usual ones. */
+	struct egress_times {
+		int64_t head, connect, idle, connection;
+	} times;
 };
 
 /* Allows HOST:PORT of a URL (http or https, credentials passed over). Returns 0, -EINVAL: no such

@@ -30,6 +30,7 @@
 
 struct connection {
 	const struct egress *egress;
+	struct egress_times times;
 	int client, server;
 	uint64_t in, out; /* bytes towards the build, and from it */
 	uint64_t *total;  /* of all connections, shared */
@@ -37,6 +38,16 @@ struct connection {
 	char head[HEAD_MAX];
 	size_t size, used; /* of the head: read, and understood */
 };
+
+static struct egress_times times_of(const struct egress *egress)
+{
+	const struct egress_times *own = &egress->times;
+
+	return (struct egress_times){own->head > 0 ? own->head : HEAD_MS,
+				     own->connect > 0 ? own->connect : CONNECT_MS,
+				     own->idle > 0 ? own->idle : IDLE_MS,
+				     own->connection > 0 ? own->connection : CONNECTION_MS};
+}
 
 static bool wait_for(int fd, short events, int64_t until)
 {
@@ -129,7 +140,7 @@ static const char *reach(struct connection *connection, const struct egress_host
 			verdict = "local";
 			continue;
 		}
-		connection->server = connect_to(one, now_ms() + CONNECT_MS);
+		connection->server = connect_to(one, now_ms() + connection->times.connect);
 	}
 	if (list)
 		freeaddrinfo(list);
@@ -176,7 +187,7 @@ static ssize_t move(struct connection *connection, int from, int to, char *buffe
 	if (__atomic_add_fetch(connection->total, (uint64_t)got, __ATOMIC_RELAXED) >
 	    connection->egress->bytes)
 		return -2;
-	return send_all(to, buffer, (size_t)got, now_ms() + IDLE_MS) < 0 ? -1 : 1;
+	return send_all(to, buffer, (size_t)got, now_ms() + connection->times.idle) < 0 ? -1 : 1;
 }
 
 /* `out`: may the build say more? After a plain request it has no word left. */
@@ -193,7 +204,7 @@ static const char *pump(struct connection *connection, char *buffer, bool out)
 
 		if (now_ms() > connection->until)
 			return "limit";
-		if (poll(watch, 2, IDLE_MS) <= 0)
+		if (poll(watch, 2, (int)connection->times.idle) <= 0)
 			return "ok";
 		if (watch[0].revents) {
 			r = move(connection, connection->client, connection->server, buffer,
@@ -227,7 +238,7 @@ static bool is_address(const char *name)
  */
 static const char *check_hello(struct connection *connection, struct egress_host *host)
 {
-	const int64_t until = now_ms() + HEAD_MS;
+	const int64_t until = now_ms() + connection->times.head;
 	char name[HELLO_NAME + 1] = "";
 	int r;
 
@@ -324,9 +335,10 @@ _Noreturn static void serve(const struct egress *egress, int client, int log, ui
 	connection->client = client;
 	connection->server = -1;
 	connection->total = total;
-	connection->until = now_ms() + CONNECTION_MS;
+	connection->times = times_of(egress);
+	connection->until = now_ms() + connection->times.connection;
 	if (read_head(client, connection->head, &connection->size, &connection->used,
-		      now_ms() + HEAD_MS) < 0 ||
+		      now_ms() + connection->times.head) < 0 ||
 	    egress_parse(connection->head, connection->used, egress->upstream.port != 0, &host,
 			 &forwarded) < 0)
 		answer(connection, "400 Bad Request", "cellwall: no request for a package index\n");

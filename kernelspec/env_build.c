@@ -13,15 +13,9 @@
 #include <unistd.h>
 
 #include "kernelspec/egress.h"
-#include "kernelspec/files.h"
-#include "kernelspec/index.h"
-#include "kernelspec/limits.h"
-#include "kernelspec/prefix.h"
+#include "kernelspec/env_plan.h"
 #include "kernelspec/sealed.h"
-#include "kernelspec/variables.h"
-#include "proxy/connection.h"
 #include "proxy/launch.h"
-#include "proxy/policy.h"
 #include "sandbox/process.h"
 #include "sandbox/staging.h"
 #include "sandbox/status.h"
@@ -39,8 +33,6 @@
 #define REACHED_MAX    64
 #define ATTEMPTS_MAX   32
 #define BUILD_MS       ((int64_t)3 * 3600 * 1000) /* it holds the locks of the store */
-#define BUILD_FILE_MAX (UINT64_C(64) << 30)
-#define ENV_SIZE_MAX   (100u * 1024) /* of one variable: MAX_ARG_STRLEN is 128 KiB */
 
 struct line {
 	char text[LINE_MAX_BYTES];
@@ -48,16 +40,7 @@ struct line {
 };
 
 struct run {
-	const struct env_wanted *wanted;
-	struct sealed_build sealed;
-	struct index index;
-	struct policy policy; /* the default: nothing of another's reaches a build but its rules */
-	const struct policy *rules;
-	struct prefix prefix; /* of wanted->python */
-	const struct prefix *from;
-	char *uv; /* NULL: pip */
-	struct spec spec;
-	char *sandbox;
+	struct env_plan plan;
 	struct launch launch;
 	int wall, output, log, egress_log, egress_life, signals;
 	pid_t egress;
@@ -76,210 +59,6 @@ static int no_memory(struct err *err)
 	return err_set(err, -ENOMEM, "out of memory");
 }
 
-/* ---- what is built, as the sandbox is told ---- */
-
-/* The base at its own places, and what was added to it. */
-static int fill_base(struct run *run)
-{
-	const struct env_base *base = run->wanted->base;
-	struct spec *spec = &run->spec;
-
-	if (base && base->tree && spec_add_bind(spec, base->tree, INSIDE_ENVIRONMENT, true) < 0)
-		return no_memory(run->err);
-	if (base && base->before && spec_add_bind(spec, base->before, INSIDE_BEFORE, true) < 0)
-		return no_memory(run->err);
-	return 0;
-}
-
-/* A kernel's cell that says uv means packages: pip has the same. */
-static int find_uv(struct run *run)
-{
-	const struct env_base *base = run->wanted->base;
-	cleanup(free_ptr) char *beside = base && base->tree ? path_join(base->tree, "bin")
-							    : paths_parent(run->from->executable);
-
-	if (!beside)
-		return no_memory(run->err);
-	run->uv = prefix_program("uv", beside);
-	if (!run->uv && !base)
-		return err_set(run->err, -ENOENT,
-			       "there is no uv in PATH or beside %s: install it, or leave --uv out",
-			       run->from->executable);
-	if (!run->uv)
-		printf("there is no uv on this host: pip builds\n");
-	return 0;
-}
-
-static int fill_program(struct run *run)
-{
-	cleanup(free_ptr) char *share = NULL;
-	struct spec *spec = &run->spec;
-	int r = files_share("env", &share, run->err);
-
-	if (r < 0)
-		return r;
-	if (spec_add_argv(spec, run->from->executable) < 0 || spec_add_argv(spec, "-I") < 0 ||
-	    spec_add_argv(spec, run->wanted->base ? "/cellwall-build/add.py"
-						  : "/cellwall-build/build.py") < 0 ||
-	    spec_add_bind(spec, share, "/cellwall-build", true) < 0 ||
-	    (run->uv && spec_add_bind(spec, run->uv, "/cellwall-uv", true) < 0))
-		return no_memory(run->err);
-	for (char **path = run->from->paths; path && *path; path++) {
-		cleanup(free_ptr) char *real = paths_real(*path);
-
-		if (!real || spec_add_bind(spec, real, real, true) < 0 ||
-		    (strcmp(real, *path) != 0 && spec_add_bind(spec, real, *path, true) < 0))
-			return no_memory(run->err);
-	}
-	return fill_base(run);
-}
-
-/*
- * The cache is what earlier builds said it is. pip compares a file that is there with a hash only
- * where it has one: that of a lock, or of an index that names one for every file, as PyPI does.
- */
-static bool all_hashed(const struct run *run)
-{
-	static const char *const known[] = {"pypi.org", "files.pythonhosted.org", "test.pypi.org",
-					    "test-files.pythonhosted.org"};
-
-	if (run->wanted->locked)
-		return true;
-	if (run->index.directories.count > 0 || strstr(run->wanted->requirements, "://"))
-		return false;
-	for (size_t i = 0; i < run->index.egress.count; i++) {
-		bool found = false;
-
-		for (size_t j = 0; j < sizeof(known) / sizeof(known[0]); j++)
-			found = found || strcmp(run->index.egress.hosts[i].name, known[j]) == 0;
-		if (!found)
-			return false;
-	}
-	return true;
-}
-
-static int fill_wanted(struct run *run)
-{
-	const struct env_base *base = run->wanted->base;
-	cleanup(free_ptr) char *text = NULL, *assignment = NULL, *wheels = NULL;
-	json_t *wanted = json_pack("{s:s, s:b, s:b}", "requirements", run->wanted->requirements,
-				   "locked", run->wanted->locked ? 1 : 0, "uv", run->uv ? 1 : 0);
-
-	if (base && wanted &&
-	    (json_object_set_new(wanted, "upgrade", json_boolean(base->upgrade)) < 0 ||
-	     json_object_set_new(wanted, "lock", json_string(base->lock ? base->lock : "")) < 0)) {
-		json_decref(wanted);
-		return no_memory(run->err);
-	}
-	text = wanted ? json_dumps(wanted, JSON_COMPACT) : NULL;
-	json_decref(wanted);
-	assignment = text ? format_string("CELLWALL_BUILD=%s", text) : NULL;
-	wheels = format_string("%s/wheels", run->sealed.store);
-	if (!assignment || !wheels)
-		return err_set(run->err, -EINVAL, "the requirements are no UTF-8");
-	if (strlen(assignment) > ENV_SIZE_MAX)
-		return err_set(run->err, -E2BIG, "the requirements are longer than %u bytes",
-			       ENV_SIZE_MAX);
-	if (variables_fill(&run->spec, &run->policy, run->from->executable) < 0 ||
-	    variables_set(&run->spec, assignment) < 0 ||
-	    variables_set(&run->spec, "SOURCE_DATE_EPOCH=315532800") < 0 ||
-	    variables_set(&run->spec, "PYTHONHASHSEED=0") < 0 ||
-	    (all_hashed(run) && spec_add_bind(&run->spec, wheels, "/cellwall-wheels", true) < 0))
-		return no_memory(run->err);
-	return index_fill(&run->index, &run->spec) < 0 ? no_memory(run->err) : 0;
-}
-
-static int fill_places(struct run *run)
-{
-	struct spec *spec = &run->spec;
-	char key[65];
-	int r = random_hex(key, 32);
-
-	limits_fill(spec, run->rules);
-	spec->landlock = 0; /* the way to the index lies in a network namespace */
-	spec->out_bytes = BUILD_FILE_MAX;
-	spec->out_files = 1;
-	spec->state = path_join(run->sealed.directory, "private");
-	spec->out = path_join(run->sealed.directory, "out");
-	spec->connection = r < 0 ? NULL : connection_inner(key, "build");
-	if (!spec->state || !spec->out || !spec->connection)
-		return no_memory(run->err);
-	r = make_directories(spec->state, 0700, run->err);
-	if (r == 0)
-		r = files_part("cellwall-relay", &spec->relay, run->err);
-	if (r == 0)
-		r = files_part("cellwall-sandbox", &run->sandbox, run->err);
-	return r;
-}
-
-/* The requirements are kept where everybody may read them. */
-static bool has_credentials(const char *text)
-{
-	while ((text = strstr(text, "://"))) {
-		text += 3;
-		if (text[strcspn(text, "/?#@ \t\r\n")] == '@')
-			return true;
-	}
-	return false;
-}
-
-/* Under the lock of the name: what is added goes on top of the newest, or that would be lost. */
-static int check_newest(const struct run *run)
-{
-	const struct env_base *base = run->wanted->base;
-	uint64_t number = 0;
-	struct sealed sealed;
-
-	if (!base)
-		return 0;
-	if (sealed_find(run->wanted->name, 0, false, &sealed, NULL) == 0) {
-		number = sealed.number;
-		sealed_done(&sealed);
-	}
-	return number == base->number ? 0
-				      : err_set(run->err, -EBUSY,
-						"\"%s\" was changed by another cellwall: try again",
-						run->wanted->name);
-}
-
-static int prepare(struct run *run)
-{
-	int r = policy_default(&run->policy);
-
-	if (r < 0)
-		return no_memory(run->err);
-	run->rules = run->wanted->policy ? run->wanted->policy : &run->policy;
-	if (!run->rules->build)
-		return err_set(run->err, -EACCES,
-			       "the policy lets nobody build environments (build.allow)");
-	if (has_credentials(run->wanted->requirements))
-		return err_set(run->err, -EINVAL,
-			       "the requirements hold a user name or password: such a URL belongs "
-			       "into pip's configuration (pip.conf)");
-	run->from = run->wanted->base ? run->wanted->base->prefix : &run->prefix;
-	if (!run->wanted->base)
-		r = prefix_find(run->wanted->python, &run->prefix, run->err);
-	if (r == 0 && !run->from->python)
-		r = err_set(run->err, -EINVAL, "%s is no Python", run->from->executable);
-	if (r == 0)
-		r = index_read(run->wanted->hosts, &run->index, run->err);
-	if (r == 0 && run->rules->build_hosts)
-		r = index_narrow(&run->index, run->rules->build_hosts, run->err);
-	if (r == 0)
-		r = sealed_begin(run->wanted->name, &run->sealed, run->err);
-	if (r == 0)
-		r = check_newest(run);
-	if (r == 0 && run->wanted->uv)
-		r = find_uv(run);
-	if (r == 0)
-		r = fill_program(run);
-	if (r == 0)
-		r = fill_wanted(run);
-	if (r == 0)
-		r = fill_places(run);
-	return r;
-}
-
 /* ---- what is shown ---- */
 
 static void show(struct run *run, const char *text, size_t size)
@@ -288,7 +67,7 @@ static void show(struct run *run, const char *text, size_t size)
 	char **slot;
 
 	(void)escape_text(safe, sizeof(safe), text, size);
-	if (!run->wanted->quiet) {
+	if (!run->plan.wanted->quiet) {
 		printf("%s\n", safe);
 		(void)fflush(stdout);
 		return;
@@ -394,8 +173,8 @@ static void start_egress(struct run *run, struct status *said)
 		(void)err_errno(run->err, "cannot make a pipe");
 		return;
 	}
-	run->egress = egress_start(&run->index.egress, steal_fd(&said->fds[0]), steal_fd(&lifeline),
-				   log, run->err);
+	run->egress = egress_start(&run->plan.index.egress, steal_fd(&said->fds[0]),
+				   steal_fd(&lifeline), log, run->err);
 	run->failed = run->failed || run->egress < 0;
 }
 
@@ -521,11 +300,11 @@ int env_record_sign(json_t *record)
 
 static int fill_record(struct run *run)
 {
-	const struct env_base *base = run->wanted->base;
+	const struct env_base *base = run->plan.wanted->base;
 
 	run->record = json_pack("{s:s, s:s, s:s}", "cellwall", CELLWALL_VERSION, "python",
-				run->from->executable, "requirements",
-				base ? base->requirements : run->wanted->requirements);
+				run->plan.from->executable, "requirements",
+				base ? base->requirements : run->plan.wanted->requirements);
 	if (base && run->record &&
 	    (json_object_set_new(run->record, "base", json_string(base->name)) < 0 ||
 	     json_object_set_new(run->record, "folder", json_string(base->folder)) < 0))
@@ -539,20 +318,20 @@ static int fill_record(struct run *run)
 
 static int64_t seal(struct run *run)
 {
-	cleanup(free_ptr) char *path = path_join(run->spec.out, "bundle");
+	cleanup(free_ptr) char *path = path_join(run->plan.spec.out, "bundle");
 	cleanup(close_fd) int in = -1;
 	int r = 0;
 
 	if (run->left > 0)
-		r = staging_recover(run->spec.state, run->spec.out, 0, 0, NULL, NULL, NULL, NULL,
-				    run->err);
+		r = staging_recover(run->plan.spec.state, run->plan.spec.out, 0, 0, NULL, NULL,
+				    NULL, NULL, run->err);
 	if (r < 0)
 		return r;
 	in = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	if (in < 0)
 		return err_errno(run->err, "the build ended without a result");
-	r = sealed_take(&run->sealed, in, run->err);
-	return r < 0 ? r : sealed_commit(&run->sealed, run->record, run->err);
+	r = sealed_take(&run->plan.sealed, in, run->err);
+	return r < 0 ? r : sealed_commit(&run->plan.sealed, run->record, run->err);
 }
 
 static int64_t finish(struct run *run)
@@ -567,7 +346,7 @@ static int64_t finish(struct run *run)
 		return err_set(run->err, -ECHILD,
 			       "the build was ended by signal %" PRIu64 ": nothing was changed",
 			       run->signal);
-	if (run->code == ENV_NOTHING && run->wanted->base)
+	if (run->code == ENV_NOTHING && run->plan.wanted->base)
 		return 0;
 	if (run->code != 0)
 		return err_set(run->err, -ECHILD,
@@ -585,13 +364,7 @@ static void run_done(struct run *run)
 		close_fd(fds[i]);
 	for (size_t i = 0; i < KEPT_LINES; i++)
 		free(run->kept[i]);
-	sealed_abandon(&run->sealed);
-	index_done(&run->index);
-	prefix_done(&run->prefix);
-	policy_done(&run->policy);
-	spec_done(&run->spec);
-	free(run->sandbox);
-	free(run->uv);
+	env_plan_done(&run->plan);
 	json_decref(run->reached);
 	json_decref(run->attempts);
 	free(run);
@@ -605,23 +378,22 @@ int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct e
 	*ret_record = NULL;
 	if (!run)
 		return no_memory(err);
-	run->wanted = wanted;
+	run->plan = (struct env_plan)ENV_NO_PLAN;
 	run->err = err;
 	run->wall = run->output = run->log = run->egress_log = run->egress_life = run->signals = -1;
-	run->sealed = (struct sealed_build)SEALED_NO_BUILD;
 	run->reached = json_array();
 	run->attempts = json_array();
 	/* First: whoever interrupts is heard, however early. */
 	run->signals = process_signals(err);
 	r = run->signals < 0 ? run->signals : 0;
 	if (r == 0)
-		r = prepare(run);
+		r = env_plan_make(wanted, &run->plan, err);
 	if (r == 0) {
-		for (size_t i = 0; i < run->index.notices.count; i++)
-			fprintf(stderr, "cellwall env: %s\n", run->index.notices.items[i]);
-		egress_pin(&run->index.egress);
-		run->index.egress.bytes = BUILD_FILE_MAX;
-		r = launch_start(run->sandbox, &run->spec, &run->launch, err);
+		for (size_t i = 0; i < run->plan.index.notices.count; i++)
+			fprintf(stderr, "cellwall env: %s\n", run->plan.index.notices.items[i]);
+		egress_pin(&run->plan.index.egress);
+		run->plan.index.egress.bytes = ENV_BUNDLE_MAX;
+		r = launch_start(run->plan.sandbox, &run->plan.spec, &run->launch, err);
 	}
 	if (r == 0) {
 		attend(run);

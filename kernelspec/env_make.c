@@ -284,7 +284,6 @@ static int put_line(FILE *to, int tree, char *line)
 {
 	char *tab, *path = line + 2;
 
-	line[strcspn(line, "\n")] = '\0';
 	switch (line[0]) {
 	case 'd':
 		return put_head(to, 'd', path);
@@ -308,26 +307,22 @@ static int put_line(FILE *to, int tree, char *line)
 
 static int write_all(FILE *to, const struct sealed *sealed, struct err *err)
 {
-	cleanup(free_ptr) char *path = path_join(sealed->directory, "manifest");
 	cleanup(free_ptr) char *lock_path = path_join(sealed->directory, "lock");
 	cleanup(free_ptr) char *record = json_dumps(sealed->record, JSON_COMPACT);
-	cleanup(free_ptr) char *lock = NULL, *line = NULL;
-	FILE *manifest = path ? fopen(path, "re") : NULL;
-	size_t room = 0;
+	cleanup(free_ptr) char *lock = NULL, *manifest = NULL;
 	int r = 0;
 
-	if (!manifest || !lock_path || !record ||
-	    read_file(AT_FDCWD, lock_path, 1u << 20, &lock, NULL, err) < 0) {
-		if (manifest)
-			(void)fclose(manifest);
+	if (!lock_path || !record ||
+	    read_file(AT_FDCWD, lock_path, 1u << 20, &lock, NULL, err) < 0 ||
+	    sealed_manifest(sealed->directory, sealed->hash, NULL, NULL, &manifest, err) < 0)
 		return err_set(err, -EIO, "the environment's own files cannot be read");
-	}
 	if (fputs("cellwall bundle 1\n", to) == EOF || put_text(to, 'm', "lock", lock) < 0 ||
 	    put_text(to, 'm', "record", record) < 0)
 		r = -EIO;
-	while (r == 0 && getline(&line, &room, manifest) > 0)
+	for (char *line = manifest, *end; r == 0 && (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
 		r = put_line(to, sealed->held, line);
-	(void)fclose(manifest);
+	}
 	if (r == 0 && fputc('e', to) == EOF)
 		r = -EIO;
 	return r < 0 ? err_set(err, r, "the environment cannot be written: %s", strerrordesc_np(-r))

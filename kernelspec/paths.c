@@ -155,21 +155,29 @@ static bool is_program(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
+char *paths_program(const char *directory, const char *name, bool (*accept)(const char *path))
+{
+	cleanup(free_ptr) char *path = path_join(directory, name);
+	cleanup(free_ptr) char *absolute = path ? paths_absolute(path) : NULL;
+
+	return absolute && is_program(absolute) && (!accept || accept(absolute))
+		       ? steal_ptr(&absolute)
+		       : NULL;
+}
+
 char *paths_search(const char *search, const char *name, bool (*accept)(const char *path))
 {
 	while (search && *search) {
 		size_t size = strcspn(search, ":");
-		cleanup(free_ptr) char *directory = NULL, *path = NULL, *absolute = NULL;
+		cleanup(free_ptr) char *directory = strndup(search, size);
+		char *found = NULL;
 
 		/* An empty entry means the working directory (environ(7)): nothing of ours is taken
 		 * from there. */
-		if (size > 0 && search[0] == '/') {
-			directory = strndup(search, size);
-			path = directory ? path_join(directory, name) : NULL;
-			absolute = path ? paths_absolute(path) : NULL;
-			if (absolute && is_program(absolute) && (!accept || accept(absolute)))
-				return steal_ptr(&absolute);
-		}
+		if (directory && directory[0] == '/')
+			found = paths_program(directory, name, accept);
+		if (found)
+			return found;
 		search += size + (search[size] == ':');
 	}
 	return NULL;

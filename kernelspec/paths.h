@@ -41,6 +41,8 @@ char *paths_home(void);
  * NULL: none.
  */
 char *paths_search(const char *search, const char *name, bool (*accept)(const char *path));
+/* The same in one directory, whose name may have a ":". */
+char *paths_program(const char *directory, const char *name, bool (*accept)(const char *path));
 
 /*
  * The interpreter in the "#!" line of a script: a path, or the bare name that env(1) is asked for.

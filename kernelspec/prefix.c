@@ -339,7 +339,7 @@ char *prefix_program(const char *name, const char *beside)
 	cleanup(free_ptr) char *path = search ? paths_search(search, name, program_itself) : NULL;
 
 	if (!path && beside)
-		path = paths_search(beside, name, program_itself);
+		path = paths_program(beside, name, program_itself); /* its name may have a ":" */
 	return path ? paths_real(path) : NULL;
 }
 

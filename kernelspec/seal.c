@@ -1,14 +1,16 @@
 /*
- * seal: from a bundle to a tree of the store and a generation of a name; and what is not needed any
- * more.
+ * seal: from a bundle to a tree of the store and a generation of a name.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,9 +20,11 @@
 #include "kernelspec/paths.h"
 #include "kernelspec/pool.h"
 #include "kernelspec/sealed.h"
+#include "kernelspec/sealed_parts.h"
 #include "sandbox/tree.h"
 
 #define MANIFEST_BYTES ((size_t)512 << 20)
+#define PART_DEPTH     4 /* lib/python3.N/site-packages/PACKAGE */
 
 static int no_memory(struct err *err)
 {
@@ -42,8 +46,7 @@ static int open_directory(const char *path, struct err *err)
 /* How long nobody needs to make and lock a directory. */
 #define UNLOCKED_S 60
 
-/* Each directory is locked by who uses it, until that is gone or dead. */
-static void remove_dead(int builds)
+void sealed_remove_dead(int builds)
 {
 	int again = openat(builds, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *scan = again < 0 ? NULL : fdopendir(again);
@@ -70,8 +73,7 @@ static void remove_dead(int builds)
 		closedir(scan);
 }
 
-/* Held shared while something is built, alone while something is removed. */
-static int lock_store(const char *store, int how, struct err *err)
+int sealed_lock(const char *store, int how, struct err *err)
 {
 	cleanup(free_ptr) char *path = path_join(store, "lock");
 	cleanup(close_fd) int fd = -1;
@@ -123,7 +125,7 @@ int sealed_hold(const char *store, const char *where, char **ret_directory, int 
 
 	if (directory < 0)
 		return directory;
-	remove_dead(directory);
+	sealed_remove_dead(directory);
 	r = random_hex(fresh + 5, 16);
 	if (r < 0)
 		return err_set(err, r, "no random numbers");
@@ -164,7 +166,7 @@ int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *e
 	if (r < 0)
 		return r;
 	build->name = strdup(name);
-	build->share = build->name ? lock_store(build->store, LOCK_SH, err) : no_memory(err);
+	build->share = build->name ? sealed_lock(build->store, LOCK_SH, err) : no_memory(err);
 	r = build->share < 0 ? build->share : take_name(build, err);
 	if (r == 0)
 		r = make_directory(build, err);
@@ -173,14 +175,60 @@ int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *e
 	return r;
 }
 
+/* ---- what a build was made from ---- */
+
+static void remove_below(int directory, const char *name)
+{
+	cleanup(close_fd) int fd = tree_step(directory, name, O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0)
+		(void)tree_remove(directory, name, fd);
+}
+
+/* Beside the sealing, which takes as long: nothing of it is needed any more. */
+static void start_sweeper(struct sealed_build *build)
+{
+	const pid_t parent = getpid();
+
+	if (faccessat(build->held, "private", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	build->sweeper = fork();
+	if (build->sweeper != 0)
+		return;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent) {
+		remove_below(build->held, "private");
+		remove_below(build->held, "out");
+	}
+	_exit(0);
+}
+
+static void end_sweeper(struct sealed_build *build)
+{
+	while (build->sweeper > 0 && waitpid(build->sweeper, NULL, 0) < 0 && errno == EINTR)
+		;
+	build->sweeper = 0;
+}
+
+static void drop_part(struct sealed_build *build)
+{
+	if (build->part)
+		(void)fclose(build->part);
+	build->part = NULL;
+	free_ptr(&build->part_text);
+}
+
 void sealed_abandon(struct sealed_build *build)
 {
 	cleanup(free_ptr) char *parent = build->directory ? paths_parent(build->directory) : NULL;
 	cleanup(close_fd) int builds =
 		parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
+	end_sweeper(build);
+	drop_part(build);
 	if (build->manifest)
 		(void)fclose(build->manifest);
+	close_fd(&build->parts);
+	close_fd(&build->pool);
 	close_fd(&build->tree);
 	if (builds >= 0 && build->held >= 0)
 		(void)tree_remove(builds, paths_name(build->directory), build->held);
@@ -198,18 +246,71 @@ void sealed_abandon(struct sealed_build *build)
 
 /* ---- what was built ---- */
 
+static int to_hex(const void *data, size_t size, char hex[SEALED_HASH + 1], struct err *err)
+{
+	unsigned char digest[32];
+
+	if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return no_memory(err);
+	for (size_t i = 0; i < sizeof(digest); i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
+
+/* What was noted of one package becomes a file, which those of other trees that say the same share.
+ */
+static int end_part(struct sealed_build *build)
+{
+	char name[24], hex[SEALED_HASH + 1];
+	int r;
+
+	if (!build->part)
+		return 0;
+	if (fclose(steal_ptr(&build->part)) != 0)
+		return -ENOMEM;
+	(void)snprintf(name, sizeof(name), "%" PRIu64, ++build->part_count);
+	r = to_hex(build->part_text, build->part_size, hex, NULL);
+	if (r == 0 && !pool_find(build->pool, build->parts, name, hex, false, build->part_text,
+				 build->part_size)) {
+		r = write_new_file(build->parts, name, 0444, build->part_text, build->part_size,
+				   NULL);
+		if (r == 0 && fchmodat(build->parts, name, 0444, 0) < 0)
+			r = -errno;
+		if (r == 0)
+			pool_share(build->pool, build->parts, name, hex, false);
+	}
+	if (r == 0 &&
+	    fprintf(build->manifest, "p %s %zu parts/%s\n", hex, build->part_size, name) < 0)
+		r = -EIO;
+	drop_part(build);
+	return r;
+}
+
+static bool begins_part(const char *path)
+{
+	unsigned depth = 1;
+
+	for (; *path; path++)
+		depth += *path == '/';
+	return depth <= PART_DEPTH;
+}
+
 static int write_entry(void *arg, char kind, const char *path, const char *digest, const char *to,
 		       uint64_t size)
 {
 	struct sealed_build *build = arg;
-	int r;
+	int r = kind == 'd' && begins_part(path) ? end_part(build) : 0;
 
+	if (r == 0 && !build->part)
+		build->part = open_memstream(&build->part_text, &build->part_size);
+	if (r < 0 || !build->part)
+		return r < 0 ? r : -ENOMEM;
 	if (kind == 'd')
-		r = fprintf(build->manifest, "d %s\n", path);
+		r = fprintf(build->part, "d %s\n", path);
 	else if (kind == 'l')
-		r = fprintf(build->manifest, "l %s\t%s\n", path, to);
+		r = fprintf(build->part, "l %s\t%s\n", path, to);
 	else
-		r = fprintf(build->manifest, "%c %s %" PRIu64 " %s\n", kind, digest, size, path);
+		r = fprintf(build->part, "%c %s %" PRIu64 " %s\n", kind, digest, size, path);
 	build->files += kind != 'd';
 	build->bytes += kind == 'l' ? 0 : size;
 	return r < 0 ? -EIO : 0;
@@ -251,17 +352,6 @@ static bool good_lock(const char *text)
 	return true;
 }
 
-static int to_hex(const void *data, size_t size, char hex[SEALED_HASH + 1], struct err *err)
-{
-	unsigned char digest[32];
-
-	if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1)
-		return no_memory(err);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	return 0;
-}
-
 /* The last line of the manifest: what the tree was made of cannot be changed any more either. */
 static int take_lock(struct sealed_build *build, struct err *err)
 {
@@ -279,25 +369,37 @@ static int take_lock(struct sealed_build *build, struct err *err)
 		     : write_new_file(build->held, "new/lock", 0644, build->lock_text, size, err);
 }
 
+static int open_new(struct sealed_build *build, struct err *err)
+{
+	cleanup(free_ptr) char *files = path_join(build->store, "files");
+	int fd;
+
+	build->pool = files ? open_directory(files, err) : no_memory(err);
+	if (build->pool < 0)
+		return build->pool;
+	if (mkdirat(build->held, "new", 0755) < 0 || mkdirat(build->held, "new/tree", 0755) < 0 ||
+	    mkdirat(build->held, "new/parts", 0755) < 0)
+		return err_errno(err, "%s/new", build->directory);
+	build->tree = openat(build->held, "new/tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	build->parts = openat(build->held, "new/parts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(build->held, "new/manifest", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	build->manifest = fd < 0 ? NULL : fdopen(fd, "w");
+	return build->tree < 0 || build->parts < 0 || !build->manifest
+		       ? err_errno(err, "%s/new", build->directory)
+		       : 0;
+}
+
 int sealed_take(struct sealed_build *build, int in, struct err *err)
 {
 	const struct bundle_sink sink = {write_entry, take_note, build};
-	cleanup(free_ptr) char *files = path_join(build->store, "files");
-	cleanup(close_fd) int pool = files ? open_directory(files, err) : no_memory(err);
-	cleanup(close_fd) int fd = -1;
-	int r;
+	int r = open_new(build, err);
 
-	if (pool < 0)
-		return pool;
-	if (mkdirat(build->held, "new", 0755) < 0 || mkdirat(build->held, "new/tree", 0755) < 0)
-		return err_errno(err, "%s/new", build->directory);
-	build->tree = openat(build->held, "new/tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fd = openat(build->held, "new/manifest", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	build->manifest = fd < 0 ? NULL : fdopen(fd, "w");
-	if (build->tree < 0 || !build->manifest)
-		return err_errno(err, "%s/new", build->directory);
-	fd = -1; /* the stream's now */
-	r = bundle_read(in, build->tree, build->wheels, pool, &sink, err);
+	if (r < 0)
+		return r;
+	start_sweeper(build);
+	r = bundle_read(in, build->tree, build->wheels, build->pool, &sink, err);
+	if (r == 0 && (r = end_part(build)) < 0)
+		r = err_set(err, r, "%s/new/parts: %s", build->directory, strerrordesc_np(-r));
 	if (r == 0)
 		r = take_lock(build, err);
 	if (fclose(steal_ptr(&build->manifest)) != 0 && r == 0)
@@ -316,14 +418,6 @@ static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], s
 	return r < 0 ? r : to_hex(text, size, hex, err);
 }
 
-static void remove_below(int directory, const char *name)
-{
-	cleanup(close_fd) int fd = tree_step(directory, name, O_RDONLY | O_DIRECTORY);
-
-	if (fd >= 0)
-		(void)tree_remove(directory, name, fd);
-}
-
 /* Another build may have made the same: then ours is not needed. */
 static int place_tree(struct sealed_build *build, const char *hash, struct err *err)
 {
@@ -334,6 +428,7 @@ static int place_tree(struct sealed_build *build, const char *hash, struct err *
 		return directory;
 	/* What the name will lead to is on disk before the name is; what it was built from need
 	 * not be written there. */
+	end_sweeper(build);
 	remove_below(build->held, "private");
 	remove_below(build->held, "out");
 	if (syncfs(build->held) < 0)
@@ -394,126 +489,4 @@ int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *er
 	if (r == 0)
 		r = sealed_choose(build->store, build->name, number, err);
 	return r < 0 ? r : (int64_t)number;
-}
-
-/* ---- what is not needed any more ---- */
-
-struct keeper {
-	const char *store;
-	json_t *trees;	  /* hash -> true */
-	json_t *wheels;	  /* hash -> true */
-	uint64_t current; /* of the present name */
-	const char *name;
-	uint64_t freed;
-};
-
-static int find_current(void *arg, const char *name, uint64_t number, bool current,
-			const json_t *record)
-{
-	struct keeper *keeper = arg;
-
-	(void)name;
-	(void)record;
-	if (current)
-		keeper->current = number;
-	return 0;
-}
-
-/* The wheels that a lock names: "--hash=sha256:HEX" (json keys are the hashes). */
-static void keep_wheels(struct keeper *keeper, const char *hash)
-{
-	cleanup(free_ptr) char *path = format_string("%s/trees/%s/lock", keeper->store, hash);
-	cleanup(free_ptr) char *text = NULL;
-
-	if (!path || read_file(AT_FDCWD, path, BUNDLE_TEXT, &text, NULL, NULL) < 0)
-		return;
-	for (const char *at = text; (at = strstr(at, "sha256:"));) {
-		char hex[SEALED_HASH + 1];
-
-		at += 7;
-		(void)snprintf(hex, sizeof(hex), "%.64s", at);
-		(void)json_object_set_new(keeper->wheels, hex, json_true());
-	}
-}
-
-static int sort_generation(void *arg, const char *name, uint64_t number, bool current,
-			   const json_t *record)
-{
-	struct keeper *keeper = arg;
-	const char *hash = json_string_value(json_object_get(record, "tree"));
-
-	if (!keeper->name || strcmp(keeper->name, name) != 0) {
-		keeper->name = name;
-		keeper->current = 0;
-		(void)sealed_each(keeper->store, name, find_current, keeper);
-	}
-	if (!current && number + SEALED_KEPT < keeper->current) {
-		cleanup(free_ptr) char *path =
-			format_string("%s/names/%s/%" PRIu64 ".json", keeper->store, name, number);
-
-		if (path)
-			(void)unlink(path);
-		return 0;
-	}
-	keep_wheels(keeper, hash);
-	return json_object_set_new(keeper->trees, hash, json_true());
-}
-
-/* Removes every directory of STORE/WHERE that `kept` does not name and nobody holds. */
-static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
-{
-	cleanup(free_ptr) char *path = path_join(keeper->store, where);
-	DIR *scan = path ? opendir(path) : NULL;
-	struct dirent *entry;
-
-	while (scan && (entry = readdir(scan))) {
-		cleanup(close_fd) int fd = -1, guard = -1;
-
-		/* a wheel that a killed build was writing */
-		if (strncmp(entry->d_name, ".new-", 5) == 0)
-			(void)unlinkat(dirfd(scan), entry->d_name, 0);
-		if (strlen(entry->d_name) != SEALED_HASH || json_object_get(kept, entry->d_name))
-			continue;
-		fd = tree_step(dirfd(scan), entry->d_name, O_RDONLY | O_DIRECTORY);
-		guard = fd < 0 ? -1 : openat(fd, "manifest", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-		if (guard >= 0 && fcntl(guard, F_OFD_SETLK, &(struct flock){.l_type = F_WRLCK}) < 0)
-			continue;
-		if (fd >= 0 && tree_remove(dirfd(scan), entry->d_name, fd) == 0)
-			keeper->freed++;
-	}
-	if (scan)
-		closedir(scan);
-}
-
-int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
-{
-	struct keeper keeper = {.store = store, .trees = json_object(), .wheels = json_object()};
-	static const char *const held[] = {"builds", "live"};
-	cleanup(close_fd) int alone = lock_store(store, LOCK_EX, err);
-	int r = alone < 0 ? alone : keeper.trees && keeper.wheels ? 0 : no_memory(err);
-
-	for (size_t i = 0; r == 0 && i < sizeof(held) / sizeof(held[0]); i++) {
-		cleanup(free_ptr) char *path = path_join(store, held[i]);
-		cleanup(close_fd) int directory =
-			path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-		if (directory >= 0)
-			remove_dead(directory);
-	}
-	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
-		r = no_memory(err);
-	if (r == 0) {
-		cleanup(free_ptr) char *files = path_join(store, "files");
-		cleanup(close_fd) int pool =
-			files ? open(files, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-		sweep(&keeper, "trees", keeper.trees);
-		pool_sweep(pool);
-		sweep(&keeper, "wheels", keeper.wheels);
-	}
-	json_decref(keeper.trees);
-	json_decref(keeper.wheels);
-	if (ret_removed)
-		*ret_removed = keeper.freed;
-	return r;
 }

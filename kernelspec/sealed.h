@@ -3,9 +3,12 @@
  * from, and names with generations that lead to them.
  *
  *   STORE/trees/<hash>/tree/      what is mounted at /env, directories 0555, files 0444 and 0555
- *   STORE/trees/<hash>/manifest   a line for each entry, in the order of the tree; <hash> is its
- *                                 SHA-256:  "d PATH", "f SHA256 SIZE PATH", "x SHA256 SIZE PATH",
- *                                 "l PATH" TAB "TARGET", and last "m SHA256 SIZE lock"
+ *   STORE/trees/<hash>/manifest   <hash> is its SHA-256: a line "p SHA256 SIZE parts/N" for each
+ *                                 part, and last "m SHA256 SIZE lock"
+ *   STORE/trees/<hash>/parts/<n>  a line for each entry, in the order of the tree: "d PATH",
+ *                                 "f SHA256 SIZE PATH", "x SHA256 SIZE PATH", "l PATH" TAB
+ *                                 "TARGET"; one begins at each directory of the upper levels, so
+ *                                 that trees that are alike have most of them in common (pool.h)
  *   STORE/trees/<hash>/lock       requirements with hashes, as pip takes them
  *   STORE/names/<name>/<n>.json   generation n: tree, python, requirements, created, hosts, ...
  *   STORE/names/<name>/current    the number of the one that kernels get
@@ -77,14 +80,19 @@ struct sealed_build {
 	int share;			/* of the store: nothing is removed meanwhile */
 	int lock;			/* of the name: one build at a time */
 	int held;			/* the directory, locked */
-	int tree, wheels;		/* DIRECTORY/tree/tree and STORE/wheels */
-	FILE *manifest;
+	int tree, parts, wheels, pool;	/* DIRECTORY/new/tree, /parts, STORE/wheels and /files */
+	FILE *manifest, *part;		/* NULL: none is open */
+	char *part_text;
+	size_t part_size;
+	uint64_t part_count;
+	pid_t sweeper;		       /* removes what it was built from, or 0 */
 	char *lock_text, *record_text; /* of the bundle's notes; NULL: none */
 	uint64_t files, bytes;
 };
 #define SEALED_NO_BUILD                                                                            \
 	{                                                                                          \
-		.share = -1, .lock = -1, .held = -1, .tree = -1, .wheels = -1                      \
+		.share = -1, .lock = -1, .held = -1, .tree = -1, .parts = -1, .wheels = -1,        \
+		.pool = -1                                                                         \
 	}
 /* Removes what dead builds left, takes the name. -EBUSY: somebody else builds it. */
 int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *err);
@@ -108,10 +116,14 @@ int sealed_forget(const char *store, const char *name, struct err *err);
  * and no kernel uses, and wheels that no lock names. `ret_removed` (may be NULL): how many. */
 int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err);
 
+/* The lines of the manifest, with those of its parts in their places; caller frees. `differs` (may
+ * be NULL) is called for the manifest and for each part that is not as it was sealed. */
+typedef void sealed_differs_fn(void *arg, const char *path, const char *how);
+int sealed_manifest(const char *directory, const char *hash, sealed_differs_fn *differs, void *arg,
+		    char **ret_text, struct err *err);
 /* Compares the tree with its manifest and that with `hash`. `differs` is called for each path that
  * is not as it was built, with what it is. Returns the number of differences or a negative errno.
  */
-typedef void sealed_differs_fn(void *arg, const char *path, const char *how);
 int64_t sealed_verify(const char *directory, const char *hash, sealed_differs_fn *differs,
 		      void *arg, struct err *err);
 

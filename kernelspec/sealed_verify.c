@@ -120,27 +120,106 @@ static int parse(struct check *check, size_t lines)
 	return 0;
 }
 
-static int read_manifest(struct check *check, const char *directory, const char *hash,
-			 struct err *err)
+/* Is it what was sealed under `hash`? */
+static int has_hash(const char *text, size_t size, const char *hash)
 {
-	cleanup(free_ptr) char *path = path_join(directory, "manifest");
 	unsigned char digest[32];
 	char hex[SEALED_HASH + 1];
-	size_t size = 0, lines = 0;
-	int r = path ? read_file(AT_FDCWD, path, MANIFEST_BYTES, &check->text, &size, err)
+
+	if (EVP_Digest(text, size, digest, NULL, EVP_sha256(), NULL) != 1)
+		return -ENOMEM;
+	(void)to_hex(digest, hex);
+	return strcmp(hex, hash) == 0;
+}
+
+struct lines {
+	const char *directory;
+	sealed_differs_fn *differs;
+	void *arg;
+	FILE *to;
+};
+
+/* A line "p SHA256 SIZE parts/N": the part's lines in its place. */
+static int take_part(const struct lines *lines, char *line)
+{
+	struct entry entry;
+	cleanup(free_ptr) char *path = NULL, *text = NULL;
+	size_t size = 0;
+	const char *how = NULL;
+	int r;
+
+	line[0] = 'm'; /* of the same form */
+	if (parse_line(line, &entry) < 0 || strncmp(entry.path, "parts/", 6) != 0 ||
+	    entry.path[6 + strspn(entry.path + 6, "0123456789")] != '\0')
+		return -EINVAL;
+	path = path_join(lines->directory, entry.path);
+	if (!path)
+		return -ENOMEM;
+	if (read_file(AT_FDCWD, path, MANIFEST_BYTES, &text, &size, NULL) < 0) {
+		how = "cannot be read";
+	} else {
+		r = has_hash(text, size, entry.digest);
+		if (r < 0)
+			return r;
+		if (r == 0)
+			how = "has other bytes";
+		(void)fwrite(text, 1, size, lines->to);
+	}
+	if (how && lines->differs)
+		lines->differs(lines->arg, entry.path, how);
+	return 0;
+}
+
+int sealed_manifest(const char *directory, const char *hash, sealed_differs_fn *differs, void *arg,
+		    char **ret_text, struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(directory, "manifest"), *text = NULL, *all = NULL;
+	struct lines lines = {directory, differs, arg, NULL};
+	size_t size = 0, used = 0;
+	int r = path ? read_file(AT_FDCWD, path, MANIFEST_BYTES, &text, &size, err)
 		     : err_set(err, -ENOMEM, "out of memory");
 
 	if (r < 0)
 		return r;
-	if (EVP_Digest(check->text, size, digest, NULL, EVP_sha256(), NULL) != 1)
+	r = has_hash(text, size, hash);
+	if (r == 0 && differs)
+		differs(arg, "manifest", "is not the one of this environment");
+	lines.to = r < 0 ? NULL : open_memstream(&all, &used);
+	if (!lines.to)
 		return err_set(err, -ENOMEM, "out of memory");
-	(void)to_hex(digest, hex);
-	if (strcmp(hex, hash) != 0)
-		tell(check, "manifest", "is not the one of this environment");
-	for (size_t i = 0; i < size; i++)
-		lines += check->text[i] == '\n';
+	r = 0;
+	for (char *line = text, *end; r == 0 && (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		if (line[0] == 'p')
+			r = take_part(&lines, line);
+		else
+			fprintf(lines.to, "%s\n", line);
+	}
+	if (fclose(lines.to) != 0 && r == 0)
+		r = -ENOMEM;
+	if (r < 0)
+		return err_set(err, r, "%s: %s", path, strerrordesc_np(-r));
+	*ret_text = steal_ptr(&all);
+	return 0;
+}
+
+static void tell_it(void *arg, const char *path, const char *how)
+{
+	tell(arg, path, how);
+}
+
+static int read_manifest(struct check *check, const char *directory, const char *hash,
+			 struct err *err)
+{
+	size_t lines = 0;
+	int r = sealed_manifest(directory, hash, tell_it, check, &check->text, err);
+
+	if (r < 0)
+		return r;
+	for (const char *at = check->text; *at; at++)
+		lines += *at == '\n';
 	r = parse(check, lines);
-	return r < 0 ? err_set(err, r, "%s: %s", path, strerrordesc_np(-r)) : 0;
+	return r < 0 ? err_set(err, r, "%s/manifest: %s", directory, strerrordesc_np(-r)) : 0;
 }
 
 /* ---- the tree ---- */

@@ -78,7 +78,7 @@ class Index:
     """The simple repository API (PEP 503) on this machine, over plain HTTP or, with a certificate, as localhost over TLS."""
 
     def __init__(self, certificate=None):
-        self.files, self.asked = {}, []
+        self.files, self.asked, self.pages = {}, [], {}
         self.digest = "sha256"  # that its links name
         index = self
 
@@ -93,7 +93,9 @@ class Index:
                     self.connection.recv(1)
                     return
                 parts = urllib.parse.unquote(self.path).strip("/").split("/")
-                if parts[0] == "simple" and len(parts) == 2:
+                if parts[0] == "simple" and parts[-1] in index.pages:
+                    self.answer("text/html", f"<!DOCTYPE html><html><head></head><body>{index.pages[parts[-1]]}</body></html>".encode())
+                elif parts[0] == "simple" and len(parts) == 2:
                     links = "".join(
                         f'<a href="/files/{name}#{index.digest}={hashlib.new(index.digest, data).hexdigest()}">{name}</a><br>\n'
                         for name, data in index.files.items()

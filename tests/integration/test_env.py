@@ -194,6 +194,7 @@ def test_generations(site, store):
     assert store.env("diff", "g").stdout == "plain 1.0 -> 2.0\n"
     # what both have is there once, and goes with the last of them
     assert next(store.tree("g").glob("lib/python3*/site-packages/plain_data/d.txt")).samefile(module)
+    assert {part.stat().st_nlink for part in (store.tree("g").parent / "parts").iterdir()} == {2, 3}  # of a tree and the pool
     store.env("rollback", "g", check=True)
     assert store.record("g")["record"]["tree"] == first
     # to a file and back: the same tree, wherever it is read
@@ -258,6 +259,11 @@ def test_every_changed_byte_is_found(site, store, launch):
     os.chmod(lock, 0o644)
     lock.write_text(text.replace("2.0", "1.0"))
     assert "lock has other bytes" in store.env("verify", "t").stdout
+    part = next(path for path in (tree.parent / "parts").iterdir() if b"plain.py" in path.read_bytes())
+    text = part.read_bytes()
+    os.chmod(part, 0o644)
+    part.write_bytes(text.replace(b"plain.py", b"plaim.py"))
+    assert f"parts/{part.name} has other bytes" in store.env("verify", "t").stdout
     # building it anew mends it, although the same packages are the same tree
     assert store.env("update", "t").returncode == 0
     store.env("verify", "t", check=True)

@@ -6,6 +6,7 @@
 import base64
 import hashlib
 import http.server
+import io
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import zipfile
 
 import harness
 import pytest
@@ -161,6 +163,61 @@ def test_what_a_wheel_puts_elsewhere(site, store, index):
             paths = [str(path) for path in store.tree(name).rglob("out*")]
             assert all(path.startswith(str(store.tree(name))) for path in paths) and not any(name in path for path in os.listdir("/tmp"))
     assert left_over(store) == []
+
+
+def with_links(data):
+    """The wheel with entries that say they are symbolic links, and one that leads out and on."""
+    out = io.BytesIO(data)
+    with zipfile.ZipFile(out, "a") as archive:
+        for path, to in (("tricks_link", "/etc"), ("tricks_link/passwd", "x"), ("tricks_up", "../../../../../../etc/passwd")):
+            entry = zipfile.ZipInfo(path)
+            entry.create_system, entry.external_attr = 3, 0o120777 << 16
+            archive.writestr(entry, to)
+    return out.getvalue()
+
+
+def test_an_index_that_means_harm(site, store, index):
+    """It may lead a build to what only this host reaches, name other files, and have packages that take the place of Python."""
+    reached = []
+    near = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Near", (http.server.BaseHTTPRequestHandler,), {
+        "do_GET": lambda self: reached.append(self.path), "do_HEAD": lambda self: reached.append(self.path)}))
+    threading.Thread(target=near.serve_forever, daemon=True).start()
+    port = near.server_port
+    pages = {
+        "led": f'<base href="http://127.0.0.1:{port}/"><a href="led-1-py3-none-any.whl">led-1-py3-none-any.whl</a>',
+        "up": '<a href="/files/..%2f..%2f..%2f..%2ftmp%2fup-1-py3-none-any.whl">up-1-py3-none-any.whl</a>'
+              '<a href="file:///etc/passwd#egg=up-2">up-2-py3-none-any.whl</a><a href="/files/up-1%0a2-py3-none-any.whl">up</a>',
+    }
+    index.pages = pages
+    try:
+        for name, words in (("led", f"tried to reach 127.0.0.1 port {port} (refused)"), ("up", "failed")):
+            made = store.create(name, name)
+            assert made.returncode == 1 and words in made.stdout + made.stderr, made.stdout + made.stderr
+            assert left_over(store) == [] and not (store.place / "names" / name).exists()
+        assert reached == [] and not os.path.lexists("/tmp/up-1-py3-none-any.whl")
+    finally:
+        index.pages = {}
+        near.shutdown()
+        near.server_close()
+    index.files["shadow-1-py3-none-any.whl"] = wheel("shadow", "1", {
+        "shadow.py": "main = print\n", "shadow-1.dist-info/entry_points.txt": "[console_scripts]\npython = shadow:main\n"})
+    made = store.create("shadow", "shadow")
+    assert made.returncode == 1 and "in the place of bin/python" in made.stdout + made.stderr, made.stdout + made.stderr
+    info = "tricks-1.dist-info"
+    harm = f"import os; os.mkdir({str(site.root / 'tricks-ran')!r})\n"
+    index.files["tricks-1-py3-none-any.whl"] = with_links(wheel("tricks", "1", {
+        "tricks.py": "", "sitecustomize.py": harm, "usercustomize.py": harm, "json.py": harm, "tricks.pth": harm, "compileall.py": harm,
+        f"{info}/entry_points.txt": "[console_scripts]\npip = tricks:main\n../../x = tricks:main\n"}))
+    made = store.create("tricks", "tricks")
+    if made.returncode == 0:
+        tree = store.tree("tricks")
+        store.env("verify", "tricks", check=True)
+        links = [path for path in tree.rglob("*") if path.is_symlink() and path.parent != tree / "bin"]
+        assert all(path.resolve().is_relative_to(tree) for path in links), links
+        assert store.env("show", "tricks").returncode == 0 and store.env("usage", "tricks").returncode in (0, 1)
+    else:
+        assert "Traceback" not in made.stderr and left_over(store) == []
+    assert not (site.root / "tricks-ran").exists() and not os.path.lexists("/env")
 
 
 def test_the_cache_of_wheels_is_used_where_a_hash_decides(site, store, index):

@@ -10,6 +10,7 @@ import configparser
 import csv
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,7 +23,6 @@ ENVIRONMENT = "/env"
 PYTHON = ENVIRONMENT + "/bin/python"
 PLACE = "/work/.build"
 WHEELS = PLACE + "/wheels"
-LOG = PLACE + "/pip.log"
 BUNDLE = "/work/bundle"
 CACHE = "/cellwall-wheels"  # <sha256>/<file name>, read-only, of earlier builds
 UV = "/cellwall-uv"
@@ -149,6 +149,22 @@ class Uv:
             self("install", "--no-deps", "--quiet", *where, *(os.path.join(WHEELS, name) for name in names))
 
 
+class Used(logging.Handler):
+    """The files that pip says it saved or found. A log file of pip's would have a line for each link that it passes over."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self.names = set()
+        logger = logging.getLogger("pip._internal")
+        logger.setLevel(logging.INFO)  # what is shown is decided by pip's own handlers
+        logger.addHandler(self)
+
+    def emit(self, record):
+        found = re.match(r"(?:Saved|File was already downloaded) (\S.*)$", record.getMessage())
+        if found:
+            self.names.add(os.path.basename(found[1]))
+
+
 def fetch(pip, wanted):
     """Resolves and downloads; returns the file names, sorted. Cached files are taken when the index names their hash."""
     os.makedirs(WHEELS, exist_ok=True)
@@ -159,14 +175,9 @@ def fetch(pip, wanted):
                 if not os.path.lexists(link):
                     os.symlink(os.path.join(CACHE, digest, name), link)
     os.chdir(WHEELS)
-    pip("download", "--dest", WHEELS, "--log", LOG, *wanted)
-    used = set()
-    with open(LOG, encoding="utf-8", errors="replace") as log:
-        for line in log:
-            found = re.search(r"(?:Saved|File was already downloaded) (\S.*)$", line.rstrip())
-            if found:
-                used.add(os.path.basename(found.group(1)))
-    return sorted(name for name in used if os.path.exists(os.path.join(WHEELS, name)))
+    used = Used()
+    pip("download", "--dest", WHEELS, *wanted)
+    return sorted(name for name in used.names if os.path.exists(os.path.join(WHEELS, name)))
 
 
 def digest_of(path):
@@ -241,6 +252,13 @@ def compile_all():
             running.append(child)
         if running.pop(0).wait() != 0:
             fail("the bytecode could not be made")
+
+
+def check_python():
+    """A kernel is started by these names: what takes the place of one would be started instead."""
+    for name in ("python", "python3"):
+        if not os.path.islink(f"{ENVIRONMENT}/bin/{name}"):
+            fail(f"a package puts a program of its own in the place of bin/{name}: the environment would have no Python")
 
 
 def tidy():
@@ -392,6 +410,7 @@ def main():
     else:
         names = fetch(pip, ["-r", requirements])
     installer.install(names)
+    check_python()
     finish(names, PYTHON)
 
 

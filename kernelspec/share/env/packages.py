@@ -118,10 +118,17 @@ class Sizes(dict):
                     self.compiled.setdefault((directory, name.partition(".")[0]), []).append(path)
 
 
+def manifest(directory):
+    """With the lines of its parts."""
+    text = read(os.path.join(directory, "manifest"), MANIFEST_MAX)
+    parts = re.findall(r"^p \S+ \d+ (parts/\d+)$", text, re.MULTILINE)
+    return text + "".join(read(os.path.join(directory, part), MANIFEST_MAX) for part in parts)
+
+
 class Environment:
     def __init__(self, directory):
         self.tree = os.path.join(directory, "tree")
-        sizes = Sizes(read(os.path.join(directory, "manifest"), MANIFEST_MAX))
+        sizes = Sizes(manifest(directory))
         found = {}
         for path in sorted(sizes):
             site, _, name = path.rpartition("/")

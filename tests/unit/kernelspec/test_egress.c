@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -211,40 +212,159 @@ static size_t fetch(const struct sockaddr_in *proxy, int index, unsigned port, s
 	return came;
 }
 
+/* A proxy of its own, with one index at `index`, for one test. */
+struct proxy {
+	struct egress egress;
+	struct sockaddr_in at;
+	int index, lifeline, log;
+	unsigned port; /* of the index */
+	pid_t pid;
+};
+
+static void start(struct proxy *proxy)
+{
+	cleanup(free_ptr) char *url = NULL;
+	struct sockaddr_in at;
+	int lifeline[2], log[2], listener;
+	struct err err;
+
+	proxy->index = listen_here(&at);
+	proxy->port = ntohs(at.sin_port);
+	listener = listen_here(&proxy->at);
+	url = format_string("http://127.0.0.1:%u/simple", proxy->port);
+	assert_non_null(url);
+	assert_int_equal(egress_allow(&proxy->egress, url, &err), 0);
+	egress_pin(&proxy->egress);
+	proxy->egress.bytes = proxy->egress.bytes ? proxy->egress.bytes : UINT64_C(1) << 30;
+	assert_int_equal(pipe2(lifeline, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
+	proxy->pid = egress_start(&proxy->egress, listener, lifeline[0], log[1], &err);
+	assert_true(proxy->pid > 0);
+	close(log[1]);
+	proxy->lifeline = lifeline[1];
+	proxy->log = log[0];
+}
+
+static void end(struct proxy *proxy)
+{
+	close(proxy->lifeline);
+	assert_int_equal(waitpid(proxy->pid, NULL, 0), proxy->pid);
+	close(proxy->log);
+	close(proxy->index);
+}
+
 /* All connections together bring what they may, and not a byte more. */
 static void ends_at_its_bytes(void **state)
 {
-	static struct egress egress;
-	cleanup(close_fd) int index = -1;
-	cleanup(free_ptr) char *url = NULL;
-	struct sockaddr_in at, proxy;
-	int lifeline[2], log[2], listener;
+	static struct proxy proxy;
 	char verdict[16];
-	struct err err;
-	unsigned port;
-	pid_t pid;
 
 	(void)state;
-	index = listen_here(&at);
-	port = ntohs(at.sin_port);
-	listener = listen_here(&proxy);
-	url = format_string("http://127.0.0.1:%u/simple", port);
-	assert_non_null(url);
-	assert_int_equal(egress_allow(&egress, url, &err), 0);
-	egress_pin(&egress);
-	egress.bytes = 16384;
-	assert_int_equal(pipe2(lifeline, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
-	pid = egress_start(&egress, listener, lifeline[0], log[1], &err);
-	assert_true(pid > 0);
-	assert_int_equal(fetch(&proxy, index, port, 8192, log[0], verdict), 8192);
+	proxy.egress.bytes = 16384;
+	start(&proxy);
+	assert_int_equal(fetch(&proxy.at, proxy.index, proxy.port, 8192, proxy.log, verdict), 8192);
 	assert_string_equal(verdict, "ok");
-	assert_true(fetch(&proxy, index, port, 12288, log[0], verdict) <= 8192);
+	assert_true(fetch(&proxy.at, proxy.index, proxy.port, 12288, proxy.log, verdict) <= 8192);
 	assert_string_equal(verdict, "limit");
-	close(lifeline[1]);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	close(log[0]);
-	close(log[1]);
+	end(&proxy);
+}
+
+/* A client that says `request` and then waits until the proxy hangs up. */
+static int ask(const struct proxy *proxy, const char *request)
+{
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(client, (const struct sockaddr *)&proxy->at, sizeof(proxy->at)),
+			 0);
+	assert_int_equal(write_full(client, request, strlen(request)), 0);
+	return client;
+}
+
+static void ended(const struct proxy *proxy, int client, const char *verdict)
+{
+	char text[512], line[1024], said[16];
+	size_t used = 0;
+
+	while (recv(client, text, sizeof(text), 0) > 0)
+		;
+	close(client);
+	for (; used == 0 || line[used - 1] != '\n'; used++)
+		assert_int_equal(read(proxy->log, line + used, used + 1 < sizeof(line) ? 1 : 0), 1);
+	line[used] = '\0';
+	assert_int_equal(sscanf(line, "%15s", said), 1);
+	assert_string_equal(said, verdict);
+}
+
+/* Nobody holds a place by saying nothing: neither the build, at first or in a tunnel, nor the
+ * index. Without the limit each of these waits for minutes. */
+static void ends_in_silence(void **state)
+{
+	static struct proxy proxy, idle;
+	cleanup(free_ptr) char *tunnel = NULL, *plain = NULL;
+
+	(void)state;
+	proxy.egress.times = (struct egress_times){.head = 300};
+	start(&proxy);
+	tunnel = format_string("CONNECT 127.0.0.1:%u HTTP/1.1\r\n\r\n", proxy.port);
+	assert_non_null(tunnel);
+	ended(&proxy, ask(&proxy, ""), "refused");
+	ended(&proxy, ask(&proxy, "GET http://127"), "refused");
+	ended(&proxy, ask(&proxy, tunnel), "refused");
+	end(&proxy);
+	idle.egress.times = (struct egress_times){.idle = 300};
+	start(&idle);
+	plain = format_string("GET http://127.0.0.1:%u/x HTTP/1.1\r\n\r\n", idle.port);
+	assert_non_null(plain);
+	ended(&idle, ask(&idle, plain), "ok");
+	end(&idle);
+}
+
+/* An index that sends a byte now and then is not waited for for ever. */
+static void ends_at_its_time(void **state)
+{
+	static struct proxy proxy;
+	cleanup(free_ptr) char *plain = NULL;
+	int client, server;
+
+	(void)state;
+	proxy.egress.times = (struct egress_times){.connection = 300};
+	start(&proxy);
+	plain = format_string("GET http://127.0.0.1:%u/x HTTP/1.1\r\n\r\n", proxy.port);
+	assert_non_null(plain);
+	client = ask(&proxy, plain);
+	server = accept4(proxy.index, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(server >= 0);
+	while (send(server, "x", 1, MSG_NOSIGNAL) == 1)
+		(void)poll(NULL, 0, 5);
+	close(server);
+	ended(&proxy, client, "limit");
+	end(&proxy);
+}
+
+/* An index that takes no connection: the queue of its listener is full. */
+static void ends_before_a_connection(void **state)
+{
+	static struct proxy proxy;
+	cleanup(free_ptr) char *plain = NULL;
+	struct sockaddr_in index = {.sin_family = AF_INET};
+	int waiting[8];
+
+	(void)state;
+	proxy.egress.times = (struct egress_times){.connect = 300};
+	start(&proxy);
+	assert_int_equal(listen(proxy.index, 0), 0);
+	index.sin_port = htons((uint16_t)proxy.port);
+	index.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (size_t i = 0; i < 8; i++) {
+		waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		(void)connect(waiting[i], (const struct sockaddr *)&index, sizeof(index));
+	}
+	plain = format_string("GET http://127.0.0.1:%u/x HTTP/1.1\r\n\r\n", proxy.port);
+	assert_non_null(plain);
+	ended(&proxy, ask(&proxy, plain), "failed");
+	for (size_t i = 0; i < 8; i++)
+		close(waiting[i]);
+	end(&proxy);
 }
 
 int main(void)
@@ -252,7 +372,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(knows_local_addresses), cmocka_unit_test(takes_urls),
 		cmocka_unit_test(reads_requests),	 cmocka_unit_test(refuses_requests),
-		cmocka_unit_test(ends_at_its_bytes),
+		cmocka_unit_test(ends_at_its_bytes),	 cmocka_unit_test(ends_in_silence),
+		cmocka_unit_test(ends_at_its_time),	 cmocka_unit_test(ends_before_a_connection),
 	};
 
 	return cmocka_run_group_tests_name("egress", tests, NULL, NULL);

@@ -246,6 +246,12 @@ static void test_program_itself(void **state)
 	assert_non_null(found);
 	assert_string_equal(found, at("cellar/uv/bin/uv"));
 	free(found);
+	/* a directory is one, also where a list would end at its colon */
+	make_program("a:b/bin/uv");
+	found = prefix_program("uv", at("a:b/bin"));
+	assert_non_null(found);
+	assert_string_equal(found, at("a:b/bin/uv"));
+	free(found);
 }
 
 static void test_forbidden_prefixes(void **state)

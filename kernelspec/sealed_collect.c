@@ -1,0 +1,142 @@
+/*
+ * sealed_collect: what nothing in the store needs any more.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "kernelspec/bundle.h"
+#include "kernelspec/paths.h"
+#include "kernelspec/pool.h"
+#include "kernelspec/sealed.h"
+#include "kernelspec/sealed_parts.h"
+#include "sandbox/tree.h"
+
+static int no_memory(struct err *err)
+{
+	return err_set(err, -ENOMEM, "out of memory");
+}
+
+struct keeper {
+	const char *store;
+	json_t *trees;	  /* hash -> true */
+	json_t *wheels;	  /* hash -> true */
+	uint64_t current; /* of the present name */
+	const char *name;
+	uint64_t freed;
+};
+
+static int find_current(void *arg, const char *name, uint64_t number, bool current,
+			const json_t *record)
+{
+	struct keeper *keeper = arg;
+
+	(void)name;
+	(void)record;
+	if (current)
+		keeper->current = number;
+	return 0;
+}
+
+/* The wheels that a lock names: "--hash=sha256:HEX" (json keys are the hashes). */
+static void keep_wheels(struct keeper *keeper, const char *hash)
+{
+	cleanup(free_ptr) char *path = format_string("%s/trees/%s/lock", keeper->store, hash);
+	cleanup(free_ptr) char *text = NULL;
+
+	if (!path || read_file(AT_FDCWD, path, BUNDLE_TEXT, &text, NULL, NULL) < 0)
+		return;
+	for (const char *at = text; (at = strstr(at, "sha256:"));) {
+		char hex[SEALED_HASH + 1];
+
+		at += 7;
+		(void)snprintf(hex, sizeof(hex), "%.64s", at);
+		(void)json_object_set_new(keeper->wheels, hex, json_true());
+	}
+}
+
+static int sort_generation(void *arg, const char *name, uint64_t number, bool current,
+			   const json_t *record)
+{
+	struct keeper *keeper = arg;
+	const char *hash = json_string_value(json_object_get(record, "tree"));
+
+	if (!keeper->name || strcmp(keeper->name, name) != 0) {
+		keeper->name = name;
+		keeper->current = 0;
+		(void)sealed_each(keeper->store, name, find_current, keeper);
+	}
+	if (!current && number + SEALED_KEPT < keeper->current) {
+		cleanup(free_ptr) char *path =
+			format_string("%s/names/%s/%" PRIu64 ".json", keeper->store, name, number);
+
+		if (path)
+			(void)unlink(path);
+		return 0;
+	}
+	keep_wheels(keeper, hash);
+	return json_object_set_new(keeper->trees, hash, json_true());
+}
+
+/* Removes every directory of STORE/WHERE that `kept` does not name and nobody holds. */
+static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
+{
+	cleanup(free_ptr) char *path = path_join(keeper->store, where);
+	DIR *scan = path ? opendir(path) : NULL;
+	struct dirent *entry;
+
+	while (scan && (entry = readdir(scan))) {
+		cleanup(close_fd) int fd = -1, guard = -1;
+
+		/* a wheel that a killed build was writing */
+		if (strncmp(entry->d_name, ".new-", 5) == 0)
+			(void)unlinkat(dirfd(scan), entry->d_name, 0);
+		if (strlen(entry->d_name) != SEALED_HASH || json_object_get(kept, entry->d_name))
+			continue;
+		fd = tree_step(dirfd(scan), entry->d_name, O_RDONLY | O_DIRECTORY);
+		guard = fd < 0 ? -1 : openat(fd, "manifest", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		if (guard >= 0 && fcntl(guard, F_OFD_SETLK, &(struct flock){.l_type = F_WRLCK}) < 0)
+			continue;
+		if (fd >= 0 && tree_remove(dirfd(scan), entry->d_name, fd) == 0)
+			keeper->freed++;
+	}
+	if (scan)
+		closedir(scan);
+}
+
+int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
+{
+	struct keeper keeper = {.store = store, .trees = json_object(), .wheels = json_object()};
+	static const char *const held[] = {"builds", "live"};
+	cleanup(close_fd) int alone = sealed_lock(store, LOCK_EX, err);
+	int r = alone < 0 ? alone : keeper.trees && keeper.wheels ? 0 : no_memory(err);
+
+	for (size_t i = 0; r == 0 && i < sizeof(held) / sizeof(held[0]); i++) {
+		cleanup(free_ptr) char *path = path_join(store, held[i]);
+		cleanup(close_fd) int directory =
+			path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+		if (directory >= 0)
+			sealed_remove_dead(directory);
+	}
+	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
+		r = no_memory(err);
+	if (r == 0) {
+		cleanup(free_ptr) char *files = path_join(store, "files");
+		cleanup(close_fd) int pool =
+			files ? open(files, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+		sweep(&keeper, "trees", keeper.trees);
+		pool_sweep(pool);
+		sweep(&keeper, "wheels", keeper.wheels);
+	}
+	json_decref(keeper.trees);
+	json_decref(keeper.wheels);
+	if (ret_removed)
+		*ret_removed = keeper.freed;
+	return r;
+}
