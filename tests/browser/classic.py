@@ -71,6 +71,7 @@ class Classic(Lab):
                 return
             except OSError:
                 if time.monotonic() > end or self.process.poll() is not None:
+                    self.close()
                     raise RuntimeError(log_path.read_text()[-3000:]) from None
                 time.sleep(0.2)
 

@@ -129,6 +129,7 @@ class Lab:
                 break
             except OSError:
                 if time.monotonic() > end or self.process.poll() is not None:
+                    self.close()
                     raise RuntimeError((site.root / f"lab-{self.port}.log").read_text()[-3000:]) from None
                 time.sleep(0.2)
 

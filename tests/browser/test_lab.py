@@ -23,7 +23,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 SHOTS = pathlib.Path(os.environ.get("CELLWALL_SHOTS", pathlib.Path(__file__).parent / "shots"))
 
 
-def until(browser, condition, seconds=180, what=""):
+def until(browser, condition, seconds=90, what=""):
     """Waits for something to be seen; a screenshot shows what was there instead."""
     passing = (NoSuchElementException, StaleElementReferenceException, JavascriptException)
     seconds *= harness.PATIENCE

@@ -154,7 +154,7 @@ class Store:
                             "all_proxy": ""}
         self.place = self.data / "cellwall" / "environments"
 
-    def env(self, *words, check=False, timeout=120 * harness.PATIENCE):
+    def env(self, *words, check=False, timeout=120):
         return self.site.run("env", *words, check=check, timeout=timeout * harness.PATIENCE, env=self.environment)
 
     def create(self, name, *words):

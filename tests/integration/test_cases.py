@@ -183,7 +183,7 @@ def session(told, mode):
 
 
 def no_reply(told, mode):
-    assert told.rest == []
+    assert [message["msg_type"] for message in told.shell] == ["execute_reply"] and told.rest == []
 
 
 def stream(told, mode):

@@ -84,10 +84,11 @@ async function until(signal, wanted) {
 }
 
 /** The outputs of a cell; `input` answers what it asks. */
-async function run(kernel, code, input) {
+async function run(kernel, code, input, heard) {
     const outputs = [];
     const future = kernel.requestExecute({ code, allow_stdin: input !== undefined });
     future.onIOPub = (message) => {
+        heard?.(message.content.text);
         outputs.push(message.content.text ?? message.content.data?.["text/plain"] ?? message.content.ename);
     };
     future.onStdin = () => {
@@ -117,8 +118,10 @@ async function main() {
     const said = { info: (await kernel.info).language_info.name };
     said.sum = await run(kernel, "1 + 1");
     said.input = await run(kernel, "print('answer:', input('? '))", "42");
-    const sleeping = run(kernel, "print('begun', flush=True)\nimport time; time.sleep(1000)");
-    await until(kernel.statusChanged, () => kernel.status === "busy");
+    let sleeping; // interrupted when it has begun: before, the kernel has nothing to interrupt
+    await new Promise((begun) => {
+        sleeping = run(kernel, "print('begun', flush=True)\nimport time; time.sleep(1000)", undefined, (text) => text && begun());
+    });
     await kernel.interrupt();
     said.interrupted = (await sleeping).status;
     await kernel.restart();
