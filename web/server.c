@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -221,6 +222,13 @@ static int make_token(struct server *server, struct err *err)
 
 	if (code < 0)
 		return err_set(err, code, "a token cannot be made");
+	/* Held until our end: two servers would take each other's file away. */
+	server->token_lock = open(server->runtime, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (flock(server->token_lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		return err_set(err, -EBUSY,
+			       "%s has the token of another `cellwall serve`, which still runs: "
+			       "--token-file FILE, or --runtime DIR",
+			       path);
 	(void)unlink(path);
 	token[48] = '\n';
 	code = write_new_file(AT_FDCWD, path, 0600, token, 49, err);
@@ -425,7 +433,7 @@ int server_new(const struct settings *settings, struct server **ret_server, stru
 	if (!server)
 		return err_set(err, -ENOMEM, "no memory");
 	server->settings = *settings;
-	server->signal_fd = -1;
+	server->signal_fd = server->token_lock = -1;
 	server->started = now_ms();
 	code = open_all(server, err);
 	if (code < 0) {
@@ -465,6 +473,7 @@ struct server *server_free(struct server *server)
 	loop_free(server->loop);
 	if (server->token)
 		(void)unlink(server->token);
+	close_fd(&server->token_lock);
 	free(server->token);
 	free(server->data);
 	free(server->runtime);

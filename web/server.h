@@ -75,6 +75,7 @@ struct server {
 	char *data;	 /* absolute, 0700 */
 	char *runtime;	 /* absolute, 0700 */
 	char *token;	 /* the file of a token made for this run; NULL: none */
+	int token_lock;	 /* on `runtime`, while there is such a token */
 	int64_t started; /* now_ms() */
 	bool stopping;
 };

@@ -348,6 +348,21 @@ def test_a_token_for_one_run(site):
         assert server.process.wait(30) == 0 and not path.exists()
 
 
+def test_a_token_for_one_run_is_left_alone_by_a_second_server(site):
+    with Server(site, users=None) as first:
+        path = first.root / "run" / "token"
+        for listen in (f"http://127.0.0.1:{first.port()}", "http://127.0.0.1:0"):
+            with Server(site, "--runtime", path.parent, listen=(listen,), users=None) as second:
+                assert second.urls is None and f"{path} has the token of another" in second.log()
+        with Server(site, "--runtime", path.parent) as second:
+            assert second.urls
+        assert get(first, headers={"Authorization": f"token {path.read_text().strip()}"}).status_code == 200
+        first.process.kill()
+        first.process.wait(30)
+        with Server(site, "--runtime", path.parent, users=None) as second:
+            assert get(second, headers={"Authorization": f"token {path.read_text().strip()}"}).status_code == 200
+
+
 def test_a_certificate_for_the_names_it_was_told(site):
     """--self-signed: clients check it by its file; it is made anew when a name is missing, else kept."""
     names, kept = ["my_gate.example.org", "203.0.113.5"], site.root / "kept"
