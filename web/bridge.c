@@ -44,6 +44,7 @@ struct peer {
 	struct listener *listener;
 	struct line line[WALL_CHANNELS];
 	char identity[PORT_IDENTITY + 1];
+	bool drained;
 };
 
 struct bridge {
@@ -519,17 +520,28 @@ void bridge_disconnect(struct bridge *bridge)
 	bridge->ready = bridge->held = false;
 }
 
-void bridge_drain(struct bridge *bridge)
+/* Whoever is there may leave while another one is drained. */
+static struct listener *next_to_drain(const struct bridge *bridge)
 {
 	struct listener *listener = bridge->first;
 
-	port_drain(bridge->iopub.port);
-	while (listener && still_there(bridge, listener)) {
-		struct listener *next = listener->next;
+	while (listener && listener->peer->drained)
+		listener = listener->next;
+	return listener;
+}
 
+void bridge_drain(struct bridge *bridge)
+{
+	struct listener *listener;
+
+	bridge_hold(bridge);
+	port_drain(bridge->iopub.port);
+	for (listener = bridge->first; listener; listener = listener->next)
+		listener->peer->drained = false;
+	while ((listener = next_to_drain(bridge))) {
+		listener->peer->drained = true;
 		for (int i = 0; i < WALL_CHANNELS && still_there(bridge, listener); i++)
 			port_drain(listener->peer->line[i].port);
-		listener = next;
 	}
 }
 

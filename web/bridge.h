@@ -105,7 +105,8 @@ int bridge_new(struct loop *loop, const struct bridge_owner *owner, struct bridg
  * it needs. */
 int bridge_connect(struct bridge *bridge, const struct connection *connection, struct err *err);
 void bridge_disconnect(struct bridge *bridge);
-/* The kernel's process has ended: listeners get what it had still said, also those that paused. */
+/* The kernel's process has ended: listeners get what it had still said, also those that paused. It
+ * is held from then on. */
 void bridge_drain(struct bridge *bridge);
 /* The kernel is about to end, or has ended and comes back: from now on messages of clients wait for
  * the next bridge_connect. */
