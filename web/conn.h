@@ -59,7 +59,7 @@ struct conn {
 	bool want_write; /* TLS has to write before it can read */
 	bool paused;	 /* nothing is read */
 	bool look; /* there may be something to read: epoll said so, and it is not empty yet */
-	bool half; /* the client has said that it sends no more */
+	bool half; /* we have said that nothing more comes from us */
 	bool keep;
 	struct timer *timer;
 	uint64_t moved; /* bytes in and out, and how many at the last look */

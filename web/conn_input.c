@@ -32,7 +32,7 @@ static int64_t take_head(struct conn *conn, const char *data, size_t size)
 	return (int64_t)head;
 }
 
-/* Bytes taken; -1: refused and answered. */
+/* Bytes taken; all of them when the request was refused and answered. */
 static int64_t take_body(struct conn *conn, const char *data, size_t size)
 {
 	struct request *request = conn->request;

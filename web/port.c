@@ -1,12 +1,11 @@
 /*
  * Theory of operation
  *
- * Connecting and reading happen in run() alone: it sends too, then settles what the loop is asked
- * for. It is called by the loop, never from inside itself; a port that is closed meanwhile is freed
- * at its end. port_send sends and settles by itself when run() is not to do it, and port_drain does
- * what of run() is left to do when nobody writes any more. While nothing is to
- * be read or sent the descriptor is not watched at all: epoll tells of a hang-up unasked, again and
- * again.
+ * run() connects, reads and sends, then settles what the loop is asked for. It is called by the
+ * loop, never from inside itself; a port that is closed meanwhile is freed at its end. Besides it,
+ * port_send sends and settles when run() is not to do it, and port_drain reads what is left when
+ * nobody writes any more. While nothing is to be read or sent the descriptor is not watched at all:
+ * epoll tells of a hang-up unasked, again and again.
  */
 #include "web/port.h"
 
