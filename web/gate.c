@@ -1,6 +1,5 @@
 #include "web/gate.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/x509.h>
 #include <string.h>
@@ -66,13 +65,6 @@ static bool is_trusted(const struct settings *settings, const char *address)
 	return false;
 }
 
-static bool is_number(const char *text)
-{
-	struct in6_addr address;
-
-	return inet_pton(AF_INET, text, &address) == 1 || inet_pton(AF_INET6, text, &address) == 1;
-}
-
 /* From the end of one field back to where nobody is trusted. False: there, or at what is none. */
 static bool follow_back(struct request *request, const char *list)
 {
@@ -81,7 +73,7 @@ static bool follow_back(struct request *request, const char *list)
 
 	while (end > list && is_trusted(settings, request->address)) {
 		const char *item = end;
-		char text[64];
+		char text[64], number[64];
 
 		while (item > list && item[-1] != ',')
 			item--;
@@ -89,9 +81,9 @@ static bool follow_back(struct request *request, const char *list)
 		if (item > end || !parse_copy(text, sizeof(text), item, (size_t)(end - item)))
 			return false;
 		text[strcspn(text, " \t")] = '\0';
-		if (!is_number(text))
+		if (!listen_number(text, number))
 			return false;
-		(void)snprintf(request->address, sizeof(request->address), "%s", text);
+		(void)snprintf(request->address, sizeof(request->address), "%s", number);
 		while (item > list && item[-1] != ',')
 			item--;
 		end = item > list ? item - 1 : list;
@@ -141,13 +133,13 @@ static bool host_good(const struct request *request)
 {
 	const struct server *server = request->server;
 	const char *host = http_header(request, "host");
-	char name[256], own[256] = "";
+	char name[256], own[256] = "", number[64];
 
 	if (listen_is_unix(request->conn->listener))
 		return true;
 	if (!host || !host_name(host, name))
 		return false;
-	if (is_number(name) || strcasecmp(name, "localhost") == 0)
+	if (listen_number(name, number) || strcasecmp(name, "localhost") == 0)
 		return true;
 	for (size_t i = 0; server->settings.allow_host[i]; i++)
 		if (strcasecmp(server->settings.allow_host[i], name) == 0)

@@ -105,7 +105,9 @@ int hub_new(struct server *server, const char *url, const char *scopes, struct h
 	}
 	if (scopes && !is_list(scopes)) {
 		free(hub);
-		return err_set(err, -EINVAL, "--hub-scopes: a JSON list of names is needed, not %s",
+		return err_set(err, -EINVAL,
+			       "--hub-scopes, or JUPYTERHUB_OAUTH_ACCESS_SCOPES: a JSON list of "
+			       "names is needed, not %s",
 			       scopes);
 	}
 	code = getaddrinfo(hub->host, port, &hints, &found);

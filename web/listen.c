@@ -131,6 +131,18 @@ static void name_peer(const struct sockaddr_storage *address, char out[64])
 		memmove(out, out + 7, strlen(out + 7) + 1);
 }
 
+bool listen_number(const char *text, char out[64])
+{
+	struct sockaddr_storage address = {0};
+
+	if (inet_pton(AF_INET, text, &((struct sockaddr_in *)&address)->sin_addr) == 1)
+		address.ss_family = AF_INET;
+	else if (inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)&address)->sin6_addr) == 1)
+		address.ss_family = AF_INET6;
+	name_peer(&address, out);
+	return out[0] != '\0';
+}
+
 static void take(struct listener *listener, int fd, const struct sockaddr_storage *address)
 {
 	struct ucred peer = {.uid = (uid_t)-1};
@@ -252,6 +264,16 @@ int listen_share(const struct listener *listener, struct err *err)
 	return 0;
 }
 
+static const char *what_helps(int error)
+{
+	if (error == EACCES)
+		return " (the system keeps low ports for root and CAP_NET_BIND_SERVICE: a port "
+		       "from 1024 on, --listen)";
+	if (error == EADDRNOTAVAIL)
+		return " (an address that this host has: --listen)";
+	return error == EADDRINUSE ? " (another port: --listen)" : "";
+}
+
 static int bind_inet(struct listener *listener, const struct listen_address *address,
 		     struct err *err)
 {
@@ -263,8 +285,9 @@ static int bind_inet(struct listener *listener, const struct listen_address *add
 	(void)setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	name_peer(&address->address, host);
 	if (bind(listener->fd, (const struct sockaddr *)&address->address, address->size) < 0)
-		return err_errno(err, "cannot listen on %s port %u (another port: --listen)", host,
-				 ntohs(((const struct sockaddr_in *)&address->address)->sin_port));
+		return err_errno(err, "cannot listen on %s port %u%s", host,
+				 ntohs(((const struct sockaddr_in *)&address->address)->sin_port),
+				 what_helps(errno));
 	(void)getsockname(listener->fd, (struct sockaddr *)&bound, &size);
 	(void)snprintf(listener->url, sizeof(listener->url),
 		       bound.ss_family == AF_INET6 ? "%s://[%s]:%u" : "%s://%s:%u",

@@ -35,6 +35,9 @@ struct listen_address {
 
 /* Reads one --listen. Pure. Returns 0 or -EINVAL with words. */
 int listen_parse(const char *text, struct listen_address *ret_address, struct err *err);
+/* An IP address in numbers, as a peer's is written: in inet_ntop(3)'s form, IPv4 in IPv6 as IPv4.
+ * False: it is none. */
+bool listen_number(const char *text, char out[64]);
 /* Opens it. `tls` for LISTEN_HTTPS, borrowed. Returns 0 or a negative errno. */
 int listen_open(struct server *server, const struct listen_address *address, struct tls *tls,
 		struct listener **ret_listener, struct err *err);

@@ -2,13 +2,13 @@
  * cellwall-serve: the options of `cellwall serve`, in one table, and nothing else.
  */
 #include <argp.h>
-#include <arpa/inet.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "sandbox/base.h"
 #include "web/eventlog.h"
 #include "web/link.h"
+#include "web/listen.h"
 #include "web/server.h"
 
 #define EXIT_USAGE 2
@@ -123,19 +123,24 @@ static void check_value(const char *name, const char *text, struct argp_state *s
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789_";
-	struct in6_addr number;
 	const char *rest = strstr(text, "://");
-	const bool is_number =
-		inet_pton(AF_INET, text, &number) == 1 || inet_pton(AF_INET6, text, &number) == 1;
+	char number[64];
+	const bool is_number = listen_number(text, number);
 
 	if (strcmp(name, "trusted-proxy") == 0 && !is_number && strcmp(text, "unix") != 0)
 		argp_error(state, "--%s %s: an address in numbers is needed, such as 127.0.0.1",
 			   name, text);
+	if (strcmp(name, "allow-host") == 0 && text[0] == '[')
+		argp_error(state, "--%s %s: an address is written without brackets", name, text);
+	if (strcmp(name, "allow-host") == 0 && strchr(text, '*'))
+		argp_error(state, "--%s %s: a whole name is needed, there are no wildcards", name,
+			   text);
 	if (strcmp(name, "allow-host") == 0 && !is_number &&
 	    (!*text || text[strcspn(text, "/:, \t")]))
 		argp_error(state, "--%s %s: a name alone is needed, such as hub.example.org", name,
 			   text);
-	if (strcmp(name, "allow-origin") == 0 && (!rest || rest == text || strchr(rest + 3, '/')))
+	if (strcmp(name, "allow-origin") == 0 &&
+	    (!rest || rest == text || !rest[3] || strpbrk(rest + 3, "/*")))
 		argp_error(state, "--%s %s: https://NAME or https://NAME:PORT is needed", name,
 			   text);
 	if (strcmp(name, "allow-env") == 0 && (!*text || text[strspn(text, letters)]))
@@ -145,6 +150,7 @@ static void check_value(const char *name, const char *text, struct argp_state *s
 static void take(const struct setting_option *option, struct settings *settings, char *arg,
 		 struct argp_state *state)
 {
+	static char proxies[NAMES_MAX][64]; /* written as a peer's address will be */
 	void *target = (char *)settings + option->offset;
 	uint64_t number = 0;
 
@@ -162,6 +168,8 @@ static void take(const struct setting_option *option, struct settings *settings,
 			argp_error(state, "--%s: at most %zu of them", option->name, option->most);
 		check_value(option->name, arg, state);
 		list[count] = arg;
+		if (target == settings->trusted_proxy && listen_number(arg, proxies[count]))
+			list[count] = proxies[count];
 		return;
 	}
 	case FLAG:

@@ -249,6 +249,9 @@ def test_trusted_proxies_and_a_base_url(site):
         assert get(server, "/api").status_code == 200
         for path in ("/api", "/services/wallet/api", "/services/wall/../api", "/services/wal"):
             assert status(server.raw(head("Connection: close", first=f"GET {path} HTTP/1.1"))) in (400, 404)
+    with Server(site, "--trusted-proxy", "::FFFF:127.0.0.1", "--trusted-proxy", "2001:DB8:0:0::1") as server:
+        get(server, headers={"X-Forwarded-For": "6.6.6.6, ::ffff:10.7.8.9, 2001:db8::1"})
+        assert "address=10.7.8.9" in server.log() and "6.6.6.6" not in server.log()
     with Server(site) as server:
         get(server, headers={"X-Forwarded-For": "10.1.2.3"})
         assert "10.1.2.3" not in server.log()
@@ -277,6 +280,7 @@ def test_origins_that_are_allowed(site):
         ("http://[::]:0", (), USERS, "without TLS only a loopback address"),
         ("https://127.0.0.1:0", (), USERS, "needs --certificate"),
         ("https://0.0.0.0:0", ("--certificate", "/c", "--private-key", "/k"), None, "who comes has to be known"),
+        ("https://192.0.2.1:0", ("--self-signed",), USERS, "port 0 (an address that this host has"),
         ("ftp://127.0.0.1:0", (), USERS, "is needed"),
         ("http://example.org:80", (), USERS, "is needed"),
         ("unix:relative", (), USERS, "absolute path"),
@@ -302,6 +306,10 @@ def test_what_it_does_not_start_with(site, listen, options, users, words):
         "--trusted-proxy=name",
         "--allow-host=https://name",
         "--allow-host=name:443",
+        "--allow-host=*",
+        "--allow-host=*.example.org",
+        "--allow-host=[::1]",
+        "--allow-origin=https://",
         "--allow-origin=name",
         "--allow-origin=https://name/path",
         "--allow-env=A=B",
