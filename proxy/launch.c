@@ -20,8 +20,8 @@ static int above(int fd)
 	return fcntl(fd, F_DUPFD_CLOEXEC, SUPERVISOR_LIFELINE + 1);
 }
 
-/* What the child has: three descriptors, an empty environment, every signal as it is by default.
- */
+/* What the child has: three descriptors, an empty environment, every signal as it is by default,
+ * but for libc's own two, which the child sets (process_reset_signals()). */
 static int prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes,
 		   const int given[3])
 {

@@ -38,8 +38,6 @@
  * takes long to give back: an end that comes later is still told as what it is. */
 #define VICTIM_MS 2000
 #define DYING_MS  10000
-/* What was killed may take so long to give back what it had open. */
-#define ENDING_MS 2000
 /* "exceeded" for processes is said once in that time. */
 #define TOLD_MS 2000
 
@@ -301,11 +299,6 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 	const uint64_t needed = usage->total - limit + limit / MARGIN_PART;
 	uint64_t freed = 0;
 
-	/* Files and sockets of what was killed are given back after its memory; what others take
-	 * meanwhile does not wait for that. */
-	if (usage->ending > 0 && usage->total <= supervisor->bounds.relieved_bytes &&
-	    now_ms() < supervisor->bounds.relieved + ENDING_MS)
-		return;
 	if (usage->others == 0 || usage->total - usage->others > limit) {
 		end_kernel(supervisor, "memory", usage->total, limit);
 		return;
@@ -314,8 +307,6 @@ static void relieve(struct supervisor *supervisor, const struct usage *usage)
 		if (usage_kill(&supervisor->bounds.inside, usage->largest[i].pid) == 0)
 			freed += usage->largest[i].bytes;
 	}
-	supervisor->bounds.relieved = now_ms();
-	supervisor->bounds.relieved_bytes = usage->total;
 	tell_processes(supervisor, usage->total);
 }
 

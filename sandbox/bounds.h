@@ -32,8 +32,6 @@ struct bounds {
 	uint64_t killed;	 /* processes that the cgroup's limit ended, as far as told */
 	int64_t victim_at;	 /* a process was: to be told then, unless it was the kernel */
 	int64_t killed_at;	 /* when the last one was */
-	int64_t relieved;	 /* when processes were last ended to make room */
-	uint64_t relieved_bytes; /* and what all had taken then */
 	int64_t told;		 /* when "exceeded" was last said of a process */
 };
 

@@ -52,7 +52,7 @@ struct build {
 	struct filter init_filter, kernel_filter; /* compiled by the builder, loaded by others */
 	pid_t kernel;				  /* as pid 1 sees it */
 	int gate; /* pid 1's and the kernel's end of a pipe: one byte when the host's root is gone
-		   */
+		   * and pid 1 has no capability */
 	struct layers layers;
 	int landlock; /* ABI of the ruleset that the kernel has entered, 0: none */
 };

@@ -48,7 +48,7 @@ int init_enter(struct build *build, struct err *err)
 	if (mount_setattr(build->root, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
 		return err_errno(err, "cannot make the root read-only");
 	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one, where
-	 * no path leads but this one ".". */
+	 * "." and "/.." lead; until it is gone nothing but this program runs. */
 	if (fchdir(build->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return err_errno(err, "cannot change the root");
 	close_fd(&build->root);
@@ -59,14 +59,17 @@ int init_enter(struct build *build, struct err *err)
  * and goes on when it is told. */
 int init_leave(struct build *build, struct err *err)
 {
-	const char byte = 0;
-	int r;
-
+	(void)build;
 	if (umount2(".", MNT_DETACH) < 0)
 		return err_errno(err, "cannot detach the old root");
-	if (chdir("/") < 0)
-		return err_errno(err, "cannot change to the root");
-	r = write_full(build->gate, &byte, 1);
+	return chdir("/") < 0 ? err_errno(err, "cannot change to the root") : 0;
+}
+
+int init_release(struct build *build, struct err *err)
+{
+	const char byte = 0;
+	int r = write_full(build->gate, &byte, 1);
+
 	close_fd(&build->gate);
 	/* -EPIPE: it is dead, as will be seen. */
 	return r == 0 || r == -EPIPE ? 0 : err_set(err, r, "cannot tell the kernel's process");

@@ -35,10 +35,10 @@ struct init_report {
 /* Stages. */
 int init_start(struct build *build,
 	       struct err *err); /* builder: clones pid 1, which does not come back */
-int init_enter(struct build *build, struct err *err); /* pid 1: into the new root */
-int init_leave(struct build *build,
-	       struct err *err); /* pid 1: the host's is gone, and its child may go on */
-int init_lock(struct build *build, struct err *err); /* pid 1: no user namespace after U2 */
+int init_enter(struct build *build, struct err *err);	/* pid 1: into the new root */
+int init_leave(struct build *build, struct err *err);	/* pid 1: the host's is gone */
+int init_release(struct build *build, struct err *err); /* pid 1: its child may go on */
+int init_lock(struct build *build, struct err *err);	/* pid 1: no user namespace after U2 */
 int init_quiet(struct build *build,
 	       struct err *err); /* pid 1: lets go of what only the start needed */
 

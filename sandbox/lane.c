@@ -391,7 +391,9 @@ void lane_read(struct lane *lane, size_t budget, int64_t now)
 
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got < 0 && errno == EAGAIN)
+		/* One that has closed leaves an end behind what it wrote; one that only reads no
+		 * more does not. */
+		if (got < 0 && errno == EAGAIN && !lane->deaf)
 			return;
 		if (got <= 0) {
 			lane_close(lane, now, RELAY_RECONNECT_MS, false);
@@ -402,7 +404,7 @@ void lane_read(struct lane *lane, size_t budget, int64_t now)
 			lane_close(lane, now, RELAY_AGAIN_MS, true);
 			return;
 		}
-		if ((size_t)got < room)
+		if ((size_t)got < room && !lane->deaf)
 			return; /* that was all; poll(2) would say otherwise */
 	}
 	lane->look = lane->state != LANE_AWAY;

@@ -84,8 +84,14 @@ static bool inputs_are_idmapped(const struct build *build)
 
 int layers_outer(struct build *build, struct err *err)
 {
-	build->layers.idmapped = inputs_are_idmapped(build);
 	return look(LAYERS_USER, &build->layers.outer, err);
+}
+
+int layers_inputs(struct build *build, struct err *err)
+{
+	(void)err;
+	build->layers.idmapped = inputs_are_idmapped(build);
+	return 0;
 }
 
 static void say(struct lists *lists, bool has, const char *name)

@@ -33,10 +33,12 @@ struct layers {
 };
 
 /* Stages: the builder notes the host's; the kernel notes where it is before its own user namespace,
- * and how its inputs are mounted, before it is limited in memory; and tells the supervisor "layers
+ * and how its inputs are mounted, when no mount of the host is in sight any more and before it is
+ * limited in memory; and tells the supervisor "layers
  * HAS LACKS RLIMITS" (status.h) after everything else, the last in words. */
 int layers_host(struct build *build, struct err *err);
 int layers_outer(struct build *build, struct err *err);
+int layers_inputs(struct build *build, struct err *err);
 int layers_report(struct build *build, struct err *err);
 
 #endif

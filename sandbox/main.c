@@ -99,6 +99,8 @@ static const struct stage {
 	{BUILD_INIT, LANDLOCK, "kernel", kernel_start},
 	{BUILD_INIT, NAMESPACES, "limits", share_show},
 	{BUILD_INIT, BOTH, "capabilities", drop_capabilities},
+	/* Nothing of the kernel's runs beside a pid 1 that could do more than it. */
+	{BUILD_INIT, NAMESPACES, "root", init_release},
 	{BUILD_INIT, BOTH, "init", init_quiet},
 	{BUILD_INIT, BOTH, "seccomp", seccomp_load_init},
 
@@ -112,6 +114,7 @@ static const struct stage {
 	{BUILD_KERNEL, BOTH, "capabilities", drop_capabilities},
 	{BUILD_KERNEL, BOTH, "kernel", kernel_prepare},
 	{BUILD_KERNEL, NAMESPACES, "root", kernel_wait},
+	{BUILD_KERNEL, NAMESPACES, "layers", layers_inputs},
 	{BUILD_KERNEL, BOTH, "rlimits", rlimit_kernel},
 	{BUILD_KERNEL, BOTH, "limits", share_processors},
 	{BUILD_KERNEL, NAMESPACES, "landlock", landlock_kernel},

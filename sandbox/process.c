@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define KEEP_MAX 16
@@ -13,10 +14,14 @@
 void process_reset_signals(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
+	static const uint64_t none[4]; /* the system's own structure of it: SIG_DFL is 0 */
 
 	/* Dispositions first: a handler of the parent must not run here when the mask opens. */
 	for (int number = 1; number < NSIG; number++)
-		(void)sigaction(number, &action, NULL); /* SIGKILL, SIGSTOP and libc's own refuse */
+		(void)sigaction(number, &action, NULL); /* SIGKILL and SIGSTOP refuse */
+	/* Two are libc's own: sigaction(3) refuses them, and posix_spawn(3) leaves them ignored. */
+	for (int number = 32; number < SIGRTMIN; number++)
+		(void)syscall(SYS_rt_sigaction, number, none, NULL, sizeof(uint64_t));
 	process_unblock_signals();
 }
 

@@ -107,9 +107,8 @@ struct sum {
 	bool exact;
 	size_t looked; /* processes */
 	uint64_t anonymous, shared;
-	uint64_t files;				/* in memory, that no directory names */
-	uint64_t sockets;			/* bytes that all of them count; 0: nothing */
-	uint64_t kernel_sockets, other_sockets; /* that have descriptors */
+	/* files in memory that no directory names */
+	uint64_t files;
 	size_t descriptors, seen_count;
 	ino_t seen[USAGE_FILES];
 };
@@ -124,29 +123,17 @@ static bool seen_before(struct sum *sum, ino_t number)
 	return false;
 }
 
-/* What a process has descriptors of: bytes of files in memory that nobody has who was looked at
- * before it, and sockets. */
-struct held {
-	struct sum *sum;
-	uint64_t files, sockets;
-};
-
 static bool add_descriptor(void *arg, int directory, const char *name)
 {
-	struct held *held = arg;
-	struct sum *sum = held->sum;
+	struct sum *sum = arg;
 	struct stat status;
 
 	if (++sum->descriptors > USAGE_DESCRIPTORS)
 		return false;
 	/* Through the link to what is open, without opening it. */
-	if (fstatat(directory, name, &status, 0) < 0)
-		return true;
-	if (S_ISSOCK(status.st_mode))
-		held->sockets++;
-	else if (S_ISREG(status.st_mode) && status.st_dev == sum->inside->memory &&
-		 !seen_before(sum, status.st_ino))
-		held->files += (uint64_t)status.st_blocks * 512;
+	if (fstatat(directory, name, &status, 0) == 0 && S_ISREG(status.st_mode) &&
+	    status.st_dev == sum->inside->memory && !seen_before(sum, status.st_ino))
+		sum->files += (uint64_t)status.st_blocks * 512;
 	return true;
 }
 
@@ -171,7 +158,6 @@ static void rank(struct usage *usage, uint64_t pid, uint64_t bytes)
 /* Of its first thread the system shows nothing once that has ended, though others go on. */
 struct living {
 	int directory; /* of a thread that has memory, in the process's `task`; -1: none */
-	bool ending;   /* a thread without memory has not ended yet: it closes its files */
 	char text[USAGE_STATUS_BYTES]; /* its status */
 };
 
@@ -186,17 +172,14 @@ static bool find_living(void *arg, int tasks, const char *name)
 		living->directory = steal_fd(&directory);
 		return false;
 	}
-	living->ending |=
-		!strstr(living->text, "\nState:\tZ") && !strstr(living->text, "\nState:\tX");
 	return true;
 }
 
-static void add_memory(struct sum *sum, const struct living *living, uint64_t pid,
-		       const struct held *held)
+static void add_memory(struct sum *sum, const struct living *living, uint64_t pid)
 {
 	struct usage *usage = sum->usage;
 	char text[USAGE_STATUS_BYTES];
-	uint64_t anonymous, shared, bytes;
+	uint64_t anonymous, shared;
 
 	/* One that shows no page tables counts as it is. */
 	if (sum->exact && read_text(living->directory, "smaps_rollup", text)) {
@@ -209,29 +192,25 @@ static void add_memory(struct sum *sum, const struct living *living, uint64_t pi
 	}
 	sum->anonymous += anonymous;
 	sum->shared += shared;
-	/* What it has mapped may be of the files that it has open. */
-	bytes = anonymous + (shared > held->files ? shared : held->files);
 	if (pid == sum->inside->kernel) {
-		usage->kernel = bytes;
+		usage->kernel = anonymous + shared;
 		return;
 	}
-	usage->others += bytes;
+	usage->others += anonymous + shared;
 	usage->processes++;
-	rank(usage, pid, bytes + (sum->sockets > 0 ? held->sockets * USAGE_SOCKET_BYTES : 0));
+	rank(usage, pid, anonymous + shared);
 }
 
 static bool add_process(void *arg, int proc, const char *name)
 {
 	struct sum *sum = arg;
-	struct held held = {.sum = sum};
 	struct living living = {.directory = -1};
 	cleanup(close_fd) int tasks = -1, directory = -1, descriptors = -1;
 	char path[32];
 	uint64_t pid;
 
-	/* pid 1 is ours, and small; the kernel was the first. */
-	if (parse_u64(name, INT32_MAX, &pid) < 0 || pid == 1 ||
-	    (pid == sum->inside->kernel && sum->looked > 0))
+	/* pid 1 is ours, and small. */
+	if (parse_u64(name, INT32_MAX, &pid) < 0 || pid == 1)
 		return true;
 	sum->looked++;
 	(void)snprintf(path, sizeof(path), "%" PRIu64 "/task", pid);
@@ -239,33 +218,14 @@ static bool add_process(void *arg, int proc, const char *name)
 	if (tasks >= 0)
 		(void)each_number(tasks, find_living, &living);
 	directory = living.directory;
-	sum->usage->ending += directory < 0 && living.ending;
 	if (directory < 0)
 		return sum->looked < PROCESSES_MAX;
+	add_memory(sum, &living, pid);
 	if (sum->descriptors < USAGE_DESCRIPTORS && sum->inside->memory != 0)
 		descriptors = openat(directory, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (descriptors >= 0)
-		(void)each_number(descriptors, add_descriptor, &held);
-	add_memory(sum, &living, pid, &held);
-	sum->files += held.files;
-	*(pid == sum->inside->kernel ? &sum->kernel_sockets : &sum->other_sockets) += held.sockets;
+		(void)each_number(descriptors, add_descriptor, sum);
 	return sum->looked < PROCESSES_MAX;
-}
-
-/* What only other processes than the kernel can hold: sockets that it has descriptors of, or that
- * are on their way in others, are taken to be its own. */
-static void add_sockets(struct sum *sum)
-{
-	const uint64_t count = (sum->sockets / USAGE_SOCKET_BYTES) + USAGE_SOCKETS;
-	uint64_t other = count > sum->kernel_sockets ? count - sum->kernel_sockets : 0, bytes;
-
-	if (sum->sockets == 0)
-		return;
-	if (other > sum->other_sockets)
-		other = sum->other_sockets;
-	bytes = other * USAGE_SOCKET_BYTES;
-	sum->usage->total += sum->sockets;
-	sum->usage->others += bytes < sum->sockets ? bytes : sum->sockets;
 }
 
 static uint64_t in_rooms(const struct inside *inside)
@@ -287,17 +247,10 @@ int usage_measure(const struct inside *inside, bool exact, struct usage *ret_usa
 {
 	struct usage usage = {0};
 	struct sum sum = {.inside = inside, .usage = &usage, .exact = exact};
-	char text[USAGE_STATUS_BYTES], kernel[24];
+	char text[USAGE_STATUS_BYTES];
 	uint64_t files;
-	int r;
+	int r = each_number(inside->proc, add_process, &sum);
 
-	/* Of the network namespace, which pid 1 is in as long as there is anything. */
-	if (read_text(inside->proc, "1/net/sockstat", text))
-		sum.sockets = usage_sockets(text);
-	/* First, so that what it shares with others is its own. */
-	(void)snprintf(kernel, sizeof(kernel), "%" PRIu64, inside->kernel);
-	(void)add_process(&sum, inside->proc, kernel);
-	r = each_number(inside->proc, add_process, &sum);
 	if (r < 0)
 		return r;
 	files = sum.files + in_rooms(inside);
@@ -307,9 +260,9 @@ int usage_measure(const struct inside *inside, bool exact, struct usage *ret_usa
 		usage.total = sum.anonymous + (sum.shared > files ? sum.shared : files);
 	else
 		usage.total = sum.anonymous + sum.shared + files;
-	add_sockets(&sum);
-	if (usage.others > usage.total)
-		usage.others = usage.total;
+	/* Of the network namespace, which pid 1 is in as long as there is anything. */
+	if (read_text(inside->proc, "1/net/sockstat", text))
+		usage.total += usage_sockets(text);
 	*ret_usage = usage;
 	return 0;
 }

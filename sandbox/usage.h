@@ -9,8 +9,8 @@
  *
  * Not seen: shared memory that no process maps whole and no open descriptor names, descriptors on
  * their way through a socket, and buffers of pipes. What sockets hold the system does not say: more
- * of them than a notebook needs count with the most that one of a local pair can be sent. Files and
- * sockets are a process's that has descriptors of them; the kernel's where it has one too.
+ * of them than a notebook needs count with the most that one of a local pair can be sent.
+ * Files in memory and sockets may be several processes' at once: the kernel is ended for them.
  */
 #ifndef SANDBOX_USAGE_H
 #define SANDBOX_USAGE_H
@@ -42,10 +42,9 @@ struct usage_process {
 
 struct usage {
 	uint64_t total;
-	uint64_t kernel;    /* of it, the kernel's own process */
-	uint64_t others;    /* and all other processes' together */
-	uint64_t processes; /* how many others */
-	uint64_t ending;    /* and how many that have no memory any more, but may have files */
+	uint64_t kernel;			     /* of it, the kernel's own process */
+	uint64_t others;			     /* and all other processes' together */
+	uint64_t processes;			     /* how many others */
 	struct usage_process largest[USAGE_LARGEST]; /* of the others, largest first */
 	size_t count;
 };

@@ -8,7 +8,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import textwrap
 import time
 
 import processes
@@ -154,16 +153,6 @@ def test_memory_of_children(limited):
     assert processes.wait_until(lambda: OTHERS in kernel.log, 5 * PATIENCE, 0.05)
 
 
-# A child that has open what takes more than the limit. It is asked how it ended.
-CHILD = """
-import os, signal
-child = os.fork()
-if child == 0:
-    os.setsid()
-%s
-    signal.pause()
-print(os.WTERMSIG(os.waitpid(child, 0)[1]))
-"""
 # Two that together take more, in threads that go on without the first one, of which alone /proc/PID tells.
 THREADS = f"""
 import ctypes, os, signal, threading, time
@@ -184,16 +173,15 @@ os.wait()
 """
 
 
-def test_what_a_child_has_open(limited):
-    """The child that holds it goes, not the kernel; so does what its first thread hides."""
+def test_memory_behind_a_first_thread_that_has_ended(limited):
+    """Such a child goes, not the kernel."""
     kernel = limited(**HELD)
     if in_cgroup(kernel):
         pytest.skip("the system chooses who goes")
     kernel.run("precious = 42")
-    for code in *(CHILD % textwrap.indent(code, "    ") for code in (FILES, SOCKETS)), THREADS:
-        run = kernel.run(code, timeout=60)
-        assert run.stdout.split()[-1] == "9", (code, run.stdout, run.problem, kernel.log)
-        assert kernel.run("precious").result == "42"
+    run = kernel.run(THREADS, timeout=60)
+    assert run.stdout.split()[-1] == "9", (run.stdout, run.problem, kernel.log)
+    assert kernel.run("precious").result == "42"
 
 
 def test_rooms_in_memory(limited):

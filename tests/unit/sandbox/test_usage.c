@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -247,7 +246,6 @@ static void a_first_thread_that_has_ended_hides_nothing(void **state)
 		assert_int_equal(usage_measure(&world.inside, exact, &usage), 0);
 		assert_in_range(usage.others, 16 * MIB, 24 * MIB);
 		assert_int_equal(usage.largest[0].pid, 3);
-		assert_int_equal(usage.ending, 0);
 	}
 	assert_int_equal(usage_kill(&world.inside, 3), 0);
 	finish(pid);
@@ -255,45 +253,6 @@ static void a_first_thread_that_has_ended_hides_nothing(void **state)
 	assert_int_equal(usage_measure(&world.inside, false, &usage), 0);
 	assert_int_equal(usage.others, 0);
 	end(&world);
-}
-
-/* So many are counted, and a child alone has more of them than count nothing. */
-static void sockets_count_for_who_has_them(void **state)
-{
-	enum { CHILDS = 50 };
-	static const char counted[] = "sockets: used 1074\n";
-	const pid_t kernel = hold(MIB, false);
-	int sockets[CHILDS];
-	pid_t child;
-	struct world world;
-	struct usage usage;
-	int fd;
-
-	(void)state;
-	_Static_assert(USAGE_SOCKETS == 1024, "the text says so");
-	for (size_t i = 0; i < CHILDS; i += 2)
-		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, &sockets[i]), 0);
-	child = hold(4 * MIB, true);
-	begin(&world);
-	assert_int_equal(mkdirat(world.inside.proc, "1", 0700), 0);
-	assert_int_equal(mkdirat(world.inside.proc, "1/net", 0700), 0);
-	fd = openat(world.inside.proc, "1/net/sockstat", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	assert_int_equal(write_full(fd, counted, sizeof(counted) - 1), 0);
-	close(fd);
-	add(&world, "2", kernel);
-	add(&world, "3", child);
-	assert_int_equal(usage_measure(&world.inside, true, &usage), 0);
-	assert_true(usage.total >= (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB);
-	assert_in_range(usage.others, (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB, usage.total);
-	assert_true(usage.largest[0].bytes >= (CHILDS * USAGE_SOCKET_BYTES) + 4 * MIB);
-	for (size_t i = 0; i < CHILDS; i++)
-		close(sockets[i]);
-	assert_int_equal(unlinkat(world.inside.proc, "1/net/sockstat", 0), 0);
-	assert_int_equal(unlinkat(world.inside.proc, "1/net", AT_REMOVEDIR), 0);
-	assert_int_equal(unlinkat(world.inside.proc, "1", AT_REMOVEDIR), 0);
-	end(&world);
-	finish(kernel);
-	finish(child);
 }
 
 static void sees_activity(void **state)
@@ -322,7 +281,6 @@ int main(void)
 		cmocka_unit_test(shared_pages_count_once),
 		cmocka_unit_test(files_in_memory_count),
 		cmocka_unit_test(a_first_thread_that_has_ended_hides_nothing),
-		cmocka_unit_test(sockets_count_for_who_has_them),
 		cmocka_unit_test(sees_activity),
 	};
 
