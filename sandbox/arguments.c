@@ -3,6 +3,7 @@
 #include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <linux/netlink.h>
@@ -90,10 +91,28 @@ static const struct sock_filter personality_check[] = {
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
 	 CLONE_NEWPID | CLONE_NEWNET | 0x80)
 
-static const struct sock_filter namespaces_check[] = {
+/* A thread with descriptors of its own: whoever adds up what a process holds (usage.h) looks at
+ * those of one thread. */
+static const struct sock_filter clone_check[] = {
 	LOAD(LOW(0)),
 	UNLESS_ANY(NEW_NAMESPACES, 1),
 	TELL(EPERM),
+	MASK(CLONE_THREAD | CLONE_FILES),
+	UNLESS_EQUAL(CLONE_THREAD, 1),
+	FAIL(EPERM),
+	PASS,
+};
+
+static const struct sock_filter unshare_check[] = {
+	LOAD(LOW(0)), UNLESS_ANY(NEW_NAMESPACES, 1),
+	TELL(EPERM),  UNLESS_ANY(CLONE_FILES, 1),
+	FAIL(EPERM),  PASS,
+};
+
+static const struct sock_filter close_range_check[] = {
+	LOAD(LOW(2)),
+	UNLESS_ANY(CLOSE_RANGE_UNSHARE, 1),
+	FAIL(EINVAL),
 	PASS,
 };
 
@@ -309,8 +328,9 @@ static const struct dispatch_call checks[] = {
 	{452 /* fchmodat2 */, BODY(mode_third)},
 	{SYS_ioctl, BODY(ioctl_check)},
 	{SYS_fcntl, BODY(fcntl_check)},
-	{SYS_clone, BODY(namespaces_check)},
-	{SYS_unshare, BODY(namespaces_check)},
+	{SYS_clone, BODY(clone_check)},
+	{SYS_unshare, BODY(unshare_check)},
+	{SYS_close_range, BODY(close_range_check)},
 	{SYS_socket, BODY(socket_check)},
 	{SYS_socketpair, BODY(socketpair_check)},
 	{SYS_setsockopt, BODY(setsockopt_check)},

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/fs.h>
 #include <linux/nsfs.h>
 #include <netinet/in.h>
@@ -152,6 +153,11 @@ static void test_namespaces(void **state)
 		{SYS_clone, {CLONE_NEWUSER | SIGCHLD}, EPERM},
 		{SYS_clone, {CLONE_NEWPID | HIGH_BIT}, EPERM},
 		{SYS_clone, {CLONE_NEWNET}, EPERM},
+		/* descriptors that no other thread of the process has */
+		{SYS_unshare, {CLONE_FILES}, EPERM},
+		{SYS_clone, {CLONE_VM | CLONE_SIGHAND | CLONE_THREAD}, EPERM},
+		{SYS_close_range, {900, 901, CLOSE_RANGE_UNSHARE}, EINVAL},
+		{SYS_close_range, {900, 901, CLOSE_RANGE_CLOEXEC}, 0},
 		{SYS_mount, {0, 0, 0, 0, 0}, EPERM},
 		{428 /* open_tree */, {-1, 0, 0}, ENOSYS},
 		{442 /* mount_setattr */, {-1, 0, 0, 0, 0}, ENOSYS},
