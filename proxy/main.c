@@ -75,7 +75,7 @@ int main(int argc, char **argv)
 	const struct verb *verb = argc > 1 ? find_verb(argv[1]) : NULL;
 	cleanup(free_ptr) char *name = NULL;
 	char escaped[128];
-	int code;
+	int code, failed;
 
 	log_setup("cellwall", LOG_LEVEL_WARNING);
 	if (argc < 2) {
@@ -93,9 +93,13 @@ int main(int argc, char **argv)
 	argv[1] = name;
 	argp_err_exit_status = EXIT_USAGE;
 	code = verb->run(argc - 1, argv + 1);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
+	failed = fflush(stdout) != 0 ? errno : 0;
+	/* What an earlier write failed with is not kept. */
+	if (failed == 0 && ferror(stdout))
+		failed = EIO;
+	if (failed != 0) {
 		fprintf(stderr, "%s: its output cannot be written: %s\n", name,
-			strerrordesc_np(errno));
+			strerrordesc_np(failed));
 		code = code == 0 ? 1 : code;
 	}
 	return code;
