@@ -22,8 +22,21 @@ _cellwall_environments() {
 	cellwall env list 2>/dev/null | sed -n 's/^\([^ ]*\) .* generation .*/\1/p'
 }
 
+_cellwall_choose() {
+	# The lines of its input that begin with what was typed. Names are free text, and compgen -W would carry out what is in
+	# them. `complete -o filenames` quotes what is put into the line, so what was typed may be quoted too.
+	local typed=$1 line quoted
+	COMPREPLY=()
+	while IFS= read -r line; do
+		printf -v quoted %q "$line"
+		if [[ $line = "$typed"* || $quoted = "$typed"* ]]; then
+			COMPREPLY+=("$line")
+		fi
+	done
+}
+
 _cellwall() {
-	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words=
+	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words= names=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
 		words="kernel install list remove stage env log serve key policy doctor version help --help --version"
@@ -38,11 +51,11 @@ _cellwall() {
 			return
 			;;
 		--wrap)
-			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current")
+			_cellwall_choose "$current" < <(_cellwall_kernelspecs)
 			return
 			;;
 		--env)
-			mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_environments)" -- "$current")
+			_cellwall_choose "$current" < <(_cellwall_environments)
 			return
 			;;
 		--name | --display-name | --setenv | --kernel | -k) return ;;
@@ -56,7 +69,7 @@ _cellwall() {
 			case $previous in
 			--certificate | --private-key | --client-ca | --token-file) mapfile -t COMPREPLY < <(compgen -f -- "$current") && return ;;
 			--data | --runtime | --link-keys) mapfile -t COMPREPLY < <(compgen -d -- "$current") && return ;;
-			--kernelspec | --default-kernel) mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_kernelspecs)" -- "$current") && return ;;
+			--kernelspec | --default-kernel) _cellwall_choose "$current" < <(_cellwall_kernelspecs) && return ;;
 			--log-format) mapfile -t COMPREPLY < <(compgen -W "text json" -- "$current") && return ;;
 			--log) mapfile -t COMPREPLY < <(compgen -W "warning info debug" -- "$current") && return ;;
 			esac
@@ -69,7 +82,7 @@ _cellwall() {
 			if [ "$COMP_CWORD" = 2 ]; then
 				words="create list show update verify diff audit usage rollback export import remove gc --help"
 			elif [ "$COMP_CWORD" = 3 ] && [[ $current != -* ]]; then
-				words=$(_cellwall_environments)
+				names=_cellwall_environments
 			else
 				words="--python --requirement --allow-host --policy --uv --no-kernel --lock --sbom --advisories --quiet --json --help"
 			fi
@@ -79,7 +92,7 @@ _cellwall() {
 			[ "$previous" = allow ] && mapfile -t COMPREPLY < <(compgen -f -- "$current") && return
 			;;
 		list) words="--prefix --json --help" ;;
-		remove) words="--prefix --server-config --help $(_cellwall_kernelspecs)" ;;
+		remove) words="--prefix --server-config --help" names=_cellwall_kernelspecs ;;
 		doctor) words="--json --help" ;;
 		stage)
 			if [ "$COMP_CWORD" = 2 ]; then
@@ -87,7 +100,7 @@ _cellwall() {
 			elif [[ $current != -* ]]; then
 				case ${COMP_WORDS[2]} in
 				add | put) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
-				drop) mapfile -t COMPREPLY < <(compgen -W "$(_cellwall_staged)" -- "$current") ;;
+				drop) _cellwall_choose "$current" < <(_cellwall_staged) ;;
 				esac
 				return
 			else
@@ -123,7 +136,7 @@ _cellwall() {
 		kernel) words="-f --connection-file --policy --stage --show --setenv --env --verify --shared-environment --host --host-key --key --host-kernel --host-area -- --help" ;;
 		esac
 	fi
-	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+	_cellwall_choose "$current" < <(compgen -W "$words"; ${names:+"$names"})
 }
 
 complete -o filenames -F _cellwall cellwall

@@ -5,11 +5,13 @@ Commands in fenced blocks and in the man page name verbs and options that the pr
 files that are there; the man page, the shell completion and --help name the same verbs.
 """
 
+import os
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 TREE, CELLWALL = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
 MAN, COMPLETION = TREE / "kernelspec" / "cellwall.1", TREE / "kernelspec" / "completion.bash"
@@ -138,6 +140,28 @@ def completion_names_every_verb():
     yield from result.stderr.splitlines()
 
 
+def completion_runs_no_name():
+    """Names of kernelspecs, environments and staged files are free text: they are offered as they are, and nothing runs."""
+    name = "$(touch${IFS}ran)`touch${IFS}ran`x"
+    script = [f"cellwall() {{ printf '%s generation 1\\n%s  (from /)\\n' {shlex.quote(name + ' 3.12')} {shlex.quote(name)}; }}"]
+    script.append(f". {shlex.quote(str(COMPLETION))}")
+    for line in (["install", "--wrap"], ["kernel", "--env"], ["serve", "--kernelspec"], ["env", "show"], ["remove"], ["stage", "drop"]):
+        typed = shlex.join(["cellwall", *line])
+        script.append(f"COMP_WORDS=({typed} '$') COMP_CWORD={len(line) + 1}; _cellwall; printf '%s\\n' \"${{COMPREPLY[*]}}\"")
+    with tempfile.TemporaryDirectory() as directory:
+        place = pathlib.Path(directory)
+        (place / "kernels" / name).mkdir(parents=True)
+        (place / "kernels" / name / "kernel.json").touch()
+        environment = {"PATH": os.environ["PATH"], "HOME": directory, "JUPYTER_DATA_DIR": directory}
+        result = subprocess.run(
+            ["bash", "-c", "\n".join(script)], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        if (place / "ran").exists():
+            yield f"{COMPLETION.name}: a name was run"
+        if result.stdout.splitlines() != [name] * 6 or result.stderr:
+            yield f"{COMPLETION.name}: {result.stdout}{result.stderr}"
+
+
 def documents_that_must_be_there():
     for wanted in ("README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"):
         if not (TREE / wanted).exists():
@@ -160,6 +184,7 @@ CHECKS = [
     man_page_names_every_verb,
     man_page_is_well_formed,
     completion_names_every_verb,
+    completion_runs_no_name,
     documents_that_must_be_there,
 ]
 
