@@ -103,20 +103,6 @@ const char *typeset_latex(const char *text, size_t size)
 	return found ? found : find_diagram(text, size);
 }
 
-/* Whether ``` or ~~~ end at `at` that are the first in their line. */
-static bool begins_block(const char *text, const char *at, const char *end)
-{
-	const char mark = *at;
-
-	if (at - text < 2 || at[-1] != mark || at[-2] != mark || (at + 1 < end && at[1] == mark))
-		return false;
-	while (at > text && at[-1] == mark)
-		at--;
-	while (at > text && at[-1] != '\n' && at[-1] != '`' && at[-1] != '~')
-		at--;
-	return at == text || at[-1] == '\n';
-}
-
 /*
  * Whether what follows ``` or ~~~ in its line is harmless as an attribute's value: Lab puts the
  * language of a block of code there as it is, and a formula in the place of what stands for it,
@@ -127,28 +113,76 @@ static bool is_language(const char *at, const char *end)
 {
 	static const char letters[] =
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _+-.#=:,/";
-	const char *line = memchr(at, '\n', (size_t)(end - at));
-	const size_t size = (size_t)((line ? line : end) - at);
-	const bool code = at[-1] == '`' && memchr(at, '`', size);
+	const bool code = at[-1] == '`' && memchr(at, '`', (size_t)(end - at));
 
-	for (size_t i = 0; i < size; i++) {
+	for (; at < end; at++) {
 		const bool odd =
-			code ? strchr("\"$\\@", at[i]) != NULL : strchr(letters, at[i]) == NULL;
+			code ? strchr("\"$\\@{", *at) != NULL : strchr(letters, *at) == NULL;
 
-		if (odd || at[i] == '\0')
+		if (odd || *at == '\0')
 			return false;
 	}
 	return true;
 }
 
-/* ":::{image}", which MyST has beside the other form. */
-static bool is_directive(const char *at, const char *end)
+/* The first ``` or ~~~ in a line, whatever stands before it: lists, quotations and, with MyST,
+ * definitions ("~ ") begin in the same line. */
+static bool has_odd_block(const char *at, const char *end)
 {
-	if (end - at < 4 || memcmp(at, ":::", 3) != 0)
-		return false;
-	for (at += 3; at < end && (*at == ' ' || *at == '\t'); at++)
-		;
-	return at < end && *at == '{';
+	for (; end - at > 2; at++) {
+		const char mark = *at;
+
+		if ((mark != '`' && mark != '~') || at[1] != mark || at[2] != mark)
+			continue;
+		while (at < end && *at == mark)
+			at++;
+		return !is_language(at, end);
+	}
+	return false;
+}
+
+/* ":::{image}", which MyST has beside the other form; between the two it skips what JavaScript
+ * calls white space. */
+static bool has_directive(const char *at, const char *end)
+{
+	for (; end - at > 3 && !is_letter(*at); at++)
+		if (memcmp(at, ":::", 3) == 0)
+			return memchr(at, '{', (size_t)(end - at)) != NULL;
+	return false;
+}
+
+/* Lines are judged here; markdown_at judges what does not depend on them. */
+static const char *find_block(const char *text, size_t size)
+{
+	const char *const end = text + size;
+
+	for (const char *line = text, *next; line < end; line = next + 1) {
+		next = memchr(line, '\n', (size_t)(end - line));
+		next = next ? next : end;
+		if (has_odd_block(line, next))
+			return "an odd language of a block of code";
+		if (has_directive(line, next))
+			return "a directive";
+	}
+	return NULL;
+}
+
+/* MyST's "{download}`//x`" is a link: no role passes, whatever it makes. Its name is not quoted, so
+ * a dict of Python in code passes; "{name}" right before "`" does not, in code neither. */
+static const char *find_role(const char *text, size_t size)
+{
+	bool named = false;
+
+	for (size_t i = 0; i + 1 < size; i++) {
+		if (text[i] == '{')
+			named |= strchr("}'\"", text[i + 1]) == NULL;
+		if (text[i] != '}')
+			continue;
+		if (named && text[i + 1] == '`')
+			return "a role";
+		named = false;
+	}
+	return NULL;
 }
 
 /* "//" and "www." */
@@ -191,7 +225,7 @@ static bool is_plain_link(const char *at, const char *end)
 	return false;
 }
 
-static const char *markdown_at(const char *text, const char *at, const char *end, bool links)
+static const char *markdown_at(const char *at, const char *end, bool links)
 {
 	const char next = at + 1 < end ? at[1] : '\0';
 
@@ -206,13 +240,6 @@ static const char *markdown_at(const char *text, const char *at, const char *end
 		if (next == '(' && !(links && is_plain_link(at + 2, end)))
 			return "a link";
 		return next == ':' || next == '[' ? "a link by reference" : NULL;
-	case '`':
-	case '~':
-		return begins_block(text, at, end) && !is_language(at + 1, end)
-			       ? "an odd language of a block of code"
-			       : NULL;
-	case ':':
-		return is_directive(at, end) ? "a directive" : NULL;
 	default:
 		return NULL;
 	}
@@ -223,7 +250,11 @@ const char *typeset_markdown(const char *text, size_t size, bool links)
 	const char *end = text + size, *found = NULL;
 
 	for (const char *at = text; at < end && !found; at++)
-		found = markdown_at(text, at, end, links);
+		found = markdown_at(at, end, links);
+	if (!found)
+		found = find_block(text, size);
+	if (!found)
+		found = find_role(text, size);
 	if (!found && links && has_formula(text, end))
 		found = "a formula in an address";
 	if (!found)

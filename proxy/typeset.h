@@ -15,9 +15,12 @@
 
 /*
  * Whether Markdown holds no tag, no entity, no image, no link (with `links`: none but plain http,
- * https and mailto), no reference, no diagram, no macro that is refused in LaTeX and no language of
- * a block of code but plain words, which Lab puts into an attribute as it is. Addresses in its text
- * are for plain.h. NULL: fine; else what is in it.
+ * https and mailto, and no formula in an address, which Lab would put into the attribute), no
+ * reference, no diagram, no macro that is refused in LaTeX, no language of a block of code but
+ * plain words, which Lab puts into an attribute as it is, and nothing that jupyterlab-myst takes
+ * for a directive ("```{image}", ":::{iframe}") or a role ("{download}`x`", {math} and {sup} too),
+ * whatever it would make. It is strict: "{name}" right before a "`" is refused in code too.
+ * Addresses in its text are for plain.h. Linear. NULL: fine; else what is in it.
  */
 const char *typeset_markdown(const char *text, size_t size, bool links);
 /* The same for LaTeX. */

@@ -74,6 +74,9 @@ MARKDOWN = [
     f"|a|\n|-|\n|[x]({URL})|", f"[^1]\n\n[^1]: ![x]({URL})", "<\0img src=x>", f"]\0({URL})", f"[x]\x1b[0m({URL})", f"!\b[x]({URL})", "\ud800<img src=x>",
     "![](attachment:x.png)", "<div\n onclick=1>", "</>", '```x" onclick="alert(1)\ny\n```', '~~~ x" autofocus="\ny',
     "```{image} //secret.example/x\n```", ":::{iframe} //secret.example/x\n:::",
+    "Term\n\n~ ```{image} //secret.example/x\n  ```", "Term\n\n: - ~~~{image} //secret.example/x", ":::\u00a0{iframe} //secret.example/x\n:::",
+    ":::\u2003{iframe} //secret.example/x\n:::", "> :::\ufeff{iframe} //secret.example/x\n> :::", "{download}`//secret.example/x`", "{math}`x`", "H{sub}`2`O",
+    "{\u00a0download\n}``//secret.example/x``",
     '  ```$" onclick="alert(1)" x="$\nx\n  ```', '> ```@\\@0@@\n> y\n\n$" onclick="alert(1)$',
 ]  # fmt: skip
 LATEX = [

@@ -17,7 +17,7 @@ CELLS = {
     "a picture": "%matplotlib inline\nimport matplotlib.pyplot as plt; plt.plot([1, 4, 9]); plt.title('x'); plt.show()",
     "a display that changes": "handle = display('first', display_id='shown'); handle.update('second')",
     "markup": "from IPython.display import HTML, Markdown, Latex, JSON\n"
-    "display(HTML('<b>x</b><p style=\"color: red\">y</p>'), Markdown('# T\\n* a **b** `c`\\n\\n1 < 2'),"
+    "display(HTML('<b>x</b><p style=\"color: red\">y</p>'), Markdown('# T\\n* a **b** `c` ``{}``\\n\\n1 < 2\\n\\n~ ```r\\n  a:::b(function() { 1 })\\n  ```'),"
     " Latex(r'$\\left[0, 1\\right] \\sqrt[3]{x}\\\\[2pt]$'), JSON({'a': [1, {'b': '```'}]}))",
     "a warning": "import warnings; warnings.formatwarning = lambda text, *_: f'{text}\\n'; warnings.warn('careful')",
 }

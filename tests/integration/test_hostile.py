@@ -21,7 +21,7 @@ PLAIN = {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "app
 CONTROL = re.compile("[\0-\7\v-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\x1b(?!\\[[0-9;:]*m)")
 LINK = re.compile(r"[a-z][a-z0-9+.-]{1,40}://|www\.|data:\S|(^|\s)(https?|ftp):\S", re.I | re.M)
 MARKUP = re.compile(
-    r"^[ >]*(```|~~~).*[\"$\\@]|^[ >]*(```|~~~|:::)+ *\{|\]\(|!\[|\]:|\]\[|<[a-z/!?]|mermaid|\\(href|url|style|unicode|require|def|let|bbox|html|csname|fcolorbox|mml)",
+    r"^[ >]*(```|~~~).*[\"$\\@]|^[ >~:+*.)0-9-]*(```|~~~|:::).*\{|\{[^}'\"]+\}`|\]\(|!\[|\]:|\]\[|<[a-z/!?]|mermaid|\\(href|url|style|unicode|require|def|let|bbox|html|csname|fcolorbox|mml)",
     re.I | re.M,
 )
 NEUTERED = re.compile(r"</?(link|meta|base|iframe|frame|object|embed|script)", re.I | re.A)

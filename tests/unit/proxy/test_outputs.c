@@ -307,6 +307,9 @@ static void markdown_without_markup_passes(void **state)
 		"```python\\nif x[0] < 1: pass\\n```",
 		"> ``` c++ linenos=1\\n> x = \\\"$\\\"\\n> ```\\n~~~ text/x-c\\n~~~",
 		"```('x')``` and ~~gone~~",
+		"Term\\n\\n~ ``` python\\n  x = {1: `2`}\\n  ```",
+		"``a`b`` and `{}` `{'a': 1}` `{\\\"a\\\": {}}` {x} `y`",
+		"```r\\nstats:::f(function() { 1 })\\n```\\n::: note",
 		"R & D",
 	};
 	static const char *const refused[] = {
@@ -329,6 +332,18 @@ static void markdown_without_markup_passes(void **state)
 		"~~~`\\\"`",
 		"```{image} //x.example\\n```",
 		"::::{iframe} //x.example\\n::::",
+		"Term\\n\\n~ ```{image} //x.example/y",
+		"Term\\n\\n~ ```{image} //x.example/y `",
+		"Term\\n\\n: - ~~~{image} //x.example/y",
+		"`x` ~ ~~~{image} //x.example/y",
+		":::\\u00a0{iframe} //x.example",
+		":::\\u2003{iframe} //x.example",
+		"> 1. :::\\ufeff{iframe} //x.example",
+		"{download}`//x.example/a`",
+		"{\\u00a0download #a}``//x.example/a``",
+		"\\\\{'a {\\ndownload}`//x.example/a`",
+		"{math}`x`",
+		"H{sub}`2`O",
 	};
 	char data[512];
 
