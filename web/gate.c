@@ -107,6 +107,18 @@ static void find_address(struct request *request)
 			return;
 }
 
+bool gate_over_tls(const struct request *request)
+{
+	const struct conn *conn = request->conn;
+	const char *list = http_header(request, "x-forwarded-proto");
+	size_t size =
+		list ? strcspn(list, ", \t") : 0; /* each proxy appends what it was asked by */
+
+	return listen_is_tls(conn->listener) ||
+	       (is_trusted(&request->server->settings, conn->peer) && size == 5 &&
+		strncasecmp(list, "https", size) == 0);
+}
+
 /* ---- Host and Origin ---- */
 
 /* The name in "name:port", "[::1]:port"; false: it is none. */

@@ -11,12 +11,15 @@
 #define WEB_GATE_H
 
 #include <openssl/ssl.h>
+#include <stdbool.h>
 
 struct request;
 
 void gate_enter(struct request *request);
 /* The token that lets it in, be it by way of a cookie; NULL: none is known. */
 const char *gate_lease(const struct request *request);
+/* True when its client came over TLS: to us, or to a proxy that is trusted (X-Forwarded-Proto). */
+bool gate_over_tls(const struct request *request);
 /* One line about an answer that was given, for the log. */
 void gate_log(const struct request *request, int status);
 /* The common name of a verified client certificate. Caller frees. NULL: there is none. */

@@ -4,22 +4,20 @@
 #include <string.h>
 
 #include "web/auth.h"
-#include "web/conn.h"
+#include "web/gate.h"
 #include "web/http.h"
-#include "web/listen.h"
 #include "web/server.h"
 #include "web/users.h"
 
 static void set_cookie(struct request *request, const char *value, int seconds)
 {
 	const struct server *server = request->server;
-	const char *proto = http_header(request, "x-forwarded-proto");
-	bool secure = listen_is_tls(request->conn->listener) || (proto && !strcmp(proto, "https"));
 	char text[512];
 
 	(void)snprintf(text, sizeof(text),
 		       AUTH_COOKIE "=%s; Path=%s/; Max-Age=%d; HttpOnly; SameSite=Strict%s", value,
-		       server->settings.base_url, seconds, secure ? "; Secure" : "");
+		       server->settings.base_url, seconds,
+		       gate_over_tls(request) ? "; Secure" : "");
 	http_add_header(request, "Set-Cookie", text);
 }
 

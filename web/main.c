@@ -50,7 +50,7 @@ static const struct setting_option {
 	OPTION("base-url", "PATH", TEXT, base_url, 0,
 	       "everything is below this path, as a proxy passes it on"),
 	OPTION("trusted-proxy", "ADDRESS", LIST, trusted_proxy, NAMES_MAX,
-	       "believe its X-Forwarded-For (repeatable)"),
+	       "believe its X-Forwarded-For and X-Forwarded-Proto (repeatable)"),
 	OPTION("allow-host", "NAME", LIST, allow_host, NAMES_MAX,
 	       "one more name of this server (repeatable); the certificate's and this host's are "
 	       "known, and --self-signed makes it for this one too"),

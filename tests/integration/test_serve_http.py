@@ -249,12 +249,25 @@ def test_trusted_proxies_and_a_base_url(site):
         assert get(server, "/api").status_code == 200
         for path in ("/api", "/services/wallet/api", "/services/wall/../api", "/services/wal"):
             assert status(server.raw(head("Connection: close", first=f"GET {path} HTTP/1.1"))) in (400, 404)
+        # That it came over TLS is believed of a trusted proxy; behind it a second one has appended how the first asked.
+        said = {"https": True, "HTTPS, http": True, "https,http": True, "http": False, "http,https": False, "httpsx": False, "": False, None: False}
+        assert {proto: cookie_is_secure(server, proto) for proto in said} == said
     with Server(site, "--trusted-proxy", "::FFFF:127.0.0.1", "--trusted-proxy", "2001:DB8:0:0::1") as server:
         get(server, headers={"X-Forwarded-For": "6.6.6.6, ::ffff:10.7.8.9, 2001:db8::1"})
         assert "address=10.7.8.9" in server.log() and "6.6.6.6" not in server.log()
     with Server(site) as server:
         get(server, headers={"X-Forwarded-For": "10.1.2.3"})
         assert "10.1.2.3" not in server.log()
+        assert not cookie_is_secure(server, "https")
+
+
+def cookie_is_secure(server, proto):
+    answer = requests.post(f"{server.url}/login", json={"token": TOKENS["anna"]}, headers={"X-Forwarded-Proto": proto}, timeout=30)
+    out = requests.post(f"{server.url}/logout", headers={"X-Forwarded-Proto": proto}, timeout=30)
+    assert answer.status_code == out.status_code == 204
+    secure = ["; Secure" in each.headers["Set-Cookie"] for each in (answer, out)]
+    assert secure[0] == secure[1]
+    return secure[0]
 
 
 def test_a_page_that_came_without_tls_is_another_one(server):
