@@ -4,6 +4,8 @@
  *   exchange CONNECTION_FILE           over ZeroMQ, as jupyter_client does
  *   exchange HOST PORT PATH TOKEN      through a server's WebSocket
  * (v1.kernel.websocket.jupyter.org)
+ *   exchange HOST PORT PATH TOKEN tls  the same over TLS; whose certificate it is does not matter
+ * here
  *
  * Reads lines "N CODE", runs the code N times, one after the other, and writes a line for each:
  * microseconds from the request to its reply and its idle status (0: they did not come), messages
@@ -14,7 +16,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,6 +43,7 @@ struct exchange {
 	struct sign *sign;
 	/* through a WebSocket */
 	int fd;
+	SSL *tls; /* or NULL */
 	char *in;
 	size_t begin, end, room;
 	/* of what runs now */
@@ -119,13 +124,28 @@ static int send_frames(struct exchange *exchange, const struct iovec parts[4])
 	return 0;
 }
 
+/* All of it, or not. */
+static int put(const struct exchange *exchange, const void *data, size_t size)
+{
+	if (exchange->tls)
+		return SSL_write(exchange->tls, data, (int)size) == (int)size ? 0 : -1;
+	return send(exchange->fd, data, size, 0) == (ssize_t)size ? 0 : -1;
+}
+
+/* As recv(2). */
+static ssize_t get(const struct exchange *exchange, void *data, size_t room)
+{
+	return exchange->tls ? SSL_read(exchange->tls, data, (int)room)
+			     : recv(exchange->fd, data, room, 0);
+}
+
 /* What has come so far, the server asks; masked with 0. */
 static int answer_ping(const struct exchange *exchange, const char *data, size_t size)
 {
 	unsigned char out[6 + 125] = {0x8a, (unsigned char)(0x80 | size)};
 
 	memcpy(out + 6, data, size);
-	return send(exchange->fd, out, 6 + size, MSG_NOSIGNAL) == (ssize_t)(6 + size) ? 0 : -1;
+	return put(exchange, out, 6 + size);
 }
 
 /* A masked frame; the mask is 0. */
@@ -151,7 +171,7 @@ static int send_websocket(struct exchange *exchange, const struct iovec parts[4]
 		memcpy(out + size, parts[i].iov_base, parts[i].iov_len);
 		size += parts[i].iov_len;
 	}
-	return send(exchange->fd, out, size, MSG_NOSIGNAL) == (ssize_t)size ? 0 : -1;
+	return put(exchange, out, size);
 }
 
 static int request(struct exchange *exchange, const char *type, const char *code)
@@ -258,7 +278,7 @@ static int wait_websocket(struct exchange *exchange)
 		exchange->in = more;
 		exchange->room *= 2;
 	}
-	count = recv(exchange->fd, exchange->in + exchange->end, ROOM, 0);
+	count = get(exchange, exchange->in + exchange->end, ROOM);
 	if (count <= 0)
 		return count < 0 ? -errno : -EPIPE;
 	exchange->end += (size_t)count;
@@ -318,6 +338,18 @@ static int connect_frames(struct exchange *exchange, const char *file)
 	return code;
 }
 
+static int begin_tls(struct exchange *exchange)
+{
+	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+
+	exchange->tls = context ? SSL_new(context) : NULL;
+	SSL_CTX_free(context); /* what is connected keeps it */
+	return exchange->tls && SSL_set_fd(exchange->tls, exchange->fd) == 1 &&
+			       SSL_connect(exchange->tls) == 1
+		       ? 0
+		       : -1;
+}
+
 static int connect_websocket(struct exchange *exchange, char **argv)
 {
 	const struct timeval quiet = {.tv_sec = QUIET_S};
@@ -343,11 +375,11 @@ static int connect_websocket(struct exchange *exchange, char **argv)
 		"Sec-WebSocket-Protocol: v1.kernel.websocket.jupyter.org\r\n"
 		"Authorization: token %s\r\n\r\n",
 		argv[3], argv[1], argv[2], argv[4]);
-	if (size >= (int)sizeof(text) || send(exchange->fd, text, (size_t)size, 0) != size)
+	if (size >= (int)sizeof(text) || (argv[5] && begin_tls(exchange) < 0) ||
+	    put(exchange, text, (size_t)size) < 0)
 		return -1;
 	while (!end) {
-		ssize_t count =
-			recv(exchange->fd, exchange->in + exchange->end, ROOM - exchange->end, 0);
+		ssize_t count = get(exchange, exchange->in + exchange->end, ROOM - exchange->end);
 
 		if (count <= 0)
 			return -1;
@@ -370,7 +402,8 @@ static bool next_order(struct exchange *exchange, char line[CODE_MAX])
 				{.fd = exchange->fd, .events = POLLIN}};
 
 	(void)fflush(stdout);
-	while (poll(fds, 2, -1) >= 0 && !fds[0].revents)
+	while ((exchange->tls && SSL_pending(exchange->tls)) ||
+	       (poll(fds, 2, -1) >= 0 && !fds[0].revents))
 		if (wait_websocket(exchange) < 0)
 			return false;
 	if (!fgets(line, CODE_MAX, stdin))
@@ -404,9 +437,10 @@ int main(int argc, char **argv)
 	char line[CODE_MAX];
 	int code = -1;
 
+	(void)signal(SIGPIPE, SIG_IGN);
 	if (argc == 2)
 		code = connect_frames(&exchange, argv[1]);
-	else if (argc == 5)
+	else if (argc == 5 || (argc == 6 && strcmp(argv[5], "tls") == 0))
 		code = connect_websocket(&exchange, argv);
 	while (code == 0 && next_order(&exchange, line))
 		code = obey(&exchange, line);
