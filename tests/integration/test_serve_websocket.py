@@ -104,6 +104,61 @@ class Raw:
         self.socket.close()
 
 
+def upgrade(server, *lines, host="localhost", token=None):
+    """Status of the answer to an upgrade to anna's kernel; 101 is followed by a ping and its answer."""
+    query = f"?token={token}" if token else ""
+    head = [f"GET /api/kernels/{server.kernels['anna']}/channels{query} HTTP/1.1", f"Host: {host}", "Connection: Upgrade", "Upgrade: websocket"]
+    head += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", *lines, "", ""]
+    with server.connect() as client, client.makefile("rb") as answer:
+        client.sendall("\r\n".join(head).encode())
+        code = int(answer.readline().split()[1])
+        while answer.readline() != b"\r\n":
+            pass
+        if code == 101:
+            client.sendall(frame(PING, b"in"))
+            assert answer.read(4) == b"\x8a\x02in"
+        return code
+
+
+@pytest.mark.core
+def test_pages_of_others_get_no_websocket(server):
+    """A browser sends the cookie with an upgrade of any page, and asks nobody before."""
+    own = server.url
+    answer = requests.post(f"{own}/login", json={"token": gateway.TOKENS["anna"]}, timeout=30)
+    cookie, token = f"Cookie: {answer.headers['Set-Cookie'].split(';')[0]}", f"Authorization: token {gateway.TOKENS['anna']}"
+    here = own.removeprefix("http://")
+    assert upgrade(server, cookie, f"Origin: {own}", host=here) == 101
+    assert upgrade(server, cookie, f"Origin: https://{here}", host=here) == 101  # behind a proxy
+    assert upgrade(server, cookie, host=here) == 401  # nobody says whose page it is
+    assert upgrade(server, token, host=here) == 101  # no browser
+    for origin in ("http://evil.example", "null", f"http://evil.example/{here}", f"{own}.evil.example", f"http://{here}@evil.example", f"ftp://{here}", "http://localhost"):
+        for known in (cookie, token):
+            assert upgrade(server, known, f"Origin: {origin}", host=here) == 403, origin
+        assert upgrade(server, f"Origin: {origin}", host=here, token=gateway.TOKENS["anna"]) == 403, origin
+    # A name of somebody else's that is made to point here: page and Host go together, and it is no name of ours.
+    for host in ("evil.example", f"evil.example:{server.port()}"):
+        assert upgrade(server, cookie, f"Origin: http://{host}", host=host) == 421
+        assert upgrade(server, token, host=host) == 421
+
+
+@pytest.mark.core
+def test_a_token_in_the_address_is_never_logged(server, site):
+    """It is looked at for WebSockets; the log has each request (--log debug), and no token."""
+    good, wrong = gateway.TOKENS["anna"], "guess-" + "x" * 24
+    assert upgrade(server, token=good) == 101
+    assert " status=101 " in server.log() and good not in server.log() and "token=" not in server.log()
+    with Server(site, users=USERS) as other:  # with a log of its own: no more than 20 refusals of a second are in it
+        other.kernels = {"anna": "none"}
+        assert upgrade(other, token=good) == 404  # known
+        assert upgrade(other, token=wrong) == upgrade(other) == 401
+        assert upgrade(other, "Origin: http://evil.example", token=good) == 403
+        assert upgrade(other, host="evil.example", token=good) == 421
+        assert requests.get(f"{other.url}/api/kernels?token={good}", timeout=30).status_code == 401  # no upgrade
+        log = other.log()
+    assert [f"/channels status={code} " in log for code in (401, 403, 404, 421)] == [True] * 4
+    assert good not in log and wrong not in log and "token=" not in log
+
+
 FRAMES = {
     "without a mask": (frame(TEXT, b"{}", mask=None), 1002),
     **{f"reserved bits {bits}": (frame(TEXT, b"{}", reserved=bits), 1002) for bits in (1, 2, 4, 7)},
