@@ -36,8 +36,7 @@ static int make_live(struct added *added, const char *store, struct err *err)
 {
 	cleanup(free_ptr) char *path = NULL;
 
-	if (make_directories(store, 0755, err) < 0 ||
-	    sealed_hold(store, "live", &path, &added->held, err) < 0)
+	if (sealed_hold(store, "live", &path, &added->held, err) < 0)
 		return err->code;
 	added->directory = realpath(path, NULL);
 	if (!added->directory)

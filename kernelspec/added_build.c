@@ -13,7 +13,7 @@
 
 #define LOCK_BYTES  (1u << 20)
 #define BUSY_MS	    200
-#define BUSY_ROUNDS 300 /* a minute, for another kernel of the folder, or gc */
+#define BUSY_ROUNDS 300 /* a minute, for another kernel of the folder */
 
 /* What was asked for before, and now. Caller frees; NULL: no memory. */
 static char *all_lines(const char *before, const char *lines)

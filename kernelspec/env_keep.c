@@ -1,6 +1,7 @@
 /*
  * env_keep: `cellwall env rollback`, `remove` and `gc`.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -55,6 +56,19 @@ int env_rollback(const struct env *env)
 	return 0;
 }
 
+static int collect(struct err *err)
+{
+	cleanup(free_ptr) char *store = NULL;
+	uint64_t removed = 0;
+	int r = sealed_store(&store, err);
+
+	if (r == 0)
+		r = sealed_collect(store, &removed, err);
+	if (r == 0)
+		printf("removed %" PRIu64 " trees and wheels that nothing uses\n", removed);
+	return r;
+}
+
 int env_remove(const struct env *env)
 {
 	struct sealed_build build;
@@ -78,18 +92,17 @@ int env_remove(const struct env *env)
 	if (r < 0)
 		return env_fail("%s", err.text);
 	printf("removed %s\n", env->name);
-	return env_gc(env);
+	r = collect(&err);
+	if (r == -EBUSY)
+		printf("another environment is being built: cellwall env gc, when that is done, "
+		       "frees the room\n");
+	return r < 0 && r != -EBUSY ? env_fail("%s", err.text) : 0;
 }
 
 int env_gc(const struct env *env)
 {
-	cleanup(free_ptr) char *store = NULL;
 	struct err err = {0};
-	uint64_t removed = 0;
 
 	(void)env;
-	if (sealed_store(&store, &err) < 0 || sealed_collect(store, &removed, &err) < 0)
-		return env_fail("%s", err.text);
-	printf("removed %" PRIu64 " trees and wheels that nothing uses\n", removed);
-	return 0;
+	return collect(&err) < 0 ? env_fail("%s", err.text) : 0;
 }

@@ -6,8 +6,9 @@
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include <openssl/evp.h>
 
 #include "kernelspec/env.h"
 #include "kernelspec/env_build.h"
@@ -260,27 +261,56 @@ static int put_text(FILE *to, char kind, const char *name, const char *text)
 		       : 0;
 }
 
-static int put_file(FILE *to, int tree, char kind, const char *path)
+/* Exactly `size` bytes of `fd`, which have the digest `wanted`. */
+static int put_bytes(FILE *to, int fd, uint64_t size, const char *wanted, EVP_MD_CTX *context)
 {
-	cleanup(close_fd) int fd = openat(tree, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat status;
-	char buffer[65536];
-	ssize_t got = 0;
-	off_t done = 0;
+	unsigned char buffer[65536], digest[32];
+	char hex[SEALED_HASH + 1];
+	ssize_t got;
 
-	if (fd < 0 || fstat(fd, &status) < 0 || put_head(to, kind, path) < 0 ||
-	    put_size(to, (uint64_t)status.st_size) < 0)
-		return -EIO;
-	while (done < status.st_size && (got = read(fd, buffer, sizeof(buffer))) > 0) {
-		if (fwrite(buffer, 1, (size_t)got, to) != (size_t)got)
+	if (EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1)
+		return -ENOMEM;
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0 && (uint64_t)got <= size) {
+		if (EVP_DigestUpdate(context, buffer, (size_t)got) != 1 ||
+		    fwrite(buffer, 1, (size_t)got, to) != (size_t)got)
 			return -EIO;
-		done += got;
+		size -= (uint64_t)got;
 	}
-	return done == status.st_size ? 0 : -EIO;
+	if (got < 0 || EVP_DigestFinal_ex(context, digest, NULL) != 1)
+		return -EIO;
+	for (size_t i = 0; i < sizeof(digest); i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return got == 0 && size == 0 && strcmp(hex, wanted) == 0 ? 0 : -EBADMSG;
 }
 
-/* A line of the manifest (sealed.h) as a record of a bundle (bundle.h). */
-static int put_line(FILE *to, int tree, char *line)
+/* `rest`: "SHA256 SIZE PATH" of the manifest. */
+static int put_file(FILE *to, int tree, char kind, char *rest)
+{
+	char *number = strchr(rest, ' '), *path = number ? strchr(number + 1, ' ') : NULL;
+	cleanup(close_fd) int fd = -1;
+	EVP_MD_CTX *context;
+	uint64_t size = 0;
+	int r;
+
+	if (!path)
+		return -EINVAL;
+	*number++ = *path++ = '\0';
+	if (parse_u64(number, INT64_MAX, &size) < 0)
+		return -EINVAL;
+	fd = openat(tree, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -EBADMSG;
+	if (put_head(to, kind, path) < 0 || put_size(to, size) < 0)
+		return -EIO;
+	context = EVP_MD_CTX_new();
+	r = context ? put_bytes(to, fd, size, rest, context) : -ENOMEM;
+	EVP_MD_CTX_free(context);
+	return r;
+}
+
+/* A line of the manifest (sealed.h) as a record of a bundle (bundle.h). `lock`: the digest of what
+ * was written of it. */
+static int put_line(FILE *to, int tree, const char *lock, char *line)
 {
 	char *tab, *path = line + 2;
 
@@ -295,11 +325,9 @@ static int put_line(FILE *to, int tree, char *line)
 		return put_text(to, 'l', path, tab + 1);
 	case 'f':
 	case 'x':
-		path = strchr(path, ' ');
-		path = path ? strchr(path + 1, ' ') : NULL;
-		return path ? put_file(to, tree, line[0], path + 1) : -EINVAL;
+		return put_file(to, tree, line[0], path);
 	case 'm': /* the lock is a note of the bundle */
-		return 0;
+		return strncmp(path, lock, SEALED_HASH) == 0 ? 0 : -EBADMSG;
 	default:
 		return -EINVAL;
 	}
@@ -310,21 +338,32 @@ static int write_all(FILE *to, const struct sealed *sealed, struct err *err)
 	cleanup(free_ptr) char *lock_path = path_join(sealed->directory, "lock");
 	cleanup(free_ptr) char *record = json_dumps(sealed->record, JSON_COMPACT);
 	cleanup(free_ptr) char *lock = NULL, *manifest = NULL;
-	int r = 0;
+	char sum[SEALED_HASH + 1], lock_sum[SEALED_HASH + 1];
+	int r;
 
-	if (!lock_path || !record ||
-	    read_file(AT_FDCWD, lock_path, 1u << 20, &lock, NULL, err) < 0 ||
-	    sealed_manifest(sealed->directory, sealed->hash, NULL, NULL, &manifest, err) < 0)
-		return err_set(err, -EIO, "the environment's own files cannot be read");
-	if (fputs("cellwall bundle 1\n", to) == EOF || put_text(to, 'm', "lock", lock) < 0 ||
-	    put_text(to, 'm', "record", record) < 0)
+	if (!lock_path || !record || sealed_digest(record, strlen(record), sum) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = read_file(AT_FDCWD, lock_path, 1u << 20, &lock, NULL, err);
+	if (r == 0)
+		r = sealed_digest(lock, strlen(lock), lock_sum);
+	if (r == 0)
+		r = sealed_manifest(sealed->directory, sealed->hash, NULL, NULL, &manifest, err);
+	if (r == 0 &&
+	    (fputs("cellwall bundle 1\n", to) == EOF || put_text(to, 'm', "lock", lock) < 0 ||
+	     put_text(to, 'm', "record", record) < 0 ||
+	     put_text(to, 'm', "record.sha256", sum) < 0))
 		r = -EIO;
 	for (char *line = manifest, *end; r == 0 && (end = strchr(line, '\n')); line = end + 1) {
 		*end = '\0';
-		r = put_line(to, sealed->held, line);
+		r = put_line(to, sealed->held, lock_sum, line);
 	}
 	if (r == 0 && fputc('e', to) == EOF)
 		r = -EIO;
+	if (r == -EBADMSG)
+		return err_set(err, r,
+			       "%s is not as it was sealed: cellwall env verify %s says what "
+			       "changed",
+			       sealed->name, sealed->name);
 	return r < 0 ? err_set(err, r, "the environment cannot be written: %s", strerrordesc_np(-r))
 		     : 0;
 }
@@ -359,6 +398,25 @@ int env_export(const struct env *env)
 	return 0;
 }
 
+/* The record of a bundle, which is as it was written: its tree is compared when that is known. */
+static int take_record(const struct sealed_build *build, json_t **ret_record, struct err *err)
+{
+	const char *text = build->record_text;
+	char sum[SEALED_HASH + 1];
+
+	if (!text || !build->record_sum || !build->lock_text)
+		return err_set(err, -EINVAL, "it was not written by cellwall env export");
+	if (sealed_digest(text, strlen(text), sum) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (strcmp(sum, build->record_sum) != 0)
+		return err_set(err, -EBADMSG, "its record is not the one that was exported");
+	*ret_record = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_string(json_object_get(*ret_record, "python")) ||
+	    !json_is_string(json_object_get(*ret_record, "tree")))
+		return err_set(err, -EINVAL, "it was not written by cellwall env export");
+	return 0;
+}
+
 static int64_t import(struct sealed_build *build, const char *file, json_t **ret_record,
 		      struct err *err)
 {
@@ -366,17 +424,17 @@ static int64_t import(struct sealed_build *build, const char *file, json_t **ret
 	struct prefix prefix = {0};
 	const char *python;
 	bool known;
+	int64_t number;
 	int r;
 
 	if (in < 0)
 		return err_errno(err, "%s", file);
 	r = sealed_take(build, in, err);
+	if (r == 0)
+		r = take_record(build, ret_record, err);
 	if (r < 0)
 		return err_wrap(err, "%s", file);
-	*ret_record = build->record_text ? json_loads(build->record_text, 0, NULL) : NULL;
 	python = json_string_value(json_object_get(*ret_record, "python"));
-	if (!python || !build->lock_text)
-		return err_set(err, -EINVAL, "%s was not written by cellwall env export", file);
 	r = python[0] == '/' ? prefix_find(python, &prefix, err)
 			     : err_set(err, -EINVAL, "its Python is no absolute path");
 	if (r < 0)
@@ -387,7 +445,10 @@ static int64_t import(struct sealed_build *build, const char *file, json_t **ret
 		return err_set(err, -EINVAL, "%s names no Python", file);
 	/* The rest of another host's record is its word alone. */
 	r = env_record_sign(*ret_record);
-	return r < 0 ? err_set(err, r, "out of memory") : sealed_commit(build, *ret_record, err);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	number = sealed_commit(build, *ret_record, err);
+	return number == -EBADMSG ? err_wrap(err, "%s", file) : number;
 }
 
 int env_import(const struct env *env)

@@ -90,7 +90,8 @@ static const struct argp_option option_table[] = {
 	{"setenv", OPTION_SETENV, "NAME=VALUE", 0, "a variable for the kernel (repeatable)", 0},
 	{"env", OPTION_ENV, "NAME", 0,
 	 "run from this sealed environment (see `cellwall env`), which is at /env inside", 0},
-	{"verify", OPTION_VERIFY, NULL, 0, "with --env: compare every byte of it first", 0},
+	{"verify", OPTION_VERIFY, NULL, 0,
+	 "with --env: compare every byte of it first, and of what cells have had installed", 0},
 	{"shared-environment", OPTION_SHARED, NULL, 0,
 	 "run although the notebook server uses the kernel's environment too: code installed there "
 	 "then "
@@ -254,28 +255,35 @@ static int show(struct spec *spec, const char *path, struct err *err)
 	return code < 0 ? err_set(err, code, "out of memory") : 0;
 }
 
+/* Compares every byte of it. */
+static int verify(const struct sealed *sealed, struct err *err)
+{
+	int64_t changed = sealed_verify(sealed->directory, sealed->hash, NULL, NULL, err);
+
+	if (changed < 0)
+		return err->code;
+	return changed == 0
+		       ? 0
+		       : err_set(err, -EIO,
+				 "the environment \"%s\" is not as it was sealed: cellwall env "
+				 "verify %s says what changed",
+				 sealed->name, sealed->name);
+}
+
 /* The sealed environment, held for as long as this process lives. */
 static int find_sealed(struct parts *parts, const struct options *options, struct err *err)
 {
 	cleanup(free_ptr) char *usage = NULL;
 	int code = sealed_find(options->environment, 0, true, &parts->sealed, err);
-	int64_t changed = 0;
 
 	if (code == 0 && parts->policy.landlock)
 		code = err_set(
 			err, -EINVAL,
 			"--env needs a wall of namespaces, and the policy says \"landlock\"");
 	if (code == 0 && options->verify)
-		changed =
-			sealed_verify(parts->sealed.directory, parts->sealed.hash, NULL, NULL, err);
-	if (code < 0 || changed < 0)
-		return err->code;
-	if (changed > 0)
-		return err_set(
-			err, -EIO,
-			"the environment \"%s\" is not as it was sealed: cellwall env verify "
-			"%s says what changed",
-			options->environment, options->environment);
+		code = verify(&parts->sealed, err);
+	if (code < 0)
+		return code;
 	usage = sealed_usage(options->environment);
 	if (usage)
 		imported_open(&parts->imported, usage);
@@ -431,6 +439,9 @@ static int fill_install(struct parts *parts, const struct options *options, stru
 			       "that needs a wall of namespaces, and the policy says \"landlock\"");
 	else if (parts->policy.install.mode != INSTALL_DENY)
 		code = start_installer(parts, options, &socket, &why);
+	if (options->verify && parts->added.sealed.directory &&
+	    verify(&parts->added.sealed, err) < 0)
+		return err->code;
 	if (code == 0 && parts->added.directory) {
 		told = path_join(parts->added.directory, "told");
 		if (!told)

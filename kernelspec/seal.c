@@ -14,8 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
-
 #include "kernelspec/bundle.h"
 #include "kernelspec/paths.h"
 #include "kernelspec/pool.h"
@@ -73,25 +71,9 @@ void sealed_remove_dead(int builds)
 		closedir(scan);
 }
 
-int sealed_lock(const char *store, int how, struct err *err)
-{
-	cleanup(free_ptr) char *path = path_join(store, "lock");
-	cleanup(close_fd) int fd = -1;
-
-	if (!path || make_directories(store, 0755, err) < 0)
-		return path ? err->code : no_memory(err);
-	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_errno(err, "%s", path);
-	if (flock(fd, how | LOCK_NB) < 0)
-		return err_set(err, -EBUSY,
-			       "an environment is being built, or old ones are removed: try again "
-			       "when that is done");
-	return steal_fd(&fd);
-}
-
 static int take_name(struct sealed_build *build, struct err *err)
 {
+	SEALED_UMASK(build->store);
 	cleanup(free_ptr) char *names = path_join(build->store, "names");
 	cleanup(free_ptr) char *path = NULL;
 	cleanup(close_fd) int directory = names ? open_directory(names, err) : no_memory(err);
@@ -116,6 +98,7 @@ static int take_name(struct sealed_build *build, struct err *err)
 int sealed_hold(const char *store, const char *where, char **ret_directory, int *ret_held,
 		struct err *err)
 {
+	SEALED_UMASK(store);
 	cleanup(free_ptr) char *parent = path_join(store, where), *path = NULL;
 	cleanup(close_fd) int directory = parent ? open_directory(parent, err) : no_memory(err);
 	cleanup(close_fd) int held = -1;
@@ -146,6 +129,7 @@ int sealed_hold(const char *store, const char *where, char **ret_directory, int 
 
 static int make_directory(struct sealed_build *build, struct err *err)
 {
+	SEALED_UMASK(build->store);
 	cleanup(free_ptr) char *wheels = path_join(build->store, "wheels");
 
 	build->wheels = wheels ? open_directory(wheels, err) : no_memory(err);
@@ -241,21 +225,11 @@ void sealed_abandon(struct sealed_build *build)
 	free(build->directory);
 	free(build->lock_text);
 	free(build->record_text);
+	free(build->record_sum);
 	*build = (struct sealed_build)SEALED_NO_BUILD;
 }
 
 /* ---- what was built ---- */
-
-static int to_hex(const void *data, size_t size, char hex[SEALED_HASH + 1], struct err *err)
-{
-	unsigned char digest[32];
-
-	if (EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) != 1)
-		return no_memory(err);
-	for (size_t i = 0; i < sizeof(digest); i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	return 0;
-}
 
 /* What was noted of one package becomes a file, which those of other trees that say the same share.
  */
@@ -269,7 +243,7 @@ static int end_part(struct sealed_build *build)
 	if (fclose(steal_ptr(&build->part)) != 0)
 		return -ENOMEM;
 	(void)snprintf(name, sizeof(name), "%" PRIu64, ++build->part_count);
-	r = to_hex(build->part_text, build->part_size, hex, NULL);
+	r = sealed_digest(build->part_text, build->part_size, hex);
 	if (r == 0 && !pool_find(build->pool, build->parts, name, hex, false, build->part_text,
 				 build->part_size)) {
 		r = write_new_file(build->parts, name, 0444, build->part_text, build->part_size,
@@ -319,9 +293,10 @@ static int write_entry(void *arg, char kind, const char *path, const char *diges
 static int take_note(void *arg, const char *name, const char *text, size_t size)
 {
 	struct sealed_build *build = arg;
-	char **kept = strcmp(name, "lock") == 0	    ? &build->lock_text
-		      : strcmp(name, "record") == 0 ? &build->record_text
-						    : NULL;
+	char **kept = strcmp(name, "lock") == 0		   ? &build->lock_text
+		      : strcmp(name, "record") == 0	   ? &build->record_text
+		      : strcmp(name, "record.sha256") == 0 ? &build->record_sum
+							   : NULL;
 
 	(void)size;
 	if (!kept || *kept)
@@ -362,7 +337,7 @@ static int take_lock(struct sealed_build *build, struct err *err)
 	if (!build->lock_text || !good_lock(build->lock_text))
 		return err_set(err, -EPROTO, "what was built has a lock that is not taken");
 	size = strlen(build->lock_text);
-	r = to_hex(build->lock_text, size, hex, err);
+	r = sealed_digest(build->lock_text, size, hex) < 0 ? no_memory(err) : 0;
 	if (r == 0 && fprintf(build->manifest, "m %s %zu lock\n", hex, size) < 0)
 		r = err_set(err, -EIO, "%s/new/manifest cannot be written", build->directory);
 	return r < 0 ? r
@@ -391,6 +366,7 @@ static int open_new(struct sealed_build *build, struct err *err)
 
 int sealed_take(struct sealed_build *build, int in, struct err *err)
 {
+	SEALED_UMASK(build->store);
 	const struct bundle_sink sink = {write_entry, take_note, build};
 	int r = open_new(build, err);
 
@@ -415,7 +391,7 @@ static int hash_of(int directory, const char *name, char hex[SEALED_HASH + 1], s
 	size_t size = 0;
 	int r = read_file(directory, name, MANIFEST_BYTES, &text, &size, err);
 
-	return r < 0 ? r : to_hex(text, size, hex, err);
+	return r < 0 ? r : sealed_digest(text, size, hex) < 0 ? no_memory(err) : 0;
 }
 
 /* Another build may have made the same: then ours is not needed. */
@@ -459,11 +435,15 @@ static int last_number(void *arg, const char *name, uint64_t number, bool curren
 
 int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *err)
 {
+	SEALED_UMASK(build->store);
 	cleanup(free_ptr) char *names = NULL, *path = NULL, *text = NULL;
 	char hash[SEALED_HASH + 1];
 	uint64_t number = 0;
+	const char *named = json_string_value(json_object_get(record, "tree"));
 	int r = hash_of(build->held, "new/manifest", hash, err);
 
+	if (r == 0 && named && strcmp(named, hash) != 0)
+		r = err_set(err, -EBADMSG, "its tree is not the one that was sealed");
 	if (r == 0)
 		r = place_tree(build, hash, err);
 	if (r < 0)

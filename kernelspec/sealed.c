@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "kernelspec/paths.h"
+#include "kernelspec/sealed_parts.h"
 #include "sandbox/spec.h"
 
 #define RECORD_BYTES (1u << 20)
@@ -334,6 +335,7 @@ int sealed_each(const char *store, const char *name, sealed_found_fn *found, voi
 int sealed_choose(const char *store, const char *name, uint64_t number, struct err *err)
 {
 	cleanup(free_ptr) char *path = format_string("%s/names/%s/current", store, name);
+	SEALED_UMASK(store);
 	cleanup(free_ptr) char *fresh = NULL;
 	char text[32], random[17];
 	int r = random_hex(random, 8);

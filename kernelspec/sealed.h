@@ -87,6 +87,7 @@ struct sealed_build {
 	uint64_t part_count;
 	pid_t sweeper;		       /* removes what it was built from, or 0 */
 	char *lock_text, *record_text; /* of the bundle's notes; NULL: none */
+	char *record_sum;	       /* the digest of the second, in hex */
 	uint64_t files, bytes;
 };
 #define SEALED_NO_BUILD                                                                            \
@@ -94,12 +95,14 @@ struct sealed_build {
 		.share = -1, .lock = -1, .held = -1, .tree = -1, .parts = -1, .wheels = -1,        \
 		.pool = -1                                                                         \
 	}
-/* Removes what dead builds left, takes the name. -EBUSY: somebody else builds it. */
+/* Removes what dead builds left, takes the name. Waits while old ones are removed. -EBUSY: somebody
+ * else builds it. */
 int sealed_begin(const char *name, struct sealed_build *ret_build, struct err *err);
 /* Reads the bundle `in` (lent) into the build. */
 int sealed_take(struct sealed_build *build, int in, struct err *err);
-/* Gives the tree its place and the name its next generation; `record` (lent) gets "tree". Returns
- * the number of the generation or a negative errno. */
+/* Gives the tree its place and the name its next generation; `record` (lent) gets "tree", and where
+ * it has one, that must be it (-EBADMSG). Returns the number of the generation or a negative errno.
+ */
 int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *err);
 /* Makes STORE/WHERE/<id>, mode 0700, locked (both for the caller), and removes those that nobody
  * holds any more. Returns 0 or a negative errno. */
@@ -116,8 +119,10 @@ int sealed_forget(const char *store, const char *name, struct err *err);
  * and no kernel uses, and wheels that no lock names. `ret_removed` (may be NULL): how many. */
 int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err);
 
-/* The lines of the manifest, with those of its parts in their places; caller frees. `differs` (may
- * be NULL) is called for the manifest and for each part that is not as it was sealed. */
+/* The SHA-256 of `size` bytes, in hex. Returns 0 or -ENOMEM. */
+int sealed_digest(const void *data, size_t size, char hex[SEALED_HASH + 1]);
+/* The lines of the manifest, with those of its parts in their places; caller frees. `differs` is
+ * called for the manifest and for each part that is not as it was sealed; NULL: then -EBADMSG. */
 typedef void sealed_differs_fn(void *arg, const char *path, const char *how);
 int sealed_manifest(const char *directory, const char *hash, sealed_differs_fn *differs, void *arg,
 		    char **ret_text, struct err *err);

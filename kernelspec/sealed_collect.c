@@ -1,12 +1,15 @@
 /*
- * sealed_collect: what nothing in the store needs any more.
+ * sealed_collect: what nothing in the store needs any more, and who waits for whom meanwhile.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernelspec/bundle.h"
@@ -16,10 +19,70 @@
 #include "kernelspec/sealed_parts.h"
 #include "sandbox/tree.h"
 
+#define REMOVAL_MS     100
+#define REMOVAL_ROUNDS 3000 /* five minutes, for one who removes */
+
 static int no_memory(struct err *err)
 {
 	return err_set(err, -ENOMEM, "out of memory");
 }
+
+/* ---- who may do what meanwhile ---- */
+
+mode_t sealed_umask(const char *store)
+{
+	const mode_t before = umask(022);
+
+	if (strcmp(store, SEALED_SHARED) != 0)
+		(void)umask(before);
+	return before;
+}
+
+void sealed_umask_back(const mode_t *before)
+{
+	(void)umask(*before);
+}
+
+static int wait_lock(int fd, int how)
+{
+	sigset_t came; /* of those that process_signals blocks; others end us */
+
+	for (unsigned i = 0; flock(fd, how | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (how == LOCK_EX || i == REMOVAL_ROUNDS)
+			return -EBUSY;
+		if (sigpending(&came) == 0 &&
+		    (sigismember(&came, SIGINT) > 0 || sigismember(&came, SIGTERM) > 0))
+			return -EINTR;
+		(void)poll(NULL, 0, REMOVAL_MS);
+	}
+	return 0;
+}
+
+int sealed_lock(const char *store, int how, struct err *err)
+{
+	cleanup(free_ptr) char *path = path_join(store, "lock");
+	SEALED_UMASK(store);
+	cleanup(close_fd) int fd = -1;
+	int r;
+
+	if (!path || make_directories(store, 0755, err) < 0)
+		return path ? err->code : no_memory(err);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(err, "%s", path);
+	r = wait_lock(fd, how);
+	if (r == -EINTR)
+		return err_set(err, r, "interrupted: nothing was changed");
+	if (r < 0)
+		return err_set(err, r,
+			       "an environment is being built, or old ones are removed: try again "
+			       "when that is done");
+	return steal_fd(&fd);
+}
+
+/* ---- what goes ---- */
 
 struct keeper {
 	const char *store;

@@ -22,7 +22,7 @@ struct entry {
 struct check {
 	struct entry *entries;
 	size_t count;
-	struct entry lock; /* beside the tree; without a digest: not sealed */
+	struct entry lock; /* beside the tree */
 	char *text;
 	sealed_differs_fn *differs;
 	void *arg;
@@ -41,6 +41,14 @@ static int to_hex(const unsigned char digest[32], char hex[SEALED_HASH + 1])
 	for (size_t i = 0; i < 32; i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 	return 0;
+}
+
+int sealed_digest(const void *data, size_t size, char hex[SEALED_HASH + 1])
+{
+	unsigned char digest[32];
+
+	return EVP_Digest(data, size, digest, NULL, EVP_sha256(), NULL) == 1 ? to_hex(digest, hex)
+									     : -ENOMEM;
 }
 
 static int digest_file(int fd, char hex[SEALED_HASH + 1])
@@ -111,11 +119,15 @@ static int parse(struct check *check, size_t lines)
 		*end = '\0';
 		if (check->count == lines || parse_line(line, entry) < 0)
 			return -EINVAL;
-		if (entry->kind == 'm')
+		if (entry->kind != 'm')
+			check->count++;
+		else if (end[1] == '\0' && strcmp(entry->path, "lock") == 0)
 			check->lock = *entry;
 		else
-			check->count++;
+			return -EINVAL;
 	}
+	if (!check->lock.digest)
+		return -EINVAL;
 	qsort(check->entries, check->count, sizeof(*check->entries), compare);
 	return 0;
 }
@@ -123,13 +135,10 @@ static int parse(struct check *check, size_t lines)
 /* Is it what was sealed under `hash`? */
 static int has_hash(const char *text, size_t size, const char *hash)
 {
-	unsigned char digest[32];
 	char hex[SEALED_HASH + 1];
+	int r = sealed_digest(text, size, hex);
 
-	if (EVP_Digest(text, size, digest, NULL, EVP_sha256(), NULL) != 1)
-		return -ENOMEM;
-	(void)to_hex(digest, hex);
-	return strcmp(hex, hash) == 0;
+	return r < 0 ? r : strcmp(hex, hash) == 0;
 }
 
 struct lines {
@@ -138,6 +147,14 @@ struct lines {
 	void *arg;
 	FILE *to;
 };
+
+static int report(const struct lines *lines, const char *path, const char *how)
+{
+	if (!lines->differs)
+		return -EBADMSG;
+	lines->differs(lines->arg, path, how);
+	return 0;
+}
 
 /* A line "p SHA256 SIZE parts/N": the part's lines in its place. */
 static int take_part(const struct lines *lines, char *line)
@@ -165,9 +182,7 @@ static int take_part(const struct lines *lines, char *line)
 			how = "has other bytes";
 		(void)fwrite(text, 1, size, lines->to);
 	}
-	if (how && lines->differs)
-		lines->differs(lines->arg, entry.path, how);
-	return 0;
+	return how ? report(lines, entry.path, how) : 0;
 }
 
 int sealed_manifest(const char *directory, const char *hash, sealed_differs_fn *differs, void *arg,
@@ -182,18 +197,18 @@ int sealed_manifest(const char *directory, const char *hash, sealed_differs_fn *
 	if (r < 0)
 		return r;
 	r = has_hash(text, size, hash);
-	if (r == 0 && differs)
-		differs(arg, "manifest", "is not the one of this environment");
 	lines.to = r < 0 ? NULL : open_memstream(&all, &used);
 	if (!lines.to)
 		return err_set(err, -ENOMEM, "out of memory");
-	r = 0;
+	r = r == 0 ? report(&lines, "manifest", "is not the one of this environment") : 0;
 	for (char *line = text, *end; r == 0 && (end = strchr(line, '\n')); line = end + 1) {
 		*end = '\0';
 		if (line[0] == 'p')
 			r = take_part(&lines, line);
-		else
+		else if (line[0] == 'm' && end[1] == '\0')
 			fprintf(lines.to, "%s\n", line);
+		else
+			r = -EINVAL;
 	}
 	if (fclose(lines.to) != 0 && r == 0)
 		r = -ENOMEM;
@@ -234,8 +249,7 @@ static const char *compare_file(const struct walk_frame *here, const char *name,
 		return "is no file any more";
 	if ((uint64_t)status->st_size != entry->size)
 		return "has another size";
-	if (((status->st_mode & 0111) != 0) != (entry->kind == 'x') ||
-	    (status->st_mode & (S_ISUID | S_ISGID | S_IWGRP | S_IWOTH)))
+	if ((status->st_mode & 07777) != (entry->kind == 'x' ? 0555 : 0444))
 		return "has another mode";
 	fd = tree_step(here->fd, name, O_RDONLY | O_NONBLOCK);
 	if (fd < 0 || digest_file(fd, hex) < 0)
@@ -255,6 +269,13 @@ static const char *compare_link(const struct walk_frame *here, const char *name,
 	return strcmp(to, entry->to) == 0 ? NULL : "leads elsewhere";
 }
 
+static const char *compare_directory(const struct stat *status)
+{
+	if (!S_ISDIR(status->st_mode))
+		return "is no directory any more";
+	return (status->st_mode & 07777) == 0555 ? NULL : "has another mode";
+}
+
 static void look(struct check *check, struct walk *walk)
 {
 	const struct entry wanted = {.path = walk->path};
@@ -269,14 +290,14 @@ static void look(struct check *check, struct walk *walk)
 	}
 	entry->seen = true;
 	if (entry->kind == 'd')
-		how = S_ISDIR(status.st_mode) ? NULL : "is no directory any more";
+		how = compare_directory(&status);
 	else if (entry->kind == 'l')
 		how = compare_link(walk_here(walk), walk->name, entry);
 	else
 		how = compare_file(walk_here(walk), walk->name, entry, &status);
 	if (how)
 		tell(check, walk->path, how);
-	else if (entry->kind == 'd' && walk_enter(walk) < 0)
+	if (entry->kind == 'd' && S_ISDIR(status.st_mode) && walk_enter(walk) < 0)
 		tell(check, walk->path, "cannot be read");
 }
 
@@ -286,6 +307,7 @@ static int walk_tree(struct check *check, const char *directory, struct err *err
 	cleanup(close_fd) int fd =
 		path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	struct walk *walk = calloc(1, sizeof(*walk));
+	struct stat status;
 	int r;
 
 	if (!walk || !path) {
@@ -293,7 +315,9 @@ static int walk_tree(struct check *check, const char *directory, struct err *err
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	walk_init(walk);
-	r = fd < 0 ? -errno : walk_start(walk, fd);
+	r = fd < 0 || fstat(fd, &status) < 0 ? -errno : walk_start(walk, fd);
+	if (r == 0 && (status.st_mode & 07777) != 0555)
+		tell(check, "tree", "has another mode");
 	if (r < 0)
 		r = err_set(err, r, "%s: %s", path, strerrordesc_np(-r));
 	while (r >= 0 && (r = walk_next(walk)) != 0) {
@@ -315,9 +339,7 @@ static void check_lock(struct check *check, const char *directory)
 		path ? open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
 	char hex[SEALED_HASH + 1];
 
-	if (!check->lock.digest)
-		tell(check, "lock", "was not sealed");
-	else if (fd < 0 || digest_file(fd, hex) < 0)
+	if (fd < 0 || digest_file(fd, hex) < 0)
 		tell(check, "lock", "cannot be read");
 	else if (strcmp(hex, check->lock.digest) != 0)
 		tell(check, "lock", "has other bytes");

@@ -10,9 +10,11 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -20,6 +22,7 @@ import zipfile
 
 import harness
 import processes
+import pytest
 from environments import PYTHON, Index, Store, begin, building, index, left_over, source, store, wheel  # noqa: F401
 
 
@@ -217,6 +220,47 @@ def test_generations(site, store):
     assert list((store.place / "trees").iterdir()) == [] and not [*(store.place / "files").glob("*/*")] and "g  " not in store.env("list").stdout
 
 
+def changed(path, data):
+    """Other bytes under the same mode."""
+    mode = path.stat().st_mode & 0o7777
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def test_a_changed_byte_goes_into_no_bundle_and_out_of_none(site, store):
+    store.create("b", "plain==1.0").check_returncode()
+    file, other = site.root / "b.bundle", Store(site, Index(), store.data.name + "-import")
+    file.unlink(missing_ok=True)
+    store.env("export", "b", str(file), check=True)
+    whole = file.read_bytes()
+    # the kind of a record, and the last byte: of a module, a name, a link, the lock's and the record's words, what the record says
+    words = (b"f\x0a\0pyvenv.cfg", b"d\3\0bin", b"m\6\0record")
+    ends = (b"version = '1", b"plain_data/d.t", PYTHON.encode(), b"plain==1", b"m\4\0lo", b"m\6\0rec", b'"requirements":"p', b'"tree":"', b"record.sha2")
+    places = [whole.index(word) for word in words] + [whole.index(word) + len(word) - 1 for word in ends]
+    places += [whole.index(b"record.sha256") + 13 + 8, 5, len(whole) - 1]
+    for place in places:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused = other.env("import", "b", str(file))
+        assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and not refused.stdout, (place, refused)
+        assert left_over(other) == [] and not (other.place / "names" / "b").exists()
+    file.write_bytes(whole)
+    other.env("import", "b", str(file), check=True)
+    assert other.record("b")["record"]["tree"] == store.record("b")["record"]["tree"]
+    # and what was changed here is not written
+    file.unlink()
+    tree = store.tree("b")
+    for path in (next(tree.glob("lib/python3*/site-packages/plain.py")), tree.parent / "lock", tree.parent / "manifest", tree.parent / "parts/1"):
+        data = path.read_bytes()
+        changed(path, data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+        refused = store.env("export", "b", str(file))
+        assert refused.returncode == 1 and refused.stderr.count("\n") == 1, (path, refused)
+        assert "cellwall env verify b says what changed" in refused.stderr and not list(site.root.glob("b.bundle*"))
+        changed(path, data)
+    store.env("export", "b", str(file), check=True)
+    assert file.read_bytes() == whole
+
+
 def test_a_kernel_that_runs_keeps_its_tree(site, store, launch):
     """Of the environment that was changed and taken away since, until the last of them ends."""
     store.create("r", "plain==1.0").check_returncode()
@@ -238,6 +282,19 @@ def test_a_kernel_that_runs_keeps_its_tree(site, store, launch):
 def test_every_changed_byte_is_found(site, store, launch):
     store.create("t", "plain").check_returncode()
     tree = store.tree("t")
+    # --verify has an eye on what cells had installed too, which is named by the folder, the environment and its Python
+    folder = site.project()
+    added = "notebook-" + hashlib.sha256(f"{folder.resolve()}\nt\n{os.path.realpath(PYTHON)}".encode()).hexdigest()[:16]
+    store.create(added, "plain==1.0").check_returncode()
+    module = next(store.tree(added).glob("lib/python3*/site-packages/plain.py"))
+    data = module.read_bytes()
+    policy = site.policy({"install": "allow"})
+    for content, verify, runs in ((data, ["--verify"], True), (data.replace(b"1", b"2"), [], True), (data.replace(b"1", b"2"), ["--verify"], False)):
+        changed(module, content)
+        started = launch("/env/bin/python", "-c", "print('ran')", "{inner_connection_file}", cwd=folder,
+                         options=("--env", "t", *verify, "--policy", policy), env={**site.environment, **store.environment})
+        started.wait(30)
+        assert ("ran\n" in started.log) == runs and (f'"{added}" is not as it was sealed' in started.log) != runs, started.log
     module = next(tree.glob("lib/python3*/site-packages/plain.py"))
     text = module.read_bytes()
     os.chmod(module, 0o644)
@@ -282,6 +339,54 @@ def test_nobody_else_locks_or_reads(site, store):
     listed.write_text("--extra-index-url https://me:secret@index.example/simple\nplain\n")
     refused = store.create("s", "-r", str(listed))
     assert refused.returncode == 1 and "password" in refused.stderr and not (store.place / "names" / "s").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root has the shared store")
+def test_what_root_builds_everybody_uses(site, store, index, launch):
+    """Whatever root's umask: another account lists, reads, installs and runs it. The shared store is an empty one, in a mount namespace."""
+    index.files["ipykernel-1-py3-none-any.whl"] = wheel("ipykernel", "1", {"ipykernel.py": ""})
+    account = pathlib.Path(tempfile.mkdtemp(prefix="cwt-", dir="/var/tmp"))
+    os.chown(account, 65534, 65534)
+    (account / "work").mkdir()
+    os.chown(account / "work", 65534, 65534)
+    place = subprocess.Popen(["unshare", "--mount", "sh", "-c", "mount -t tmpfs -o mode=755 tmpfs /var/lib && echo done && read end"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert place.stdout.readline() == "done\n"
+        enter = ["nsenter", f"--mount=/proc/{place.pid}/ns/mnt"]
+        other = [*enter, "env", "-C", str(account / "work"), "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        environment = {**site.environment, **store.environment}
+        del environment["XDG_DATA_HOME"]
+        mine = {**environment, "HOME": str(account), **dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"), str(account))}
+
+        def run(*words, program=other, env=mine):
+            result = subprocess.run([*program, site.cellwall, *words], env=env, umask=0o077, capture_output=True, text=True,
+                                    timeout=120 * harness.PATIENCE, check=False)
+            assert result.returncode == 0, (words, result.stdout, result.stderr)
+            return result.stdout
+
+        run("env", "create", "everybodys", "--python", PYTHON, "plain==1.0", program=enter, env=environment)
+        run("env", "update", "everybodys", "plain==2.0", program=enter, env=environment)
+        run("env", "rollback", "everybodys", program=enter, env=environment)
+        # what it writes elsewhere is for the umask to say
+        file = site.root / "everybodys.bundle"
+        run("env", "export", "everybodys", str(file), program=enter, env=environment)
+        assert file.stat().st_mode & 0o077 == 0
+        assert re.search(r"^everybodys +generation 1 .*\(shared\)$", run("env", "list"), re.M)
+        assert re.search(r"^  plain +1\.0 ", run("env", "show", "everybodys"), re.M)
+        assert "as it was sealed" in run("env", "verify", "everybodys")
+        run("install", "--env", "everybodys", "--prefix", str(account))
+        connection = account / "kernel.json"
+        harness.write_connection_file(connection, "ipc")
+        os.chown(connection, 65534, 65534)
+        code = "import os, plain\nprint('has', plain.version, flush=True)"
+        started = launch("/env/bin/python", "-c", code, "{inner_connection_file}", options=("--env", "everybodys", "--verify"), wrapper=other,
+                         connection=connection, cwd=account / "work", env=mine)
+        assert started.wait(30) is not None and "has 1.0" in started.log, started.log
+    finally:
+        place.stdin.close()
+        place.wait(30)
+        shutil.rmtree(account)
 
 
 SETUP = """
@@ -460,6 +565,36 @@ def test_two_builds_of_one_name(store):
     assert codes in ([0, 1], [0, 0]), said
     assert codes == [0, 0] or any("being built" in text or "already" in text for text in said), said
     store.env("verify", "two", check=True)
+
+
+def test_two_names_at_once_and_what_waits_for_what(store):
+    store.place.mkdir(parents=True)
+    path = store.place / "lock"
+    path.touch(0o600)
+
+    def has_come(build):
+        with contextlib.suppress(OSError):
+            if str(path.resolve()) in map(os.readlink, pathlib.Path(f"/proc/{build.pid}/fd").iterdir()):
+                return True
+        return build.poll() is not None
+
+    with path.open() as lock:
+        # while old trees are removed, builds wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        builds = [begin(store, "create", name, "--python", PYTHON, "--no-kernel", "plain") for name in ("one", "two")]
+        assert processes.wait_until(lambda: all(has_come(build) for build in builds), 60 * harness.PATIENCE)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        said = [build.communicate(timeout=120 * harness.PATIENCE)[0] for build in builds]
+        assert [build.returncode for build in builds] == [0, 0], said
+        assert store.tree("one") == store.tree("two") and left_over(store) == []
+        # while something is built, another is removed all the same; its room is free later
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        removed = store.env("remove", "two")
+        assert removed.returncode == 0 and "cellwall env gc, when that is done" in removed.stdout and "two " not in store.env("list").stdout
+        refused = store.env("gc")
+        assert refused.returncode == 1 and "try again when that is done" in refused.stderr
+    store.env("gc", check=True)
+    store.env("verify", "one", check=True)
 
 
 def test_interrupt(store):

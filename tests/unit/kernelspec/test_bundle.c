@@ -15,6 +15,7 @@
 
 #include "kernelspec/bundle.h"
 #include "sandbox/tree.h"
+#include "tests/unit/kernelspec/bundles.h"
 
 static char base[] = "/tmp/cellwall-bundle-XXXXXX";
 static int top = -1, tree = -1, wheels = -1;
@@ -80,27 +81,6 @@ static int teardown(void **state)
 	close(top);
 	assert_int_equal(rmdir(base), 0);
 	return 0;
-}
-
-/* A record without bytes behind its name. */
-static void put(FILE *out, char kind, const char *name)
-{
-	size_t length = strlen(name);
-
-	(void)fputc(kind, out);
-	(void)fputc((int)(length & 0xff), out);
-	(void)fputc((int)(length >> 8), out);
-	(void)fputs(name, out);
-}
-
-static void put_text(FILE *out, char kind, const char *name, const char *text)
-{
-	size_t size = strlen(text);
-
-	put(out, kind, name);
-	for (int i = 0; i < 8; i++)
-		(void)fputc((int)(size >> (8 * i) & 0xff), out);
-	(void)fputs(text, out);
 }
 
 static FILE *begin(int *ret_fd)
