@@ -302,6 +302,7 @@ def test_interrupt_while_much_flows(start, far):
     assert processes.wait_until(lambda: len(far.kernels()) == len(before) - 2, 20 * PATIENCE), far.log
 
 
+@pytest.mark.core
 def test_wrong_key_gets_nothing(start, hosts, far):
     """A key that is not allowed, and a host that is another one: one line that says so, and no kernel."""
     before = far.log.count("result=started")
