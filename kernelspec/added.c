@@ -83,6 +83,13 @@ void added_done(struct added *added)
 	*added = (struct added)ADDED_NONE;
 }
 
+bool added_base_changed(const struct sealed *added, const char *base)
+{
+	const char *had = json_string_value(json_object_get(added->record, "base_tree"));
+
+	return base && had && strcmp(had, base) != 0;
+}
+
 /* ---- for a kernel ---- */
 
 /* Puts `first` before what the variable `name` ("NAME=") says. */

@@ -36,7 +36,7 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 	const char *asked = json_string_value(json_object_get(before->record, "requirements"));
 	struct env_base base = addition->base;
 	const struct paths_list none = {0};
-	const struct env_wanted wanted = {
+	struct env_wanted wanted = {
 		.name = addition->added->name,
 		.requirements = addition->lines,
 		.uv = addition->uv,
@@ -60,6 +60,10 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 	base.before = tree;
 	base.lock = lock;
 	base.requirements = lines;
+	/* What was asked for before may need more of another base, or less. */
+	base.changed = added_base_changed(before, base.hash);
+	if (base.changed)
+		wanted.requirements = lines;
 	return env_build(&wanted, ret_record, err);
 }
 

@@ -307,7 +307,9 @@ static int fill_record(struct run *run)
 				base ? base->requirements : run->plan.wanted->requirements);
 	if (base && run->record &&
 	    (json_object_set_new(run->record, "base", json_string(base->name)) < 0 ||
-	     json_object_set_new(run->record, "folder", json_string(base->folder)) < 0))
+	     json_object_set_new(run->record, "folder", json_string(base->folder)) < 0 ||
+	     (base->hash &&
+	      json_object_set_new(run->record, "base_tree", json_string(base->hash)) < 0)))
 		return no_memory(run->err);
 	if (!run->record || env_record_sign(run->record) < 0 ||
 	    json_object_set(run->record, "reached", run->reached) < 0 ||

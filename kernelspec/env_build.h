@@ -23,12 +23,14 @@
 struct env_base {
 	const struct prefix *prefix; /* of the kernel's Python */
 	const char *tree;	     /* of the sealed environment it is, or NULL */
+	const char *hash;	     /* of that tree, or NULL */
 	const char *name;	     /* of that, or the path of the Python */
 	const char *folder;
 	uint64_t number;	   /* of the last generation; 0: there is none */
 	const char *before, *lock; /* its tree and lock, or NULL */
 	const char *requirements;  /* all that was ever asked for, for the record */
 	bool upgrade;
+	bool changed; /* since the last generation, which is fitted to it */
 };
 
 struct env_wanted {

@@ -104,6 +104,7 @@ static int fill_wanted(struct env_plan *plan)
 
 	if (base && wanted &&
 	    (json_object_set_new(wanted, "upgrade", json_boolean(base->upgrade)) < 0 ||
+	     json_object_set_new(wanted, "changed", json_boolean(base->changed)) < 0 ||
 	     json_object_set_new(wanted, "lock", json_string(base->lock ? base->lock : "")) < 0)) {
 		json_decref(wanted);
 		return no_memory(plan->err);

@@ -410,6 +410,7 @@ static int start_installer(struct parts *parts, const struct options *options, i
 		.policy = &parts->policy,
 		.base = {.prefix = &parts->prefix,
 			 .tree = parts->base_tree,
+			 .hash = parts->sealed.hash,
 			 .name = base,
 			 .folder = parts->folder},
 		.forget = forget_key,
@@ -417,6 +418,13 @@ static int start_installer(struct parts *parts, const struct options *options, i
 	};
 	int code = added_open(parts->folder, base, python, &parts->added, err);
 
+	if (code == 0 && added_base_changed(&parts->added.sealed, parts->sealed.hash))
+		add_notice(parts,
+			   format_string("the environment \"%s\" has changed since cells of this "
+					 "folder had packages installed beside it: the next %%pip "
+					 "install fits them to it, cellwall env remove %s outside "
+					 "takes them away",
+					 base, parts->added.name));
 	if (code == 0)
 		code = added_fill(&parts->added, &parts->prefix, &parts->spec, err);
 	if (code == 0)

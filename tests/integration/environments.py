@@ -1,10 +1,13 @@
 """For tests of environments: packages as hostile as one likes, an index that serves them, and a store of one's own."""
 
 import base64
+import csv
 import hashlib
 import http.server
+import importlib.metadata
 import io
 import json
+import re
 import ssl
 import subprocess
 import tarfile
@@ -27,15 +30,50 @@ def wheel(name, version, files, metadata=""):
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = ""
+    return pack(files, info)
+
+
+def pack(files, info):
+    """A wheel of these files, texts or bytes, with a RECORD of them."""
+    rows = []
     for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        record += f'"{path}",sha256={digest},{len(text.encode())}\n' if "," in path else f"{path},sha256={digest},{len(text.encode())}\n"
-    files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
+        data = text.encode() if isinstance(text, str) else text
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        rows.append([path, f"sha256={digest}", len(data)])
+    record = io.StringIO()
+    csv.writer(record, lineterminator="\n").writerows([*rows, [f"{info}/RECORD", "", ""]])
+    files = {**files, f"{info}/RECORD": record.getvalue()}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for path, text in files.items():
             archive.writestr(path, text)
     return out.getvalue()
+
+
+def repacked(distribution, left_out=()):
+    """The name and the bytes of the wheel that a distribution of this machine came from; `left_out` begin names of files."""
+    info = distribution.locate_file("").joinpath(next(str(path.parent) for path in distribution.files if path.name == "METADATA"))
+    files = {}
+    for path in distribution.files:
+        name = str(path)
+        if path.parts[0] != ".." and "__pycache__" not in path.parts and not name.startswith(left_out):
+            if not (path.parent.name == info.name and path.name in ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")):
+                files[name] = path.read_binary()
+    tags = re.findall(r"^Tag: ([\w.]+)-(\w+)-(\w+)", files[f"{info.name}/WHEEL"].decode(), re.MULTILINE)
+    tag = "-".join(".".join(sorted({words[at] for words in tags})) for at in range(3))
+    return f"{info.name[: -len('.dist-info')]}-{tag}.whl", pack(files, info.name)
+
+
+def needed(name, place):
+    """The distributions below `place` (a site-packages) that `name` needs, itself among them."""
+    there = {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one for one in importlib.metadata.distributions(path=[str(place)])}
+    found, waiting = {}, [name]
+    while waiting:
+        name = waiting.pop()
+        if name in there and name not in found:
+            found[name] = there[name]
+            waiting += [re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line)[0]).lower() for line in there[name].requires or [] if "extra ==" not in line]
+    return found
 
 
 def source(name, version, files):

@@ -168,25 +168,6 @@ def test_what_was_imported(site, store, index, launch):
     assert not (store.place / "usage" / "u.json").exists()
 
 
-def test_a_kernel_says_what_it_imported(start):
-    """The part that IPython runs at the end of a kernel, here in one of an ordinary environment."""
-    said = start(harness.ISOLATED).run(
-        "said, names = [], {'__name__': 'cellwall', 'get_ipython': get_ipython}\n"
-        "exec(open('/etc/ipython/cellwall/hook.py').read(), names)\n"
-        "def chroot(line):\n"
-        "    said.append(line)\n"
-        "    raise PermissionError\n"
-        "names['chroot'] = chroot\n"
-        "names['imported']()\n"
-        "words = [line.split('\\t') for line in said]\n"
-        "print({word[1] for word in words}, len(said) > 1, max(len(line) for line in said) < 300, sep=';')\n"
-        "print(*(word[2] for word in words))\n"
-    )
-    first, names = said.stdout.splitlines()
-    assert first == "{'imported'};True;True", said
-    assert {"IPython", "ipykernel", "zmq"} <= set(names.split()) and not {"json", "os", "sys"} & set(names.split()), names
-
-
 def test_generations(site, store):
     store.create("g", "plain==1.0").check_returncode()
     first = store.record("g")["record"]["tree"]

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import build
 
 BEFORE = "/cellwall-before"
+THERE = build.PLACE + "/there"  # the metadata of what was added before, and still counts
 NOTHING = 3  # the exit code that says so
 REPORT = build.PLACE + "/report.json"
 PINS = build.PLACE + "/all-pins.txt"  # with what was added before
@@ -31,6 +32,38 @@ def installed(places=None):
         if name:
             found.setdefault(plain(name), distribution.version)
     return found
+
+
+def added():
+    """Where the metadata is of what was added before: (name, directory, whether it takes the place of one of the base's)."""
+    for place in ("over", "lib"):
+        with contextlib.suppress(FileNotFoundError), os.scandir(f"{BEFORE}/{place}") as entries:
+            for entry in entries:
+                if entry.name.endswith(".dist-info"):
+                    yield plain(entry.name[:-len(".dist-info")].rpartition("-")[0]), entry.path, place == "over"
+
+
+def outdated(locked, base):
+    """Of what was added before, what a base that has changed since now has itself: all but what is newer than its own."""
+    from pip._vendor.packaging.version import InvalidVersion, Version
+
+    def newer(version, other):
+        try:
+            return Version(version) > Version(other)
+        except InvalidVersion:
+            return True
+    over = {name for name, _, replaces in added() if replaces}
+    return {name for name, match in locked.items() if name in base and not (name in over and newer(match[2], base[name]))}
+
+
+def show_pip(gone):
+    """What was added before is there for pip, but for what is `gone`."""
+    os.makedirs(THERE)
+    for name, path, _ in added():
+        if name not in gone:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(path, f"{THERE}/{os.path.basename(path)}")
+    sys.path.insert(0, THERE)
 
 
 @contextlib.contextmanager
@@ -66,12 +99,12 @@ def digest_in(report):
     return digest
 
 
-def resolve_by_pip(pip, lines, upgrade):
+def resolve_by_pip(pip, lines, upgrade, gone):
     """What is lacking, as pip finds it: {name: (version, pin)}. What was added before counts as installed."""
-    sys.path[:0] = [f"{BEFORE}/over", f"{BEFORE}/lib"]
+    show_pip(gone)
     with downloads_kept():
         pip("install", "--dry-run", "--report", REPORT, *(["--upgrade"] if upgrade else []), "--", *lines)
-    del sys.path[:2]
+    sys.path.remove(THERE)
     with open(REPORT, encoding="utf-8") as file:
         report = json.load(file)
     found = {}
@@ -130,18 +163,19 @@ def main():
     for name in ("lib", "over"):
         os.makedirs(build.ENVIRONMENT + "/" + name)
     base = installed()
-    locked = {match[1]: match for match in re.finditer(r"^([^=\s]+)==(\S+) .*\n", wanted["lock"], re.MULTILINE)}
-    before = {name: match[2] for name, match in locked.items()}
     pip = build.Pip(build.find_pip())
+    locked = {match[1]: match for match in re.finditer(r"^([^=\s]+)==(\S+) .*\n", wanted["lock"], re.MULTILINE)}
+    gone = outdated(locked, base) if wanted["changed"] else set()
+    before = {name: match[2] for name, match in locked.items() if name not in gone}
     lines, installer = wanted["requirements"].splitlines(), pip
     if wanted["uv"]:
         installer = build.Uv(sys.executable)
         new = resolve_by_uv(installer, lines, wanted["upgrade"], {**base, **before})
     else:
-        new = resolve_by_pip(pip, lines, wanted["upgrade"])
-    if not new:
+        new = resolve_by_pip(pip, lines, wanted["upgrade"], gone)
+    if not new and not wanted["changed"]:
         sys.exit(NOTHING)
-    pins = {**{name: match[0] for name, match in locked.items()}, **{name: pin for name, (_, pin) in new.items()}}
+    pins = {**{name: match[0] for name, match in locked.items() if name in before}, **{name: pin for name, (_, pin) in new.items()}}
     with open(PINS, "w", encoding="utf-8") as file:
         file.writelines(pins[name] for name in sorted(pins))
     names = build.fetch(pip, ["--quiet", "--no-deps", "--require-hashes", "-r", PINS])
@@ -149,6 +183,8 @@ def main():
         some = [name for name in names if (plain(build.name_and_version(name)[0]) in base) == over]
         installer.install(some, "--target", build.ENVIRONMENT + "/" + place)
     build.finish(names, sys.executable)
+    if gone - set(new):
+        build.say("the environment has now: " + ", ".join(f"{name} {base[name]}" for name in sorted(gone - set(new))))
     say_what({name: version for name, (version, _) in new.items()}, base, before)
 
 
