@@ -82,8 +82,8 @@ void host_check_owner(const char *owner)
 	host_require(known);
 }
 
-/* DATA/users/NAME/AREA, of somebody who is there. */
-static void check_folder(const char *folder)
+/* DATA/users/NAME/AREA, of somebody who is there; the list of ben has one kernelspec. */
+static void check_folder(const char *folder, const char *spec)
 {
 	const char *data = host_server.data;
 	char owner[64];
@@ -93,6 +93,7 @@ static void check_folder(const char *folder)
 	folder += strlen(data) + strlen("/users//") + strlen(owner);
 	host_require(*folder && *folder != '.' && !strchr(folder, '/'));
 	host_check_owner(owner);
+	host_require(strcmp(owner, "ben") != 0 || strcmp(spec, "other") == 0);
 }
 
 int __wrap_start_run(const struct start_plan *plan, struct start_process *ret_process,
@@ -108,7 +109,7 @@ int __wrap_start_run(const struct start_plan *plan, struct start_process *ret_pr
 	json_t *value;
 
 	changed = true;
-	check_folder(plan->folder);
+	check_folder(plan->folder, strrchr(plan->resources, '/') + 1);
 	json_object_foreach(view.plain, name, value)
 	{
 		bool good = false;

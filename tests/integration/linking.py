@@ -80,7 +80,7 @@ def keys(site):
 
 @pytest.fixture(scope="module")
 def far(site, hosts, keys):
-    far = Far(site, hosts)
+    far = Far(site, hosts, "--allow-env", "NO_COLOR")
     far.start()
     yield far
     far.stop()

@@ -160,9 +160,11 @@ def count_through_cut(kernel, cut, seconds):
 
 
 def test_refused_for_a_while(start, hosts, far):
-    """The connection is ended from outside and no new one is let in: nothing is lost, and the notebook is told."""
-    kernel = linked(start, far)
-    kernel.run("x = 1")
+    """The connection is ended from outside and no new one is let in: nothing is lost, and the notebook is told.
+
+    Of two variables that are sent, and that a kernel would get, the one that the host allows arrives."""
+    kernel = linked(start, far, "--setenv", "NO_COLOR=sweet", "--setenv", "COLORTERM=sour")
+    kernel.run("import os\nx = os.environ.get('NO_COLOR'), os.environ.get('COLORTERM')")
 
     def cut():
         hosts.tell("refuse")
@@ -172,7 +174,7 @@ def test_refused_for_a_while(start, hosts, far):
 
     said = count_through_cut(kernel, cut, 4)
     assert any("does not answer" in text for text in said) and any("is back" in text for text in said), said
-    assert kernel.run("x").result == "1"
+    assert kernel.run("x").result == "('sweet', None)"
 
 
 GATEWAY = r"""

@@ -341,6 +341,32 @@ def described(site, **metadata):
     return name
 
 
+def test_a_user_has_the_kernelspecs_of_her_list(begin, site):
+    """What is not in it she neither sees nor starts, by no name and no way."""
+    hidden = site.variant()
+    (site.specs / hidden / "logo-64x64.png").write_bytes(b"picture")
+    options = ("--kernelspec", hidden, "--kernelspec", ISOLATED, "--default-kernel", hidden)
+    everybody, serve = begin(*options), begin(*options, limits={"kernelspecs": [ISOLATED]})
+    logo = f"/kernelspecs/{hidden}/logo-64x64.png"
+    for server, seen in ((everybody, True), (serve, False)):
+        listed = server.ask("GET", "/api/kernelspecs").json()
+        assert set(listed["kernelspecs"]) == ({hidden, ISOLATED} if seen else {ISOLATED})
+        assert listed["default"] == (hidden if seen else ISOLATED)
+        for path in (f"/api/kernelspecs/{hidden}", logo):
+            assert [server.ask(method, path).status_code for method in ("GET", "HEAD")] == [200 if seen else 404] * 2
+    for path, body in (
+        ("/api/kernels", {"name": hidden}),
+        ("/api/kernels", {}),
+        ("/api/sessions", {"path": "a", "kernel": {"name": hidden}}),
+        ("/api/sessions", {"path": "a"}),
+    ):
+        answer = serve.ask("POST", path, json=body)
+        assert answer.status_code == 403 and "you may not start" in answer.json()["message"], body
+    session = serve.ask("POST", "/api/sessions", json={"path": "a", "kernel": {"name": ISOLATED}}).json()
+    assert serve.ask("PATCH", f"/api/sessions/{session['id']}", json={"kernel": {"name": hidden}}).status_code == 403
+    assert [one["name"] for one in serve.ask("GET", "/api/kernels").json()] == [ISOLATED]
+
+
 def test_limits_hold_for_many_at_once(begin, site):
     """What starts is counted before it has started: of six requests at a time one kernel of this kernelspec, two of the user."""
     serve, single = begin(limits={"max_kernels": 2}), described(site, max_kernels=1)
@@ -351,9 +377,15 @@ def test_limits_hold_for_many_at_once(begin, site):
 
 
 def test_environment_is_filtered(begin):
-    serve = begin("--kernelspec", DIRECT, "--kernelspec", ISOLATED)  # the environment of ours nobody can read
+    # The environment of ours nobody can read.
+    serve = begin("--kernelspec", DIRECT, "--kernelspec", ISOLATED, "--allow-env", "KERNEL_FLAVOUR")
     hostile = {
         "KERNEL_USERNAME": "anna",
+        "KERNEL_LAUNCH_TIMEOUT": "40",
+        "KERNEL_FLAVOUR": "sweet",
+        "KERNEL_FLAVOURS": "sour",
+        "KERNEL_FLAVOU": "sour",
+        "kernel_flavour": "sour",
         "KERNEL_WORKING_DIR": "/etc",
         "LD_PRELOAD": "/tmp/evil.so",
         "PATH": "/tmp/evil",
@@ -364,9 +396,10 @@ def test_environment_is_filtered(begin):
     processes.wait_until(lambda: "KERNEL_GATEWAY" in gateway.environment_of(pid), 10)
     environment = gateway.environment_of(pid)
     assert environment["KERNEL_USERNAME"] == "anna" and environment["PATH"] != "/tmp/evil"
+    assert environment["KERNEL_LAUNCH_TIMEOUT"] == "40" and environment["KERNEL_FLAVOUR"] == "sweet" and "sour" not in environment.values()
     assert not {"LD_PRELOAD", "SECRET", "KERNEL_WORKING_DIR", "SECRET_OF_THE_HOST"} & set(environment)
     assert os.readlink(f"/proc/{pid}/cwd") == str(serve.data / "users" / "anna" / "default")
-    for bad in ({"KERNEL_USERNAME": "a\nb"}, {"KERNEL_USERNAME": 1}, {"KERNEL_USERNAME": "x" * 5000}):
+    for bad in ({"KERNEL_USERNAME": "a\nb"}, {"KERNEL_USERNAME": 1}, {"KERNEL_USERNAME": "x" * 5000}, {"KERNEL_FLAVOUR": "\x1b[2J"}):
         assert serve.ask("POST", "/api/kernels", json={"name": ISOLATED, "env": bad}).status_code == 400
     answer = serve.ask("POST", "/api/kernels", json={"name": ISOLATED, "env": {"KERNEL_STAGING_AREA": "../bob"}})
     assert answer.status_code == 400

@@ -104,8 +104,8 @@ const struct user *users_get(struct users *users, const char *name, bool admin)
 }
 bool user_may_start(const struct user *user, const char *kernelspec)
 {
-	(void)user, (void)kernelspec;
-	return true;
+	(void)kernelspec;
+	return !user->kernelspecs;
 }
 void keys_allowed_look(struct keys_allowed *allowed)
 {
@@ -269,11 +269,27 @@ static void no_larger_message_than_there_may_be(void **state)
 	assert_int_equal(seen.stopped, 0);
 }
 
+static void no_kernelspec_that_its_user_may_not_start(void **state)
+{
+	char *none[] = {NULL};
+
+	(void)state;
+	anna.kernelspecs = none;
+	hello(1);
+	anna.kernelspecs = NULL;
+	assert_int_equal(seen.refusal, LINK_NOT_STARTED);
+	assert_string_equal(seen.text, "you may not start isolated");
+	assert_int_equal(seen.started, 0);
+	assert_int_equal(link_of.count, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(no_more_sessions_than_there_may_be, begin, finish),
 		cmocka_unit_test_setup_teardown(no_larger_message_than_there_may_be, begin, finish),
+		cmocka_unit_test_setup_teardown(no_kernelspec_that_its_user_may_not_start, begin,
+						finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
