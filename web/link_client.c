@@ -284,7 +284,9 @@ void link_take_frame(struct link *link, const struct link_origin *origin, const 
 	if (!session)
 		return;
 	session->heard = now_ms();
-	if (code == 0 && frame.type == LINK_ACK)
+	if (code == 0 && frame.version != LINK_VERSION) /* nothing of it was checked */
+		code = err_set(&err, -EPROTO, "a frame of another version");
+	else if (code == 0 && frame.type == LINK_ACK)
 		code = link_stream_acked(session->stream, frame.number, &err);
 	else if (code == 0 && frame.type == LINK_DATA)
 		code = link_stream_take(session->stream, &frame, &message, &err);

@@ -47,7 +47,8 @@
  *   near: "interrupt"   "shutdown"          host: "state" TEXT   "gone" TEXT   "notice" TEXT
  *
  * Both ends treat the other as hostile: what breaks a rule ends the connection. Another version in
- * HELLO is answered by REFUSE; later versions may add types and words, which are passed over here.
+ * HELLO is answered by REFUSE and ends the connection in any other frame: of that nothing but the
+ * header was checked. Later versions may add types and words, which are passed over here.
  * Pure functions; never logs, never allocates.
  */
 #ifndef WEB_LINK_FRAME_H

@@ -350,10 +350,13 @@ static int complete(struct partial *partial, unsigned channel, struct link_messa
 int link_stream_take(struct link_stream *stream, const struct link_frame *frame,
 		     struct link_message **ret_message, struct err *err)
 {
-	struct partial *partial = &stream->partial[frame->a];
+	struct partial *partial;
 	size_t size;
 	int code;
 
+	if (frame->a >= LINK_CHANNELS)
+		return err_set(err, -EPROTO, "no channel %u", frame->a);
+	partial = &stream->partial[frame->a];
 	if (frame->number <= stream->received)
 		return 0;
 	if (frame->number != stream->received + 1)

@@ -110,7 +110,8 @@ begin, ident = time.monotonic(), os.urandom(32)
 connection = Connection()
 assert connection.ask(frame(HELLO, body=ident + b"{}"))[0] == WELCOME
 for i in range(30):
-    connection.send(frame(DATA, 0, 1, 1 << 40))                       # a gap
+    connection.send((frame(DATA, 0, 1, 1 << 40),                      # a gap; a channel that is none, in a version that is none
+                     frame(DATA, 250, 1, 1, b"x" * 40, version=2))[i % 2])
     while (answer := connection.hear())[1] != REFUSE:
         pass
     connection.close()

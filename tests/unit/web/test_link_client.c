@@ -269,6 +269,33 @@ static void no_larger_message_than_there_may_be(void **state)
 	assert_int_equal(seen.stopped, 0);
 }
 
+/* Of another version link_frame_parse checks the header alone, and HELLO is all that may be said.
+ */
+static void no_frame_of_another_version(void **state)
+{
+	static const unsigned char channels[] = {WALL_SHELL, LINK_EVENTS, LINK_CHANNELS, 250};
+	unsigned char bytes[LINK_HEADER + 1] = {0};
+
+	(void)state;
+	for (int fd = 1; fd <= (int)sizeof(channels); fd++) {
+		struct link_origin origin = {.key = "key", .fd = fd};
+		const struct session *session;
+
+		memcpy(origin.routing + 1, &fd, sizeof(fd));
+		hello(fd);
+		session = link_of.sessions;
+		link_frame_header(bytes, LINK_DATA, channels[fd - 1], 1, 1);
+		bytes[0] = LINK_VERSION + 1;
+		memset(&seen, 0, sizeof(seen));
+		link_take_frame(&link_of, &origin, bytes, sizeof(bytes));
+		assert_int_equal(seen.refusal, LINK_NOT_STARTED);
+		assert_string_equal(seen.text, "a frame of another version");
+		assert_false(session->there);
+		assert_int_equal(link_stream_received(session->stream), 0);
+		assert_int_equal(seen.taken + seen.stopped, 0);
+	}
+}
+
 static void no_kernelspec_that_its_user_may_not_start(void **state)
 {
 	char *none[] = {NULL};
@@ -288,6 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(no_more_sessions_than_there_may_be, begin, finish),
 		cmocka_unit_test_setup_teardown(no_larger_message_than_there_may_be, begin, finish),
+		cmocka_unit_test_setup_teardown(no_frame_of_another_version, begin, finish),
 		cmocka_unit_test_setup_teardown(no_kernelspec_that_its_user_may_not_start, begin,
 						finish),
 	};

@@ -228,6 +228,14 @@ static void hostile_frames_are_refused(void **state)
 	assert_int_equal(take(stream, 1, false, "0123456789012345678901234567890123456789", 40), 0);
 	assert_int_equal(take(stream, 1, false, "again", 5), 0);
 	assert_int_equal(take(stream, 2, false, "x", 1), -EPROTO); /* larger than allowed */
+	for (unsigned channel = LINK_CHANNELS; channel < 256; channel++) {
+		const struct link_frame frame = {.a = (uint8_t)channel,
+						 .number = 2,
+						 .body = (const unsigned char *)"x",
+						 .size = 1};
+
+		assert_int_equal(link_stream_take(stream, &frame, NULL, NULL), -EPROTO);
+	}
 	link_stream_free(stream);
 }
 
