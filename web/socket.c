@@ -232,15 +232,16 @@ static size_t pending_of(const struct bridge *bridge)
 	return bytes;
 }
 
-static int keep_pending(struct session *session, bool binary, const void *data, size_t size)
+static int keep_pending(struct session *session, bool binary, const void *data, size_t size,
+			struct err *err)
 {
 	struct pending *pending;
 
 	if (pending_of(session->listener.bridge) + sizeof(*pending) + size > PENDING_MAX)
-		return -EMSGSIZE;
+		return err_set(err, -ENOBUFS, "more waits for this kernel than there is room for");
 	pending = malloc(sizeof(*pending) + size);
 	if (!pending)
-		return -ENOMEM;
+		return err_set(err, -ENOMEM, "out of memory");
 	*pending = (struct pending){.binary = binary, .size = size};
 	memcpy(pending->data, data, size);
 	*session->pending_last = pending;
@@ -292,6 +293,12 @@ static int hand_on(struct session *session, bool binary, const void *data, size_
 	return r < 0 && r != -EAGAIN ? err_set(err, r, "%s", strerrordesc_np(-r)) : r;
 }
 
+/* By RFC 6455, 7.4.1: whose fault it is that a message is not taken. */
+static void refuse(const struct client *client, int code, const struct err *err)
+{
+	websocket_close(client->websocket, code == -EPROTO ? 1002 : 1011, err->text);
+}
+
 static void ws_message(void *arg, bool binary, void *data, size_t size)
 {
 	const struct client *client = arg;
@@ -304,11 +311,12 @@ static void ws_message(void *arg, bool binary, void *data, size_t size)
 	if (!session->pending)
 		r = hand_on(session, binary, data, size, &err);
 	if (r == -EAGAIN) {
-		r = keep_pending(session, binary, data, size);
-		websocket_pause(client->websocket, true);
+		r = keep_pending(session, binary, data, size, &err);
+		if (r == 0)
+			websocket_pause(client->websocket, true);
 	}
 	if (r < 0)
-		websocket_close(client->websocket, 1002, err.text[0] ? err.text : "too much");
+		refuse(client, r, &err);
 }
 
 static void on_writable(struct listener *listener)
@@ -324,7 +332,7 @@ static void on_writable(struct listener *listener)
 			return;
 		drop_pending(session);
 		if (r < 0 && session->client)
-			websocket_close(session->client->websocket, 1002, err.text);
+			refuse(session->client, r, &err);
 	}
 	if (session->client)
 		websocket_pause(session->client->websocket, false);

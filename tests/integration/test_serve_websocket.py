@@ -2,8 +2,12 @@
 
 import contextlib
 import json
+import os
+import pathlib
+import signal
 import socket
 import struct
+import threading
 
 import gateway
 import harness
@@ -331,8 +335,54 @@ def test_messages_for_a_kernel_that_takes_none(server):
         assert processes.wait_until(lambda: queued(server, "to_kernels") > 10 * 12 * MIB, 30 * harness.PATIENCE)
         for client in everybody[10:]:
             client.send(data)
-            assert client.close_code() == 1002
+            assert client.close_code() == 1011
         assert queued(server, "to_kernels") <= 128 * MIB and server.memory() - before < 128 * MIB + 2 * SLACK
+
+
+@pytest.mark.core
+def test_a_client_goes_on_when_its_kernel_does(site):
+    """While the wall of a kernel takes nothing its client is not read; then all of it arrives, in order."""
+    with Server(site, users=USERS) as server, Raw(server, True, kernel=start(server, harness.ISOLATED)) as client:
+        count, room = 6, "x" * (4 * MIB)
+        client.socket.settimeout(100 * harness.PATIENCE)
+        client.send(request(0, "done = []"))
+        assert replies(client, 1) == ["0"]
+        (wall,) = pathlib.Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(wall), signal.SIGSTOP)
+        try:
+            everything = b"".join(request(n, f"done.append({n})", room) for n in range(1, count))
+            everything += request(count, f"assert done == list(range(1, {count})), done")
+            sender = threading.Thread(target=client.send, args=(everything,))
+            sender.start()
+            assert processes.wait_until(lambda: queued(server, "to_kernels") > 0, 30 * harness.PATIENCE)
+            # One message waits, not what comes behind it.
+            assert queued(server, "to_kernels") < 2 * len(room)
+        finally:
+            os.kill(int(wall), signal.SIGCONT)
+        assert replies(client, count) == [str(n) for n in range(1, count + 1)]
+        sender.join()
+        assert queued(server, "to_kernels") == 0
+
+
+def request(number, code, room=""):
+    header = {"msg_id": str(number), "msg_type": "execute_request", "session": "s", "username": "u", "date": "2024-01-01T00:00:00.000000Z", "version": "5.4"}
+    parts = [b"shell", *(json.dumps(part).encode() for part in (header, {}, {"room": room}, {"code": code, "silent": False}))]
+    return frame(BINARY, v1(parts))
+
+
+def replies(client, count):
+    """The requests that the next replies are to; all are good."""
+    seen = []
+    while len(seen) < count:
+        opcode, data = client.frame()
+        assert opcode in (BINARY, PING), data
+        message = gateway.unpack_v1(data) if opcode == BINARY else {"channel": ""}
+        if opcode == PING:  # asks what has arrived
+            client.send(frame(PONG, data))
+        elif message["channel"] == "shell":
+            assert message["content"]["status"] == "ok", message
+            seen.append(message["parent_header"]["msg_id"])
+    return seen
 
 
 @pytest.mark.core
