@@ -312,6 +312,7 @@ static int fill_record(struct run *run)
 	      json_object_set_new(run->record, "base_tree", json_string(base->hash)) < 0)))
 		return no_memory(run->err);
 	if (!run->record || env_record_sign(run->record) < 0 ||
+	    json_object_set_new(run->record, "sources", env_plan_sources(&run->plan)) < 0 ||
 	    json_object_set(run->record, "reached", run->reached) < 0 ||
 	    json_object_set(run->record, "attempts", run->attempts) < 0)
 		return no_memory(run->err);

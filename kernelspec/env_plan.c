@@ -218,6 +218,55 @@ static int fill(struct env_plan *plan)
 	return r;
 }
 
+/* A word of pip's configuration as everybody may read it. */
+static json_t *without_credentials(const char *word, size_t size)
+{
+	cleanup(free_ptr) char *text = strndup(word, size);
+	char *authority = text ? strstr(text, "://") : NULL, *at;
+
+	if (authority) {
+		authority += 3;
+		authority[strcspn(authority, "?#")] = '\0';
+		at = memrchr(authority, '@', strcspn(authority, "/"));
+		if (at)
+			memmove(authority, at + 1, strlen(at + 1) + 1);
+	}
+	return text ? json_string(text) : NULL;
+}
+
+static int add_words(json_t *sources, const char *words)
+{
+	while (*(words += strspn(words, " "))) {
+		size_t size = strcspn(words, " ");
+
+		if (json_array_append_new(sources, without_credentials(words, size)) < 0)
+			return -ENOMEM;
+		words += size;
+	}
+	return 0;
+}
+
+json_t *env_plan_sources(const struct env_plan *plan)
+{
+	static const char *const names[] = {
+		"PIP_INDEX_URL=", "PIP_EXTRA_INDEX_URL=", "PIP_FIND_LINKS="};
+	const struct paths_list *variables = &plan->index.variables;
+	json_t *sources = json_array();
+
+	for (size_t i = 0; sources && i < variables->count; i++) {
+		for (size_t j = 0; j < sizeof(names) / sizeof(names[0]); j++) {
+			const size_t size = strlen(names[j]);
+
+			if (strncmp(variables->items[i], names[j], size) == 0 &&
+			    add_words(sources, variables->items[i] + size) < 0) {
+				json_decref(sources);
+				return NULL;
+			}
+		}
+	}
+	return sources;
+}
+
 int env_plan_make(const struct env_wanted *wanted, struct env_plan *plan, struct err *err)
 {
 	int r;

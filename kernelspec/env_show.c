@@ -173,6 +173,14 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 				     json_string_value(json_object_get(sealed->record, "folder"))));
 	}
 	(void)sealed_each(sealed->store, sealed->name, print_generation, NULL);
+	json_array_foreach(json_object_get(sealed->record, "sources"), i, row)
+	{
+		char source[1024];
+
+		if (json_is_string(row))
+			printf("packages came from %s\n",
+			       escape_string(source, sizeof(source), json_string_value(row)));
+	}
 	printf("%zu packages:\n", json_array_size(rows));
 	json_array_foreach(rows, i, row)
 	{

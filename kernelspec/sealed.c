@@ -371,8 +371,8 @@ int sealed_forget(const char *store, const char *name, struct err *err)
 	if (!scan)
 		return err_errno(err, "%s", path);
 	while ((entry = readdir(scan))) {
-		if (entry->d_name[0] != '.' && unlinkat(dirfd(scan), entry->d_name, 0) < 0 &&
-		    r == 0)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    unlinkat(dirfd(scan), entry->d_name, 0) < 0 && r == 0)
 			r = err_errno(err, "%s/%s", path, entry->d_name);
 	}
 	closedir(scan);

@@ -171,6 +171,45 @@ static void sweep(struct keeper *keeper, const char *where, const json_t *kept)
 		closedir(scan);
 }
 
+static void remove_unchosen(int names, const char *name)
+{
+	int fd = tree_step(names, name, O_RDONLY | O_DIRECTORY);
+	DIR *scan = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!scan && fd >= 0)
+		close(fd);
+	while (scan && (entry = readdir(scan))) {
+		if (strncmp(entry->d_name, ".current-", 9) == 0)
+			(void)unlinkat(dirfd(scan), entry->d_name, 0);
+	}
+	if (scan)
+		closedir(scan);
+}
+
+/* What a killed process left: a name without a current generation, which nobody finds, or a number
+ * that was to be the current one. Nothing is built meanwhile. */
+static void tidy_names(const char *store)
+{
+	cleanup(free_ptr) char *path = path_join(store, "names");
+	DIR *scan = path ? opendir(path) : NULL;
+	struct dirent *entry;
+
+	while (scan && (entry = readdir(scan))) {
+		cleanup(free_ptr) char *current = path_join(entry->d_name, "current");
+
+		if (!current || sealed_check_name(entry->d_name, NULL) < 0)
+			continue;
+		if (faccessat(dirfd(scan), current, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+		    errno == ENOENT)
+			(void)sealed_forget(store, entry->d_name, NULL);
+		else
+			remove_unchosen(dirfd(scan), entry->d_name);
+	}
+	if (scan)
+		closedir(scan);
+}
+
 int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
 {
 	struct keeper keeper = {.store = store, .trees = json_object(), .wheels = json_object()};
@@ -186,6 +225,8 @@ int sealed_collect(const char *store, uint64_t *ret_removed, struct err *err)
 		if (directory >= 0)
 			sealed_remove_dead(directory);
 	}
+	if (r == 0)
+		tidy_names(store);
 	if (r == 0 && sealed_each(store, NULL, sort_generation, &keeper) < 0)
 		r = no_memory(err);
 	if (r == 0) {

@@ -3,12 +3,14 @@
 The packages come from an index that the test serves on 127.0.0.1, so that each can be as hostile as it likes.
 """
 
+import calendar
 import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import signal
@@ -27,10 +29,22 @@ from environments import PYTHON, Index, Store, begin, building, index, left_over
 
 
 def test_from_a_private_index_to_a_kernel(site, store, index, launch):
+    links = site.project()
+    store.environment |= {"PIP_INDEX_URL": index.url.replace("//", "//me:s3cret@"), "PIP_FIND_LINKS": str(links),
+                          "PIP_EXTRA_INDEX_URL": index.url + "?token=s3cret"}
     made = store.create("course", "plain==1.0")
     assert made.returncode == 0, made.stdout + made.stderr
     assert "reached 127.0.0.1" in made.stdout and "blocked" not in made.stdout
     shown = store.record("course")
+    # who built it, when, from what; no password is kept anywhere
+    record, me = shown["record"], pwd.getpwuid(os.geteuid()).pw_name
+    assert (record["by"], record["requirements"], record["python"]) == (me, "plain==1.0\n", PYTHON)
+    assert record["sources"] == [index.url, index.url, str(links.resolve())]
+    assert abs(time.time() - calendar.timegm(time.strptime(record["created"], "%Y-%m-%dT%H:%M:%SZ"))) < 3600
+    said = store.env("show", "course").stdout
+    assert f"-> generation 1, {record['created']} by {me}, tree " in said and f"packages came from {index.url}\n" in said
+    assert "s3cret" not in said
+    assert not [path for path in store.place.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert [(p["name"], p["version"], p["licence"]) for p in shown["packages"]] == [("plain", "1.0", "MIT")]
     assert shown["record"]["reached"][0]["host"] == "127.0.0.1"
     assert left_over(store) == []
@@ -197,6 +211,15 @@ def test_generations(site, store):
         assert refused.returncode == 1 and "a lock that is not taken" in refused.stderr, refused
     file.write_bytes(whole[:-100])
     assert other.env("import", "cut", str(file)).returncode == 1
+    # three generations before the current one are kept, and any that is there can be the current one
+    file.write_bytes(whole)
+    for _ in range(5):
+        other.env("import", "h", str(file), check=True)
+    other.env("gc", check=True)
+    assert re.findall(r"^(..) generation (\d)", other.env("show", "h").stdout, re.M) == [("  ", "3"), ("  ", "4"), ("  ", "5"), ("->", "6")]
+    for number, current in (("4", "4"), ("2", "4"), ("x", "4"), ("0", "4"), ("5", "5")):
+        assert (other.env("rollback", "h", number).returncode == 0) == (number == current), number
+        assert re.findall(r"^-> generation (\d)", other.env("show", "h").stdout, re.M) == [current]
     store.env("remove", "g", check=True)
     assert list((store.place / "trees").iterdir()) == [] and not [*(store.place / "files").glob("*/*")] and "g  " not in store.env("list").stdout
 

@@ -4,6 +4,7 @@
 """
 
 import base64
+import collections
 import hashlib
 import http.server
 import io
@@ -20,8 +21,9 @@ import urllib.parse
 import zipfile
 
 import harness
+import processes
 import pytest
-from environments import PYTHON, Store, begin, building, index, left_over, store, wheel  # noqa: F401
+from environments import PYTHON, Index, Store, begin, building, index, left_over, store, wheel  # noqa: F401
 
 FAULTS = int(os.environ.get("CELLWALL_FAULTS", "2"))
 pytestmark = pytest.mark.skipif(os.getuid() == 0 and "CELLWALL_FAULTS" not in os.environ, reason="tests/run faults")
@@ -280,29 +282,80 @@ def test_a_full_disk(site, index):
             subprocess.run(["umount", store.data], check=True, timeout=30)
 
 
-def test_builds_are_killed(store):
-    """SIGKILL to `cellwall env`, the last of its processes end by themselves: whole or not at all, and gc finds nothing."""
+def killed(process, moment, chance):
+    """SIGKILL for one of its processes, or for itself, after `moment` seconds. Returns the name of which, or None when it had ended."""
+    time.sleep(moment)
+    if chance.random() < 0.5:
+        process.send_signal(signal.SIGKILL)
+        return "cellwall env"
+    others = processes.tree(process.pid)[1:]
+    victim = chance.choice(others) if others else None
+    return victim.name if victim and victim.kill() else None
+
+
+def settle(*stores):
+    """What a supervisor that is still ending leaves goes too: with the next gc there is nothing but whole trees, each file of them once."""
+
+    def is_settled(store):
+        return store.env("gc").returncode == 0 and left_over(store) == []
+
+    for store in stores:
+        assert processes.wait_until(lambda: is_settled(store), 30 * harness.PATIENCE), left_over(store)  # noqa: B023
+        assert not [*store.place.rglob(".new-*"), *store.place.glob("names/*/.*")]
+        assert not [path for path in store.place.glob("files/*/*") if path.stat().st_nlink < 2]
+        named = {json.loads(path.read_text())["tree"] for path in store.place.glob("names/*/*.json")}
+        assert {path.name for path in store.place.glob("trees/*")} == named
+
+
+def test_builds_are_killed(store, index):
+    """Each makes a tree that is new, of files that are: it is there whole or not at all, and gc finds the rest."""
     store.create("k", "plain==1.0").check_returncode()
-    before = store.record("k")
     begun = time.monotonic()
     store.env("update", "k", "plain==2.0", check=True)
     whole = time.monotonic() - begun
-    store.env("rollback", "k", check=True)
-    assert store.record("k") == before
+    hit = collections.Counter()
     for i in range(FAULTS):
-        build = begin(store, "update", "k", "plain==2.0")
-        time.sleep(whole * random.Random(i).uniform(0, 1.1))
-        build.send_signal(signal.SIGKILL)
-        build.communicate(timeout=60 * harness.PATIENCE)
+        chance, version = random.Random(i), f"3.{i}"
+        index.files[f"plain-{version}-py3-none-any.whl"] = wheel("plain", version, {f"plain/m{j}.py": f"x = {i}, {j}\n" for j in range(20)})
+        before = store.record("k")
+        build = begin(store, "update", "k", f"plain=={version}")
+        victim = killed(build, whole * chance.uniform(0, 1.1), chance)
+        hit[victim] += 1
+        out, _ = build.communicate(timeout=60 * harness.PATIENCE)
         now = store.record("k")
-        assert now["record"]["tree"] == before["record"]["tree"] or now["packages"][0]["version"] == "2.0"
-        if i % 4 == 0:
-            store.env("verify", "k", check=True)
-    deadline = time.monotonic() + 30 * harness.PATIENCE
-    while time.monotonic() < deadline:  # the last supervisor may still be ending
-        if "removed" in store.env("gc").stdout and left_over(store) == []:
-            break
-        time.sleep(0.2)
-    assert left_over(store) == []
+        if now["packages"][0]["version"] != version:
+            assert now == before and build.returncode != 0, (victim, out)
+        store.env("verify", "k", check=True)
+        del index.files[f"plain-{version}-py3-none-any.whl"]
+    settle(store)
     store.env("verify", "k", check=True)
-    assert not [path for path in pathlib.Path(store.place).rglob(".new-*")]
+    print("builds:", hit)
+    assert FAULTS < 100 or len(hit) > 4, hit
+
+
+def test_imports_and_removals_are_killed(site, store):
+    store.create("k", "plain==1.0").check_returncode()
+    file, other = site.root / "killed.bundle", Store(site, Index(), store.data.name + "-other")
+    file.unlink(missing_ok=True)
+    store.env("export", "k", str(file), check=True)
+    tree = store.record("k")["record"]["tree"]
+    done = collections.Counter()
+    for i in range(FAULTS):
+        for words in (("import", "k", str(file)), ("remove", "k")):
+            if words[0] == "remove":
+                other.env("import", "k", str(file), check=True)
+            begun = time.monotonic()
+            other.env("gc", check=True)
+            chance = random.Random(f"{i} {words[0]}")
+            process = begin(other, *words)
+            victim = killed(process, (time.monotonic() - begun) * chance.uniform(0, 3), chance)
+            process.communicate(timeout=60 * harness.PATIENCE)
+            there = (other.place / "names/k/current").exists()
+            done[words[0], victim, there] += 1
+            if there:
+                assert other.record("k")["record"]["tree"] == tree
+                other.env("verify", "k", check=True)
+                other.env("remove", "k", check=True)
+    settle(store, other)
+    assert not [*other.place.glob("files/*/*"), *other.place.glob("names/[!.]*")]
+    print("imports and removals:", done)

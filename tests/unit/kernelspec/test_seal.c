@@ -397,6 +397,29 @@ static void keeps_what_is_needed(void **state)
 	assert_false(is_there("wheels/%s", wheel[1]));
 }
 
+/* What a removal leaves that was killed in its midst. */
+static void forgets_what_nobody_finds(void **state)
+{
+	char *path = format_string("%s/names/gone/current", store);
+	char *stale = format_string("%s/names/kept/.current-0123456789abcdef", store);
+	char *other = format_string("%s/names/gone/.current-0123456789abcdef", store);
+
+	(void)state;
+	assert_int_equal(make("gone", "1\n", NULL), 1);
+	assert_int_equal(make("kept", "2\n", NULL), 1);
+	assert_int_equal(write_new_file(AT_FDCWD, stale, 0644, "1\n", 2, &err), 0);
+	assert_int_equal(write_new_file(AT_FDCWD, other, 0644, "1\n", 2, &err), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(collect(), 2); /* a tree and a wheel */
+	assert_false(is_there("names/gone"));
+	assert_true(is_there("names/kept/1.json"));
+	assert_int_equal(access(stale, F_OK), -1);
+	assert_int_equal(collect(), 0);
+	free(path);
+	free(stale);
+	free(other);
+}
+
 static void removes_what_nobody_holds(void **state)
 {
 	static const char *const places[] = {"builds", "live"};
@@ -436,6 +459,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_mode_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_kind_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(keeps_what_is_needed, setup, teardown),
+		cmocka_unit_test_setup_teardown(forgets_what_nobody_finds, setup, teardown),
 		cmocka_unit_test_setup_teardown(removes_what_nobody_holds, setup, teardown),
 	};
 
