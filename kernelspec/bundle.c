@@ -201,6 +201,19 @@ static int cannot(struct reader *reader)
 		       strerrordesc_np(-code));
 }
 
+static int cannot_write(struct reader *reader, int code)
+{
+	return err_set(reader->err, code, "cannot write the environment: %s",
+		       strerrordesc_np(-code));
+}
+
+static int tell(struct reader *reader, char kind, const char *digest, const char *to, uint64_t size)
+{
+	int r = reader->sink->entry(reader->sink->arg, kind, reader->path, digest, to, size);
+
+	return r < 0 ? cannot_write(reader, r) : 0;
+}
+
 static int take_directory(struct reader *reader, int parent, const char *name)
 {
 	int fd;
@@ -216,7 +229,7 @@ static int take_directory(struct reader *reader, int parent, const char *name)
 	reader->stack[reader->depth] = fd;
 	reader->length[reader->depth++] = strlen(reader->path);
 	memcpy(reader->above, reader->path, sizeof(reader->above));
-	return reader->sink->entry(reader->sink->arg, 'd', reader->path, NULL, NULL, 0);
+	return tell(reader, 'd', NULL, NULL, 0);
 }
 
 static void write_hex(const unsigned char digest[32], char hex[65])
@@ -245,12 +258,6 @@ static int take_whole(struct reader *reader, size_t size, char hex[65])
 	if (r == 0)
 		write_hex(digest, hex);
 	return r;
-}
-
-static int cannot_write(struct reader *reader, int code)
-{
-	return err_set(reader->err, code, "cannot write the environment: %s",
-		       strerrordesc_np(-code));
 }
 
 /* From the present place to a fresh file; `hex` gets the digest of what it is. */
@@ -298,7 +305,7 @@ static int take_file(struct reader *reader, int parent, const char *name, char k
 		return r;
 	if (whole &&
 	    pool_find(reader->pool, parent, name, hex, kind == 'x', reader->whole, (size_t)size))
-		return reader->sink->entry(reader->sink->arg, kind, reader->path, hex, NULL, size);
+		return tell(reader, kind, hex, NULL, size);
 	fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return cannot(reader);
@@ -309,7 +316,7 @@ static int take_file(struct reader *reader, int parent, const char *name, char k
 		return cannot(reader);
 	if (size > 0)
 		pool_share(reader->pool, parent, name, hex, kind == 'x');
-	return reader->sink->entry(reader->sink->arg, kind, reader->path, hex, NULL, size);
+	return tell(reader, kind, hex, NULL, size);
 }
 
 /* Does `to`, read from the directory of the present path, stay in the tree? By its text, which is
@@ -364,7 +371,7 @@ static int take_link(struct reader *reader, int parent, const char *name)
 		return refuse(reader, "a link that leads out of the environment");
 	if (symlinkat(to, parent, name) < 0)
 		return cannot(reader);
-	return reader->sink->entry(reader->sink->arg, 'l', reader->path, NULL, to, size);
+	return tell(reader, 'l', NULL, to, size);
 }
 
 /* ---- what comes before the tree ---- */
@@ -384,7 +391,8 @@ static int take_note(struct reader *reader)
 	if (r < 0)
 		return r;
 	text[size] = '\0';
-	return reader->sink->note(reader->sink->arg, reader->path, text, (size_t)size);
+	r = reader->sink->note(reader->sink->arg, reader->path, text, (size_t)size);
+	return r < 0 ? cannot_write(reader, r) : 0;
 }
 
 /* WHEELS/<digest>/<name>, made whole under another name first. Kept already: nothing to do. */

@@ -466,7 +466,10 @@ int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *er
 		r = path ? write_new_file(AT_FDCWD, path, 0644, text, strlen(text), err)
 			 : no_memory(err);
 	} while (r == -EEXIST);
-	if (r == 0)
-		r = sealed_choose(build->store, build->name, number, err);
+	if (r < 0)
+		return r;
+	r = sealed_choose(build->store, build->name, number, err);
+	if (r < 0)
+		(void)unlink(path);
 	return r < 0 ? r : (int64_t)number;
 }

@@ -265,6 +265,35 @@ def test_a_changed_byte_goes_into_no_bundle_and_out_of_none(site, store):
     assert file.read_bytes() == whole
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_disk_that_is_full(site, store):
+    """Whatever it is that has no room: one line, nothing is there, and with more room it is. Builds meet one in test_env_faults.py."""
+    store.create("d", "plain==1.0").check_returncode()
+    file, small = site.root / "d.bundle", Store(site, Index(), store.data.name + "-small")
+    file.unlink(missing_ok=True)
+    store.env("export", "d", str(file), check=True)
+    small.data.mkdir()
+    for form, step in (("size=1m,nr_inodes={}", 5), ("nr_inodes=1k,size={}k", 8)):
+        refused = 0
+        subprocess.run(["mount", "-t", "tmpfs", "-o", form.format(step) + ",mode=755", "tmpfs", small.data], check=True, timeout=30)
+        try:
+            for room in range(step, 400, step):
+                subprocess.run(["mount", "-o", "remount," + form.format(room), small.data], check=True, timeout=30)
+                made = small.env("import", "d", str(file))
+                if made.returncode == 0:
+                    break
+                refused += 1
+                assert made.returncode == 1 and made.stderr.count("\n") == 1 and "No space left" in made.stderr, made
+                assert left_over(small) == [] and not [*small.place.glob("names/*/*")], room
+            assert refused > 2, (form, refused)
+            small.env("verify", "d", check=True)
+            assert small.record("d")["record"]["tree"] == store.record("d")["record"]["tree"]
+            small.env("remove", "d", check=True)
+            assert not [*small.place.glob("trees/*"), *small.place.glob("files/*/*")]
+        finally:
+            subprocess.run(["umount", small.data], check=True, timeout=30)
+
+
 def test_a_kernel_that_runs_keeps_its_tree(site, store, launch):
     """Of the environment that was changed and taken away since, until the last of them ends."""
     store.create("r", "plain==1.0").check_returncode()

@@ -21,6 +21,7 @@ static char base[] = "/tmp/cellwall-bundle-XXXXXX";
 static int top = -1, tree = -1, wheels = -1;
 static struct err err;
 static char seen[4096];
+static int full; /* what the sink says */
 
 static void see(const char *text)
 {
@@ -43,7 +44,7 @@ static int note_entry(void *arg, char kind, const char *path, const char *digest
 		see(to);
 	}
 	see(";");
-	return 0;
+	return full;
 }
 
 static int note_note(void *arg, const char *name, const char *text, size_t size)
@@ -55,7 +56,7 @@ static int note_note(void *arg, const char *name, const char *text, size_t size)
 	see("=");
 	see(text);
 	see(";");
-	return 0;
+	return full;
 }
 
 static int setup(void **state)
@@ -242,6 +243,28 @@ static void refuses_what_is_too_deep_or_large(void **state)
 	assert_non_null(strstr(err.text, "too large"));
 }
 
+/* One that cannot take it has no words of its own. */
+static void says_what_the_sink_could_not(void **state)
+{
+	const char kinds[] = {'m', 'd', 'f', 'l'};
+
+	(void)state;
+	full = -ENOSPC;
+	for (size_t i = 0; i < sizeof(kinds); i++) {
+		int fd;
+		FILE *out = begin(&fd);
+
+		if (kinds[i] == 'd')
+			put(out, 'd', "d");
+		else
+			put_text(out, kinds[i], kinds[i] == 'f' ? "f" : "l", "to");
+		assert_int_equal(finish(out, fd, true), -ENOSPC);
+		assert_non_null(strstr(err.text, "No space left"));
+		assert_int_equal(err.code, -ENOSPC);
+	}
+	full = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +274,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(writes_through_no_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_what_is_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_what_is_too_deep_or_large, setup, teardown),
+		cmocka_unit_test_setup_teardown(says_what_the_sink_could_not, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("bundle", tests, NULL, NULL);
