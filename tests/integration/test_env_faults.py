@@ -283,14 +283,16 @@ def test_a_full_disk(site, index):
 
 
 def killed(process, moment, chance):
-    """SIGKILL for one of its processes, or for itself, after `moment` seconds. Returns the name of which, or None when it had ended."""
+    """SIGKILL for it or for one of its processes, after `moment` seconds. Returns the name of which, or None when it had ended."""
     time.sleep(moment)
-    if chance.random() < 0.5:
-        process.send_signal(signal.SIGKILL)
-        return "cellwall env"
     others = processes.tree(process.pid)[1:]
-    victim = chance.choice(others) if others else None
-    return victim.name if victim and victim.kill() else None
+    if others and chance.random() < 0.5:
+        victim = chance.choice(others)
+        return victim.name if victim.kill() else None
+    if process.poll() is not None:
+        return None
+    process.send_signal(signal.SIGKILL)
+    return "cellwall env"
 
 
 def settle(*stores):
