@@ -125,15 +125,13 @@ static int print_sbom(const struct sealed *sealed, const json_t *rows)
 
 	json_array_foreach(rows, i, row)
 	{
-		const char *name = json_string_value(json_object_get(row, "name"));
-		const char *version = json_string_value(json_object_get(row, "version"));
-		cleanup(free_ptr) char *purl = format_string("pkg:pypi/%s@%s", name, version);
-		json_t *part =
-			json_pack("{s:s, s:s, s:s, s:s, s:s, s:[{s:s, s:O}], s:[{s:{s:O}}]}",
-				  "type", "library", "bom-ref", purl ? purl : name, "name", name,
-				  "version", version, "purl", purl ? purl : name, "hashes", "alg",
-				  "SHA-256", "content", json_object_get(row, "sha256"), "licenses",
-				  "license", "name", json_object_get(row, "licence"));
+		json_t *purl = json_object_get(row, "purl");
+		json_t *part = json_pack(
+			"{s:s, s:O, s:O, s:O, s:O, s:[{s:s, s:O}], s:[{s:{s:O}}]}", "type",
+			"library", "bom-ref", purl, "name", json_object_get(row, "name"), "version",
+			json_object_get(row, "version"), "purl", purl, "hashes", "alg", "SHA-256",
+			"content", json_object_get(row, "sha256"), "licenses", "license", "name",
+			json_object_get(row, "licence"));
 
 		/* one that no lock names, with nothing that was compared */
 		if (!json_is_string(json_object_get(row, "sha256")))

@@ -127,6 +127,26 @@ def test_what_it_consists_of(site, store, index):
         assert {one["id"] for one in found["found"] if not one["certain"]} == {"H-6"} and found["advisories"] == 15
     text = store.env("audit", "a", "--advisories", str(place)).stdout
     assert "plain 1.0: H-1 (CVE-1): H-1 summary; fixed in 1.0.1\n" in text and "7 advisories for 2 packages" in text
+    # the archive of osv.dev: very many, of other packages, each with more than is looked at
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as out:
+        for number in range(3000):
+            events = [{"introduced": "0"}, {"fixed": f"{number}.1"}]
+            out.writestr(f"GHSA-{number:04}-x.json", json.dumps(advisory(
+                f"GHSA-{number:04}-x", f"other-{number % 500}", events, schema_version="1.7.3", details="text\n" * 50,
+                published="2025-01-01T00:00:00Z", severity=[{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],
+                references=[{"type": "WEB", "url": "https://example.org"}] * 5, database_specific={"cwe_ids": ["CWE-79"], "severity": "HIGH"})))
+    found = json.loads(store.env("audit", "a", "--advisories", str(archive), "--json").stdout)
+    assert sorted(one["id"] for one in found["found"]) == [one["id"] for one in hits] and found["advisories"] == 3015, found
+    # the list of parts is in CycloneDX's form: tests/pypi/run compares it with the schema
+    document = json.loads(store.env("show", "a", "--sbom", check=True).stdout)
+    assert set(document) == {"bomFormat", "specVersion", "version", "metadata", "components"} and document["version"] == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["metadata"]["timestamp"])
+    assert document["metadata"]["component"] == {"type": "application", "name": "a", "version": store.record("a")["record"]["tree"]}
+    parts = {part.pop("bom-ref"): part for part in document["components"]}
+    for part in parts.values():
+        assert re.fullmatch("[0-9a-f]{64}", part.pop("hashes")[0]["content"]) and part.pop("licenses") == [{"license": {"name": "MIT"}}]
+    assert parts == {purl: {"type": "library", "name": name, "version": version, "purl": purl} for name, version, purl in (
+        ("dotted-name", "2.0rc1+local.1", "pkg:pypi/dotted-name@2.0rc1%2Blocal.1"), ("plain", "1.0", "pkg:pypi/plain@1.0"))}
     none = store.env("audit", "a", "--advisories", str(place / "list.json"))
     assert none.returncode == 0 and "0 advisories for 2 packages, of 8 looked at" in none.stdout, none
     # what cannot be looked up is no good news

@@ -10,6 +10,7 @@ import os
 import pathlib
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -117,7 +118,7 @@ def restart(kernel, place):
     kernel.client.wait_for_ready(timeout=60 * harness.PATIENCE)
 
 
-def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, ended):
+def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, launch, ended):
     with contextlib.closing(socket.create_connection(index.server.server_address, 5)):
         pass  # what the kernel tries in vain can be reached from outside
     kernel = place.kernel()
@@ -158,6 +159,19 @@ def test_installed_in_the_middle_of_a_cell_without_a_network(place, index, ended
     assert kernel.run("import alpha, beta\nprint(alpha.__file__)").stdout == "/cellwall-added/0/lib/alpha.py\n"
     assert len(place.left("live")) == 1
     kernel.shutdown()
+    # neither does one of another environment or of another user
+    look = "try:\n    import alpha\n    print('has', alpha.version)\nexcept ImportError:\n    print('has none')\n"
+    other = place.site.root / "other-python"
+    subprocess.run([test_env.PYTHON, "-m", "venv", "--without-pip", other], check=True, timeout=60 * harness.PATIENCE)
+    policy = place.site.policy({"install": "allow"})
+    for python, found, environment in (
+        (place.site.python, "has 1.0", {}), (other / "bin/python", "has none", {}),
+        (place.site.python, "has none", {"XDG_DATA_HOME": str(place.site.root / "other-user")}),
+    ):
+        started = launch(python, "-c", look, "{inner_connection_file}", options=("--policy", policy), cwd=place.folder,
+                         env={**place.site.environment, **place.store.environment, **environment})
+        started.wait(30)
+        assert found in started.log, (python, started.log)
     place.folder = place.site.project()
     kernel = place.kernel()
     assert "ModuleNotFoundError" in kernel.run("import alpha").problem
@@ -228,15 +242,25 @@ def test_refused_in_words(place, index, site):
 def test_a_policy_says_who_may(site, start, index, request):
     index.asked.clear()
     place = Place(site, start, index, request.node.name, ["alpha"])
-    (place.folder / "staging" / "in").mkdir(parents=True)
-    (place.folder / "staging" / "in" / "good.txt").write_text("# what it needs\nAlpha == 1.0\n")
-    (place.folder / "staging" / "in" / "bad.txt").write_text("alpha\nbeta\n")
+    staged = place.folder / "staging" / "in"
+    (staged / "deep" / "er").mkdir(parents=True)
+    (staged / "deep" / "er" / "good.txt").write_text("# what it needs\nAlpha == 1.0\n")
+    (staged / "bad.txt").write_text("alpha\nbeta\n")
+    (staged / "link.txt").symlink_to("deep/er/good.txt")
+    (staged / "way").symlink_to("deep")
+    (place.folder / "unstaged.txt").write_text("alpha\n")
     kernel = place.kernel()
     assert "not among the packages of the policy" in kernel.run("%pip install alpha beta").notices[0]
     assert "not among the packages of the policy" in kernel.run("%pip install -r staging/in/bad.txt").stdout
+    os.mkfifo(staged / "pipe")  # none is staged at a start
+    # below what is staged there is no way out, no link is followed, and nothing but a file is read
+    ways = ("link.txt", "way/er/good.txt", "../../unstaged.txt", "deep/../deep/er/good.txt", "/etc/hostname", "none.txt")
+    for way in (*ways, "pipe", "deep"):
+        said = kernel.run(f"%pip install -r {'' if way.startswith('/') else 'staging/in/'}{way}").stdout
+        assert "nothing is installed" in said and ("is not staged" if way in ways else "it is no file") in said, (way, said)
+    (staged / "pipe").unlink()
     assert not index.asked
-    # what the kernel makes of the file is nothing to who reads it
-    cell = kernel.run("import os\n%pip install -r staging/in/good.txt\nimport alpha", BUILD)
+    cell = kernel.run("%pip install -r staging/in/deep//er/good.txt\nimport alpha", BUILD)
     assert cell.status == "ok", cell.messages
     # without a word in the policy nobody may
     plain = place.kernel(spec=harness.ISOLATED)

@@ -8,6 +8,7 @@ built: it decides about nothing but the environment itself.
 import base64
 import configparser
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -224,7 +225,13 @@ def compile_part(paths):
             continue  # templates and tests of other versions
         target = importlib.util.cache_from_source(path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "wb") as file:
+        try:
+            file = open(target, "wb")
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # longer than that of the source
+                continue
+            raise
+        with file:
             file.write(_code_to_hash_pyc(code, importlib.util.source_hash(source), False))
 
 

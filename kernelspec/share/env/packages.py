@@ -4,7 +4,7 @@ Run by `cellwall env` on the host, as `/usr/bin/python3 -I -S`: standard library
 PEP 508) that the system's pip carries. Nothing of the environment is imported or executed; its files are read by their names
 in the manifest, bounded, and what they say may be a lie of the package that wrote them.
 
-  packages.py show DIRECTORY                  {packages: [{name, version, sha256, licence, size, requires, modules}]}
+  packages.py show DIRECTORY                  {packages: [{name, version, purl, sha256, licence, size, requires, modules}]}
   packages.py audit DIRECTORY ADVISORIES      {advisories, newest, packages, found: [...]}
   packages.py cover DIRECTORY < JSON          from the names of modules that were imported: {used, unused, unknown, requirements}
 
@@ -17,6 +17,7 @@ import os
 import posixpath
 import re
 import sys
+import urllib.parse
 import zipfile
 
 FILE_MAX = 4 << 20  # of one METADATA, RECORD or advisory
@@ -99,7 +100,8 @@ class Package:
                     self.modules.add(stem)
 
     def as_json(self):
-        return {"name": self.name, "version": self.version, "sha256": self.sha256, "licence": self.licence, "size": self.size,
+        purl = f"pkg:pypi/{urllib.parse.quote(self.name, safe='')}@{urllib.parse.quote(self.version, safe='')}"
+        return {"name": self.name, "version": self.version, "purl": purl, "sha256": self.sha256, "licence": self.licence, "size": self.size,
                 "requires": self.requires, "modules": sorted(self.modules)}
 
 
