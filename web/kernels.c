@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "web/ended.h"
 #include "web/life.h"
 #include "web/loop.h"
 #include "web/specs.h"
@@ -25,6 +26,7 @@ struct kernels {
 	struct specs *specs;
 	struct kernel *first, **last; /* in the order of their start */
 	struct kernel *leaving;
+	struct ended *ended;
 	unsigned count;
 	struct kernels_totals past; /* of those that are gone */
 	unsigned made;		    /* names of private directories */
@@ -279,12 +281,34 @@ int kernels_start(struct kernels *kernels, const struct kernels_order *order,
 	return 0;
 }
 
+const struct ended *kernels_ended(const struct kernels *kernels)
+{
+	return kernels->ended;
+}
+
+static void remember(struct kernel *kernel, const char *reason)
+{
+	struct ended_kernel ended = {.id = kernel->id,
+				     .spec = kernel->spec_name,
+				     .owner = kernel->owner,
+				     .area = kernel->area,
+				     .reason = kernel->reason,
+				     .restarts = kernel->restarts,
+				     .started = kernel->started};
+
+	if (!kernel->reason[0]) /* else it was dead before it was asked to end */
+		(void)escape_line(kernel->reason, sizeof(kernel->reason), reason);
+	(void)clock_gettime(CLOCK_REALTIME, &ended.ended);
+	ended_add(kernel->kernels->ended, &ended);
+}
+
 void kernel_shutdown(struct kernel *kernel, const char *reason)
 {
 	struct kernels *kernels = kernel->kernels;
 
 	if (kernel->terminating)
 		return;
+	remember(kernel, reason);
 	take_out(kernels, kernel);
 	put_leaving(kernels, kernel);
 	life_end(kernel, reason);
@@ -414,9 +438,10 @@ int kernels_new(const struct kernels_options *options, struct loop *loop, struct
 	kernels->specs = specs;
 	kernels->last = &kernels->first;
 	kernels->data = strdup(options->data);
+	kernels->ended = ended_new();
 	kernels->lock = -1;
-	code = kernels->data ? make_runtime(kernels, options->runtime, err)
-			     : err_set(err, -ENOMEM, "out of memory");
+	code = kernels->data && kernels->ended ? make_runtime(kernels, options->runtime, err)
+					       : err_set(err, -ENOMEM, "out of memory");
 	if (code < 0) {
 		(void)kernels_free(kernels);
 		return code;
@@ -464,6 +489,7 @@ struct kernels *kernels_free(struct kernels *kernels)
 	if (kernels->runtime)
 		(void)rmdir(kernels->runtime);
 	close_fd(&kernels->lock);
+	(void)ended_free(kernels->ended);
 	free(kernels->data);
 	free(kernels->runtime);
 	free(kernels);

@@ -25,6 +25,7 @@
 #include "sandbox/base.h"
 #include "web/bridge.h"
 
+struct ended;
 struct json_t;
 struct kernel;
 struct kernels;
@@ -81,6 +82,8 @@ int kernels_start(struct kernels *kernels, const struct kernels_order *order,
 /* Of this owner (NULL: of anybody). NULL: there is none. Kernels that are terminating are not
  * found. */
 struct kernel *kernels_find(const struct kernels *kernels, const char *owner, const char *id);
+/* Those that have ended, or were asked to. */
+const struct ended *kernels_ended(const struct kernels *kernels);
 /* Calls `each` for all of them (those of `owner` alone unless NULL) in the order of their start. */
 void kernels_each(const struct kernels *kernels, const char *owner,
 		  void (*each)(void *arg, struct kernel *kernel), void *arg);

@@ -1,5 +1,6 @@
 #include "web/overview.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "proxy/policy.h"
 #include "sandbox/base.h"
 #include "web/bridge.h"
+#include "web/ended.h"
 #include "web/http.h"
 #include "web/kernel_model.h"
 #include "web/kernels.h"
@@ -19,11 +21,14 @@
 #include "web/usage_tree.h"
 #include "web/users.h"
 
+#define COUNTED_NOW (128u * 1024) /* bytes of logs that one answer waits for */
+
 /* ---- kernels ---- */
 
 struct listing {
 	struct server *server;
 	json_t *kernels;
+	size_t room; /* of COUNTED_NOW */
 };
 
 static void add_figures(struct kernel *kernel, json_t *model)
@@ -52,7 +57,7 @@ static void add_kernel(void *arg, struct kernel *kernel)
 
 	kernel_look(kernel, &view);
 	usage = usage_tree_look(view.pid);
-	blocked = trail_blocked(listing->server->trail, view.id, &last);
+	blocked = trail_blocked(listing->server->trail, view.id, &listing->room, &last);
 	model = kernel_model(kernel);
 	if (!model)
 		return;
@@ -72,34 +77,101 @@ static const char *owner_of(const struct request *request)
 	return request->user->admin ? NULL : request->user->name;
 }
 
+static json_t *list_ended(struct listing *listing, const char *owner)
+{
+	const struct ended *ended = kernels_ended(listing->server->kernels);
+	const struct ended_kernel *kernel = NULL;
+	json_t *list = json_array();
+	const char *last;
+
+	while ((kernel = ended_next(ended, owner, kernel))) {
+		uint64_t blocked =
+			trail_blocked(listing->server->trail, kernel->id, &listing->room, &last);
+
+		(void)json_array_append_new(
+			list,
+			json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:I, s:s}", "id",
+				  kernel->id, "name", kernel->spec, "owner", kernel->owner, "area",
+				  kernel->area, "reason", kernel->reason, "started",
+				  kernel_time(kernel->started), "ended", kernel_time(kernel->ended),
+				  "restarts", (int)kernel->restarts, "blocked", (json_int_t)blocked,
+				  "last_blocked", last));
+	}
+	return list;
+}
+
 void overview_kernels(struct request *request)
 {
 	struct server *server = request->server;
-	struct listing listing = {server, json_array()};
+	struct listing listing = {server, json_array(), COUNTED_NOW};
+	json_t *ended;
 
 	kernels_each(server->kernels, owner_of(request), add_kernel, &listing);
+	ended = list_ended(&listing, owner_of(request));
 	http_json(request, 200,
-		  json_pack("{s:o, s:s, s:b, s:I, s:I, s:s}", "kernels", listing.kernels, "user",
-			    request->user->name, "admin", request->user->admin, "max_kernels",
+		  json_pack("{s:o, s:o, s:s, s:b, s:I, s:I, s:s}", "kernels", listing.kernels,
+			    "ended", ended, "user", request->user->name, "admin",
+			    request->user->admin, "max_kernels",
 			    (json_int_t)server_user_kernels(server, request->user->max_kernels),
 			    "max_kernels_all", (json_int_t)server->settings.max_kernels, "version",
 			    CELLWALL_VERSION));
 }
 
+/* The kernel that the path names, one that has ended too: its ID and kernelspec, which stay until
+ * the answer. Answers 404 and returns false when there is none. */
+static bool find_either(struct request *request, const char **ret_id, const char **ret_spec)
+{
+	const struct kernels *kernels = request->server->kernels;
+	const char *owner = owner_of(request), *id = request->part[3];
+	const struct ended_kernel *ended = ended_find(kernels_ended(kernels), owner, id);
+	const struct kernel *kernel = ended ? NULL : kernels_find(kernels, owner, id);
+	struct kernel_view view;
+
+	if (ended) {
+		*ret_id = ended->id;
+		*ret_spec = ended->spec;
+		return true;
+	}
+	if (!kernel) {
+		http_error(request, 404, NULL, "there is no such kernel");
+		return false;
+	}
+	kernel_look(kernel, &view);
+	*ret_id = view.id;
+	*ret_spec = view.spec;
+	return true;
+}
+
+static void log_found(void *arg, json_t *answer)
+{
+	http_json(arg, 200, answer);
+}
+
+static void log_unwanted(void *arg)
+{
+	struct request *request = arg;
+
+	trail_stop(request->server->trail, request);
+}
+
 void overview_log(struct request *request)
 {
-	struct kernel *kernel = kernel_named(request);
-	struct kernel_view view;
-	const char *blocked;
-	json_t *lines;
+	const char *blocked = http_query(request, "blocked"), *spec;
+	struct trail_wanted wanted = {.user = request->user->name,
+				      .blocked = blocked && *blocked == '1',
+				      .words = http_query(request, "q"),
+				      .since = http_query(request, "since")};
+	int code;
 
-	if (!kernel)
-		return; /* 404 was answered: the request is gone */
-	blocked = http_query(request, "blocked");
-	kernel_look(kernel, &view);
-	lines = trail_lines(request->server->trail, view.id, blocked && *blocked == '1',
-			    http_query(request, "q"));
-	http_json(request, 200, json_pack("{s:o}", "lines", lines));
+	if (!find_either(request, &wanted.kernel, &spec))
+		return; /* the request is gone */
+	http_on_gone(request, log_unwanted, request);
+	code = trail_search(request->server->trail, &wanted, log_found, request);
+	if (code == 0)
+		return; /* it is not ours any more */
+	http_on_gone(request, NULL, NULL);
+	http_error(request, code == -EDQUOT ? 429 : 503, NULL,
+		   code == -EDQUOT ? "you search in too many logs at the same time" : "no memory");
 }
 
 /* The FILE of `cellwall kernel … --policy FILE … -- COMMAND`; NULL: none. */
@@ -139,15 +211,13 @@ static json_t *policy_of(const struct spec_entry *entry)
 
 void overview_policy(struct request *request)
 {
-	struct kernel *kernel = kernel_named(request);
 	const struct spec_entry *entry;
-	struct kernel_view view;
+	const char *id, *spec;
 	json_t *policy = NULL;
 
-	if (!kernel)
+	if (!find_either(request, &id, &spec))
 		return;
-	kernel_look(kernel, &view);
-	entry = specs_find(request->server->specs, view.spec);
+	entry = specs_find(request->server->specs, spec);
 	if (entry && entry->walled)
 		policy = policy_of(entry);
 	http_json(request, 200,

@@ -418,7 +418,7 @@ static int open_all(struct server *server, struct err *err)
 		return code;
 	server->auth = auth_new(server);
 	server->conns = conns_new(server, raise_limit(settings));
-	server->trail = trail_new();
+	server->trail = trail_new(server->loop);
 	if (!server->auth || !server->conns || !server->trail)
 		return err_set(err, -ENOMEM, "no memory");
 	code = kernels_api_begin(server, err);

@@ -100,7 +100,7 @@ class Page:
             self.until("#list", kernel[:8])
             self.press("Details and log of isolated")
             self.until("#lines", "launch")
-            self.run("document.getElementById('more').open = true")
+            self.run("for (const id of ['more', 'past']) document.getElementById(id).open = true")
 
     def logout(self):
         self.press("leave")
@@ -229,6 +229,12 @@ def kernel(server):
 
 
 @pytest.fixture(scope="module")
+def ended(server):
+    kernel = start(server)
+    assert requests.delete(f"{server.url}/api/kernels/{kernel}", headers=bearer("anna"), timeout=60).status_code == 204
+
+
+@pytest.fixture(scope="module")
 def staged(server):
     for name in (LONG, "späße & more.csv"):
         assert requests.put(f"{server.url}/api/areas/default/in/{name}", data=b"1", headers=bearer("anna"), timeout=30).status_code == 201
@@ -308,6 +314,17 @@ def test_a_kernel_is_interrupted_restarted_and_stopped(page, server, kernel):
     page.press("Stop isolated of ben", confirm=True)
     page.wait(f"return {row(other)} === undefined", True)
     assert page.focused() == "main"
+    # What it did is there still.
+    page.press("past-title")
+    page.until("#ended", "Stopped from the page.")
+    page.shot("ended")
+    assert "ben" in page.text("#ended") and other[:8] in page.text("#ended")
+    page.press(f"Details and log of isolated of ben, {other[:8]}, which has ended")
+    page.until("#lines", "launch")
+    assert "ended" in page.text("#detail-title") and "Network\nNone" in page.text("#may")
+    page.wait("return document.activeElement.id", "detail")
+    page.keys(Keys.ESCAPE)
+    assert page.focused().startswith("Details") and page.focused().endswith("which has ended")
 
 
 def test_files_by_drop_by_choice_and_out_again(page, server, site):
@@ -405,7 +422,7 @@ return bad;
 """
 
 
-def test_narrow_and_wide_light_and_dark(page, staged, kernel):
+def test_narrow_and_wide_light_and_dark(page, staged, kernel, ended):
     page.begin("anna", kernel)
     papers = {}
     for width in (360, 1400):
@@ -420,7 +437,7 @@ def test_narrow_and_wide_light_and_dark(page, staged, kernel):
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_the_keyboard_alone_reaches_everything(page, staged, kernel, width):
+def test_the_keyboard_alone_reaches_everything(page, staged, kernel, ended, width):
     page.begin("anna", kernel)
     page.look(width, "light")
     wanted = page.run("return [...document.querySelectorAll('a, button, input, select, summary, [tabindex=\"0\"]')].filter(one => one.checkVisibility()).length")
@@ -442,7 +459,7 @@ def test_the_keyboard_alone_reaches_everything(page, staged, kernel, width):
     assert seen[first:] + seen[:first] == list(range(wanted)), "in the order in which it is read"
 
 
-def test_a_screen_reader_hears_what_is_there(page, staged, kernel):
+def test_a_screen_reader_hears_what_is_there(page, staged, kernel, ended):
     page.begin("anna", kernel)
     page.look(360, "light")
     nodes = page.nodes()

@@ -262,9 +262,7 @@ static void make_host(void)
 	settings->area_limit = 128 * 1024;
 	host_require(loop_new(&host_server.loop, &err) == 0);
 	host_server.auth = auth_new(&host_server);
-	host_server.trail = trail_new();
-	host_require(host_server.data && host_server.runtime && host_server.auth &&
-		     host_server.trail);
+	host_require(host_server.data && host_server.runtime && host_server.auth);
 }
 
 static struct kernel *start(const char *owner)
@@ -298,6 +296,8 @@ void host_begin(void)
 		make_host();
 	}
 	clock_ms += 100000;
+	host_server.trail = trail_new(host_server.loop);
+	host_require(host_server.trail);
 	for (unsigned i = 0; i < HOST_USERS; i++)
 		host_known[i] = true;
 	host_drawn = 0;
@@ -320,6 +320,7 @@ void host_end(void)
 	char text[64] = "";
 	int fd = openat(base_fd, bens, O_RDONLY | O_CLOEXEC);
 
+	host_server.trail = trail_free(host_server.trail); /* who waits for a log gets an answer */
 	if (!host_known[HOST_BEN])
 		host_require(fd >= 0 && read(fd, text, sizeof(text) - 1) >= 0 &&
 			     strcmp(text, HOST_BENS) == 0);

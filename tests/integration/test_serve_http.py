@@ -672,6 +672,20 @@ def test_the_page_shows_kernels_to_whom_they_belong(site):
         url = f"{server.url}/api/wall/kernels/{kernel}/stop"
         assert requests.post(url, headers=bearer("admin"), timeout=30).status_code == 204
         assert kernels("anna") == []
+        # What it did can be asked for still, by the same.
+        assert requests.post(url, headers=bearer("admin"), timeout=30).status_code == 404
+        for user in ("anna", "admin"):
+            (one,) = get(server, "/api/wall/kernels", headers=bearer(user)).json()["ended"]
+            assert one["id"] == kernel and one["owner"] == "anna" and one["name"] == spec and one["reason"] == "stopped from the page" and one["started"] < one["ended"]
+        assert get(server, "/api/wall/kernels", headers=bearer("ben")).json()["ended"] == []
+        for part in ("log", "policy"):
+            assert get(server, f"/api/wall/kernels/{kernel}/{part}", headers=bearer("ben")).status_code == 404
+        assert get(server, f"/api/wall/kernels/{kernel}/policy", headers=bearer("anna")).json() == may
+        until = ""
+        while "end" not in events:
+            answer = get(server, f"/api/wall/kernels/{kernel}/log?since={until}", headers=bearer("anna")).json()
+            until, events = answer["until"], events + [line["event"] for line in answer["lines"]]
+        assert events.count("end") == 1 and get(server, f"/api/wall/kernels/{kernel}/log?since={until}", headers=bearer("anna")).json()["lines"] == []
 
 
 # ---- staging areas ----

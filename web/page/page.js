@@ -60,7 +60,7 @@ $("login-form").addEventListener("submit", async event => {
 $("leave").addEventListener("click", async () => { await fetch(`${base}/logout`, { method: "POST" }); login(); });
 
 /* Kernels. Rows are kept and only changed, so that focus stays where it is. */
-const rows = new Map();
+const rows = new Map(), past = new Map();
 function figure(name) { const value = make("dd"), more = make("dd", { className: "sub" }); return { box: make("div", {}, make("dt", { textContent: name }), value, more), parts: [value, more] }; }
 const ago = time => (since(time) === "now" ? "just now" : `${since(time)} ago`);
 const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
@@ -86,6 +86,29 @@ function row(kernel) {
     figures[3].box.className = now.blocked ? "bad" : "";
   } };
 }
+/* One that has ended: what it did can be read still. */
+function endedRow(kernel) {
+  const log = make("button", { type: "button", textContent: "Details", ariaLabel: `Details and log of ${kernel.name} of ${kernel.owner}, ${kernel.id.slice(0, 8)}, which has ended`, onclick: () => show(kernel.id, `${kernel.name}, ended`) });
+  const blocked = figure("Blocked");
+  const times = [kernel.started, kernel.ended].map(time => when(time).textContent);
+  const item = make("li", {},
+    make("div", {}, make("div", { className: "name" }, `${kernel.name} `, make("span", { className: "state", textContent: "ended" })),
+      make("div", { className: "sub" }, make("strong", { textContent: kernel.owner }), `\u00a0· area ${kernel.area}\u00a0· ${kernel.id.slice(0, 8)}\u00a0· ${times[0]} to ${times[1]}`),
+      make("div", { className: "sub", textContent: sentence(kernel.reason) })),
+    make("dl", { className: "figures" }, blocked.box), make("div", { className: "actions" }, log));
+  return { item, log, update(now) {
+    [String(now.blocked), now.blocked ? ago(now.last_blocked) : ""].forEach((text, i) => { if (blocked.parts[i].textContent !== text) blocked.parts[i].textContent = text; });
+    blocked.box.className = now.blocked ? "bad" : "";
+  } };
+}
+function list(kernels, known, place, makeRow) {
+  const ids = new Set(kernels.map(kernel => kernel.id));
+  for (const [id, one] of known) if (!ids.has(id)) { if (one.item.contains(document.activeElement)) $("main").focus(); one.item.remove(); known.delete(id); }
+  kernels.forEach((kernel, i) => {
+    if (!known.has(kernel.id)) { const one = makeRow(kernel); known.set(kernel.id, one); place.insertBefore(one.item, place.children[i] || null); }
+    known.get(kernel.id).update(kernel);
+  });
+}
 async function look() {
   const answer = await ask("/api/wall/kernels");
   $("who").textContent = answer.admin ? `${answer.user}, administrator` : answer.user;
@@ -93,12 +116,11 @@ async function look() {
   const summary = `${answer.kernels.length} running${most ? `, ${most} at the most` : ""}`;
   if ($("summary").textContent !== summary) $("summary").textContent = summary;
   $("empty").hidden = answer.kernels.length > 0;
-  const ids = new Set(answer.kernels.map(kernel => kernel.id));
-  for (const [id, one] of rows) if (!ids.has(id)) { if (one.item.contains(document.activeElement)) $("main").focus(); one.item.remove(); rows.delete(id); }
-  for (const kernel of answer.kernels) {
-    if (!rows.has(kernel.id)) { const one = row(kernel); rows.set(kernel.id, one); $("list").append(one.item); }
-    rows.get(kernel.id).update(kernel);
-  }
+  list(answer.kernels, rows, $("list"), row);
+  list(answer.ended, past, $("ended"), endedRow);
+  $("past").hidden = answer.ended.length === 0;
+  const ended = `Ended: ${answer.ended.length}`;
+  if ($("past-title").textContent !== ended) $("past-title").textContent = ended;
   if (shown && !document.hidden) await lines();
   if (!$("areas").hidden && Date.now() - files.looked > FILES_MS) await files();
 }
@@ -158,19 +180,25 @@ async function show(id, name) {
   if (shown === id) { $("detail").focus(); $("detail").scrollIntoView({ block: "start" }); }
 }
 function hide() {
-  const opener = rows.get(shown)?.log;
+  const opener = (rows.get(shown) || past.get(shown))?.log;
   shown = null;
   const inside = $("detail").contains(document.activeElement);
   $("detail").hidden = true;
-  if (inside) (opener || $("main")).focus();
+  if (inside) (opener?.checkVisibility() ? opener : $("main")).focus();
 }
+/* Of what is shown: the lines that came so far, and where they end. */
+const MOST = 300;
+let read = {};
 async function lines() {
   const query = new URLSearchParams({ q: $("words").value, blocked: $("blocked").checked ? "1" : "" });
-  const id = shown;
-  const answer = await ask(`/api/wall/kernels/${id}/log?${query}`).catch(error => { if (shown === id) hide(); throw error; });
-  if (shown !== id) return;
-  const all = answer.lines || [];
-  const mark = id + query + (all.length ? `${all[0].seq}-${all.at(-1).seq}-${all.at(-1).time}-${all.length}` : "");
+  const id = shown, key = id + query;
+  if (read.key !== key) read = { key, until: "", all: [] };
+  const mine = read, until = mine.until;
+  const answer = await ask(`/api/wall/kernels/${id}/log?${query}&since=${until}`).catch(error => { if (shown === id) hide(); throw error; });
+  if (shown !== id || read !== mine || mine.until !== until) return;
+  const all = mine.all = [...mine.all, ...answer.lines].slice(-MOST);
+  mine.until = answer.until;
+  const mark = key + answer.until;
   if ($("lines").dataset.mark === mark) return;
   $("lines").dataset.mark = mark;
   $("none").hidden = all.length > 0;
