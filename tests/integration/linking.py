@@ -1,15 +1,18 @@
 """The link for tests: `cellwall serve` on the far one of two hosts, kernelspecs for the near one, clients by hand."""
 
+import json
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 
 import processes
 import pytest
+import serving
 import two_hosts
 from harness import ISOLATED, PATIENCE
 
@@ -40,6 +43,15 @@ class Far:
     @property
     def log(self):
         return self.log_path.read_text(errors="backslashreplace")
+
+    def ask(self, path):
+        """What it answers to who runs it, over the Unix socket."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.site.root / "far.sock"))
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            answer = serving.rest(client)
+        assert serving.status(answer) == 200, answer
+        return json.loads(answer.partition(b"\r\n\r\n")[2])
 
     def kernels(self):
         """Process ids of its kernels."""
@@ -80,7 +92,7 @@ def keys(site):
 
 @pytest.fixture(scope="module")
 def far(site, hosts, keys):
-    far = Far(site, hosts, "--allow-env", "NO_COLOR")
+    far = Far(site, hosts, "--allow-env", "NO_COLOR", "--listen", f"unix:{site.root / 'far.sock'}")
     far.start()
     yield far
     far.stop()

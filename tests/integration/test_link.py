@@ -140,6 +140,26 @@ def test_notebook_over_one_port(site, hosts, far):
     assert subprocess.run([*hosts.enter(False), sys.executable, "-c", blocked], capture_output=True).returncode == 1
 
 
+def test_the_page_shows_a_links_kernel(start, far):
+    """Whose it is, what it was blocked from, and that too when it has ended."""
+    kernel = linked(start, far)
+    kernel.run("import socket\ntry: socket.create_connection(('203.0.113.5', 443), 1)\nexcept OSError: pass")
+
+    def shown(what):
+        """The newest of the client's that was blocked."""
+        return [one for one in far.ask("/api/wall/kernels")[what] if one["owner"] == "client" and one["blocked"] > 0][:1]
+
+    assert processes.wait_until(lambda: shown("kernels"), 20 * PATIENCE)
+    (one,) = shown("kernels")
+    assert one["name"] == ISOLATED and one["seconds"] > 0 and one["memory"] > 0
+    kernel.shutdown()
+    assert processes.wait_until(lambda: shown("ended"), 20 * PATIENCE)
+    (gone,) = shown("ended")
+    assert gone["id"] == one["id"] and gone["reason"] == "its client ended it"
+    lines = far.ask(f"/api/wall/kernels/{one['id']}/log?blocked=1")["lines"]
+    assert any("203.0.113.5:443" in line.get("reason", "") for line in lines), lines
+
+
 def count_through_cut(kernel, cut, seconds):
     """Lines that a cell prints before, while and after the link is cut: each once, in order."""
     lines = int((seconds + 2) * 20)

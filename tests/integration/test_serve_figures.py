@@ -12,6 +12,22 @@ from serving import TOKENS, Server, bearer
 
 USERS = {"anna": {"token": gateway.TOKENS["anna"]}, "admin": {"token": TOKENS["admin"], "admin": True}}
 
+# One of each kind that the wall counts.
+TRIED = """
+import contextlib, ctypes, os, socket, subprocess
+for try_it in (
+    lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("203.0.113.5", 53)),
+    lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+    lambda: ctypes.CDLL(None).ptrace(0, 0, 0, 0),
+    lambda: subprocess.run(["/bin/su", "-c", "id"], stdin=subprocess.DEVNULL, capture_output=True),
+    lambda: socket.gethostbyname("example.com"),
+    lambda: open(os.path.expanduser("~/.ssh/id_rsa")),
+    lambda: os.symlink("/etc/passwd", "alink"),
+):
+    with contextlib.suppress(OSError):
+        try_it()
+"""
+
 
 class Metrics:
     """One look; figures by name and labels, and each name's type."""
@@ -68,10 +84,16 @@ def test_metrics(site):
         client.run("import socket\nfor _ in range(3):\n try: socket.create_connection(('203.0.113.5', 443), 1)\n except OSError: pass")
         client.run("from IPython.display import HTML, display; display(HTML('<script>1</script>'))")
 
+        client.run(TRIED)
+        client.run("kernel = get_ipython().kernel; kernel.session.send(kernel.iopub_socket, 'strange_news', {}, parent=kernel.get_parent('shell'))")
+
         def good(metrics):
-            return metrics("wall_blocked_total", kind="connect") >= 3 and metrics("kernels", user="anna", state="idle") == 1
+            tried = all(metrics("wall_blocked_total", kind=kind) >= 1 for kind in ("send", "socket", "call", "exec", "lookup", "read", "result"))
+            dropped = metrics("wall_messages_total", channel="iopub", direction="out", verdict="dropped")
+            return tried and dropped == 1 and metrics("wall_blocked_total", kind="connect") >= 3 and metrics("kernels", user="anna", state="idle") == 1
 
         metrics = until(server, good)
+        assert metrics("wall_message_bytes_total", channel="iopub", direction="out", verdict="dropped") > 100
         assert metrics("wall_messages_total", channel="iopub", direction="out", verdict="changed") == 1
         for channel, direction in (("shell", "in"), ("shell", "out"), ("iopub", "out")):
             labels = {"channel": channel, "direction": direction}

@@ -740,6 +740,27 @@ def test_files_go_in_and_out_of_an_area(site):
         assert [(area["name"], area["files"]) for area in areas] == [("work", 2)]
 
 
+def test_a_large_file_passes_in_small_memory(site):
+    """In and out: what waits for a client that reads slowly is on disk."""
+    size, bound = 100_000_000, 16_000_000
+    with Server(site, "--area-limit", "200M") as server:
+        url, before, seen = f"{server.url}/api/areas/work/in/large", server.memory(), []
+
+        def parts():
+            for _ in range(100):
+                yield bytes(size // 100)
+                seen.append(server.memory())
+
+        answer = requests.put(url, data=parts(), headers=bearer("anna"), timeout=60)
+        assert answer.status_code == 201 and max(seen) - before < bound
+        with requests.get(url, headers=bearer("anna"), stream=True, timeout=60) as answer:
+            left = size
+            for part in answer.iter_content(1_000_000):
+                seen.append(server.memory())
+                left -= len(part)
+        assert left == 0 and len(seen) >= 200 and max(seen) - before < bound
+
+
 def test_an_area_never_holds_more_than_its_limit(site):
     users = {"anna": {**USERS["anna"], "area_limit": 60_000}, "ben": {**USERS["ben"], "area_limit": 1000}}
     with Server(site, users=users) as server:

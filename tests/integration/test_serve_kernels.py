@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
@@ -60,8 +61,12 @@ def test_rest_contract(serve):
     assert entry["name"] == ISOLATED and entry["spec"]["language"] == "python"
     assert serve.ask("GET", f"/api/kernelspecs/{ISOLATED}").json() == entry
     assert serve.ask("GET", f"/api/kernelspecs/{DIRECT}").status_code == 404
+    assert serve.ask("GET", "/api/kernelspecs?user=anna").json() == listed  # as a GatewayClient asks
+    assert entry["resources"]
     for logo in entry["resources"].values():
-        assert serve.ask("GET", logo).status_code == 200
+        whole, head = serve.ask("GET", logo), serve.ask("HEAD", logo)
+        assert whole.status_code == head.status_code == 200 and not head.content
+        assert int(head.headers["Content-Length"]) == len(whole.content) > 0 and head.headers["Content-Type"] == whole.headers["Content-Type"]
     for path in ("kernel.json", "nothing.png", "..%2fkernel.json"):
         assert serve.ask("GET", f"/kernelspecs/{ISOLATED}/{path}").status_code in (400, 404)
 
@@ -268,6 +273,59 @@ def test_a_client_that_does_not_read_holds_nobody_else_up(serve, kernel):
     slow.close()
 
 
+def test_a_kernel_that_never_stops_leaves_others_their_turn(serve, kernel):
+    """Its client reads as fast as it can; another kernel answers again and again meanwhile."""
+    flooded, other = serve.connect(kernel), serve.connect(serve.start(user="bob"), "bob")
+    other.run("1+1")
+    sent = flooded.send("execute_request", {"code": "while True: print('x' * 1000)"})
+    taken, ended = [0], []
+
+    def take():
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            while not ended:
+                _, data = flooded.ws.recv_data()
+                taken[0] += len(data)
+                if b'"execute_reply"' in data and sent.encode() in data:
+                    ended.append(taken[0])
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        assert processes.wait_until(lambda: taken[0] > 1_000_000, 20 * harness.PATIENCE)
+        for _ in range(3):
+            before = taken[0]
+            answers = [one["content"]["data"]["text/plain"] for one in other.run("1+1") if one["header"]["msg_type"] == "execute_result"]
+            assert answers == ["2"] and not ended
+            assert processes.wait_until(lambda before=before: taken[0] > before, 20 * harness.PATIENCE)
+        assert serve.ask("POST", f"/api/kernels/{kernel}/interrupt").status_code == 204
+        thread.join(20 * harness.PATIENCE)
+        assert ended
+    finally:
+        flooded.cut()
+        thread.join(20 * harness.PATIENCE)
+    other.close()
+
+
+def test_buffers_go_to_a_kernel_and_back(begin):
+    """In both protocols. (Behind the wall widgets' comms alone pass; the operator may name other kernels.)"""
+    serve = begin("--kernelspec", DIRECT)
+    kernel = serve.start(DIRECT)
+    for v1 in (True, False):
+        client = serve.connect(kernel, v1=v1)
+        client.run(
+            "def opened(comm, message):\n"
+            "    comm.on_msg(lambda m: comm.send(m['content']['data'], buffers=[bytes(b)[::-1] for b in m['buffers']]))\n"
+            "get_ipython().kernel.comm_manager.register_target('echo', opened)"
+        )
+        client.send("comm_open", {"comm_id": f"c{v1}", "target_name": "echo", "data": {}})
+        for buffers in ([b"\0\xff" * 3], [b"", os.urandom(100_000), b"end"], []):
+            sent = client.send("comm_msg", {"comm_id": f"c{v1}", "data": {"n": len(buffers)}}, buffers=buffers)
+            message = client.until(parent=sent, msg_type="comm_msg")[-1]
+            assert message["content"]["data"] == {"n": len(buffers)}
+            assert [bytes(one) for one in message["buffers"]] == [one[::-1] for one in buffers]
+        client.close()
+
+
 def test_too_large_for_tornado(begin):
     """GatewayClient takes 10 MiB in a message: it gets words instead, and stays connected. (Behind the wall outputs
     are smaller; the operator may name other kernels.)"""
@@ -459,6 +517,10 @@ def test_killed_server_leaves_nothing(begin, site, nothing_left):
     client = serve.connect(kernel)
     client.run("open('result.txt', 'w').write('kept')")
     pid = serve.kernel_pid()
+    # What a kernel's sockets and key are in is nobody else's, and the key is gone with its first answer.
+    places = [serve.runtime, *(path for path in serve.runtime.rglob("*") if path.is_dir())]
+    assert [path.name for path in serve.runtime.rglob("k*") if path.is_dir()] and {path.stat().st_mode & 0o7777 for path in places} == {0o700}
+    assert list(serve.runtime.rglob("*.json")) == []
     client.send("execute_request", {"code": "while True: pass"})
     client.until(msg_type="execute_input")
     serve.process.send_signal(signal.SIGKILL)
