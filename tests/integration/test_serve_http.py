@@ -16,6 +16,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import harness
+import pages
 import processes
 import pytest
 import requests
@@ -686,6 +687,18 @@ def test_the_page_shows_kernels_to_whom_they_belong(site):
             answer = get(server, f"/api/wall/kernels/{kernel}/log?since={until}", headers=bearer("anna")).json()
             until, events = answer["until"], events + [line["event"] for line in answer["lines"]]
         assert events.count("end") == 1 and get(server, f"/api/wall/kernels/{kernel}/log?since={until}", headers=bearer("anna")).json()["lines"] == []
+
+
+def test_the_commands_of_the_page(site):
+    """Those with curl, in the order in which they stand there."""
+    text = (pathlib.Path(site.prefix) / "share/cellwall/doc/serve.md").read_text()
+    (block,) = [block for kind, block in pages.blocks(text) if kind == "console" and "curl" in block]
+    with Server(site) as server:
+        (server.root / "auth").write_text(f"Authorization: token {TOKENS['anna']}\n")
+        (server.root / "data.csv").write_text("1,2\n")
+        moved = block.replace("http://127.0.0.1:8890", server.url.rstrip("/")).replace("python3-isolated", harness.ISOLATED)
+        wrong = list(pages.command(site, server.root, moved))
+    assert wrong == [] and block.count("$ curl") >= 8, "".join(wrong)
 
 
 # ---- staging areas ----
