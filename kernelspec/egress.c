@@ -99,24 +99,6 @@ const struct egress_host *egress_find(const struct egress *egress, const struct 
 	return NULL;
 }
 
-int egress_allow(struct egress *egress, const char *url, struct err *err)
-{
-	struct egress_host host;
-	const char *user;
-	size_t size;
-
-	if (split_url(url, &user, &size, &host) < 0)
-		return err_set(err, -EINVAL,
-			       "the address of a package index, or of --allow-host, is no http or "
-			       "https URL with a host (https://HOST)");
-	if (egress_find(egress, &host))
-		return 0;
-	if (egress->count == EGRESS_HOSTS)
-		return err_set(err, -E2BIG, "more than %d hosts of package indexes", EGRESS_HOSTS);
-	egress->hosts[egress->count++] = host;
-	return 0;
-}
-
 /* "%41" in `text` of `size` bytes; returns the length or -1. */
 static int unescape(const char *text, size_t size, char *out, size_t room)
 {
@@ -142,7 +124,7 @@ static int unescape(const char *text, size_t size, char *out, size_t room)
 	return (int)length;
 }
 
-int egress_through(struct egress *egress, const char *url, struct err *err)
+static int read_way(const char *url, struct egress_way *way, struct err *err)
 {
 	unsigned char encoded[700];
 	char plain[512];
@@ -151,20 +133,62 @@ int egress_through(struct egress *egress, const char *url, struct err *err)
 	int length = 0;
 
 	/* Its password would go in clear text to one that expects TLS. */
-	if (strncasecmp(url, "http://", 7) != 0 ||
-	    split_url(url, &user, &size, &egress->upstream) < 0 ||
+	if (strncasecmp(url, "http://", 7) != 0 || split_url(url, &user, &size, &way->host) < 0 ||
 	    (user && (length = unescape(user, size, plain, sizeof(plain))) < 0))
 		return err_set(err, -EINVAL,
 			       "the address of this host's proxy is no http URL with a host");
-	egress->authorization[0] = '\0';
 	if (!user)
 		return 0;
 	(void)EVP_EncodeBlock(encoded, (const unsigned char *)plain, length);
 	OPENSSL_cleanse(plain, sizeof(plain));
-	(void)snprintf(egress->authorization, sizeof(egress->authorization), "Basic %s",
+	(void)snprintf(way->authorization, sizeof(way->authorization), "Basic %s",
 		       (const char *)encoded);
 	OPENSSL_cleanse(encoded, sizeof(encoded));
 	return 0;
+}
+
+/* The way by that proxy, which may be known already. */
+static int add_way(struct egress *egress, const char *url, size_t *ret_way, struct err *err)
+{
+	struct egress_way way = {0};
+	int r = read_way(url, &way, err);
+
+	for (size_t i = 0; r == 0 && i < egress->way_count; i++) {
+		const struct egress_way *one = &egress->ways[i];
+
+		if (one->host.port == way.host.port && strcmp(one->host.name, way.host.name) == 0 &&
+		    strcmp(one->authorization, way.authorization) == 0)
+			*ret_way = i + 1;
+	}
+	if (r == 0 && *ret_way == 0 && egress->way_count == EGRESS_WAYS)
+		r = err_set(err, -E2BIG, "more than %d proxies of this host", EGRESS_WAYS);
+	if (r == 0 && *ret_way == 0) {
+		egress->ways[egress->way_count++] = way;
+		*ret_way = egress->way_count;
+	}
+	OPENSSL_cleanse(&way, sizeof(way));
+	return r;
+}
+
+int egress_allow(struct egress *egress, const char *url, const char *through, struct err *err)
+{
+	struct egress_host host;
+	const char *user;
+	size_t size;
+	int r;
+
+	if (split_url(url, &user, &size, &host) < 0)
+		return err_set(err, -EINVAL,
+			       "the address of a package index, or of --allow-host, is no http or "
+			       "https URL with a host (https://HOST)");
+	if (egress_find(egress, &host))
+		return 0;
+	if (egress->count == EGRESS_HOSTS)
+		return err_set(err, -E2BIG, "more than %d hosts of package indexes", EGRESS_HOSTS);
+	r = through ? add_way(egress, through, &host.way, err) : 0;
+	if (r == 0)
+		egress->hosts[egress->count++] = host;
+	return r;
 }
 
 /* ---- addresses ---- */
@@ -246,7 +270,7 @@ void egress_pin(struct egress *egress)
 {
 	for (size_t i = 0; i < egress->count; i++) {
 		struct egress_host *host = &egress->hosts[i];
-		struct addrinfo *list = egress_resolve(host);
+		struct addrinfo *list = host->way ? NULL : egress_resolve(host);
 
 		for (struct addrinfo *one = list; one && host->pin_count < EGRESS_PINS;
 		     one = one->ai_next) {
@@ -376,7 +400,7 @@ int egress_parse(const char *text, size_t size, bool upstream, struct egress_hos
 	authority = strcspn(target + 7, "/?# ");
 	if (parse_authority(target + 7, authority, 80, ret_host) < 0)
 		return -EPROTO;
-	if (!upstream && target[7 + authority] != '/')
+	if (target[7 + authority] != '/')
 		return -EPROTO;
 	return forward(stop + 2, end,
 		       &(struct target){.method = method,

@@ -5,9 +5,13 @@
  *
  * A tunnel must begin with TLS that names the host it was asked for (hello.h).
  *
- * It resolves names itself, refuses addresses of the local network unless an index was there when
- * the build began, counts bytes and seconds, and says of each connection where it went. Every byte
- * of a request is hostile. One process, a child per connection; never logs.
+ * It resolves names itself, once for a connection, and connects to one of the addresses that it
+ * judged: those of the local network are refused unless an index was there when the build began.
+ * Where this host's own proxy leads to a host, that one resolves the name and decides; of it,
+ * exactly that host and port is asked for, and its own address is the configuration's.
+ *
+ * It counts bytes and seconds, and says of each connection where it went. Every byte of a request
+ * is hostile. One process, a child per connection; never logs.
  */
 #ifndef KERNELSPEC_EGRESS_H
 #define KERNELSPEC_EGRESS_H
@@ -21,6 +25,7 @@
 #define EGRESS_HOSTS 32
 #define EGRESS_NAME  253 /* bytes of a host's name, RFC 1035 */
 #define EGRESS_PINS  8
+#define EGRESS_WAYS  4 /* different proxies of this host */
 
 struct egress_host {
 	char name[EGRESS_NAME + 1]; /* lower case; an IPv6 address without brackets */
@@ -28,15 +33,21 @@ struct egress_host {
 	/* Addresses of the local network that it had at the beginning. */
 	struct in6_addr pins[EGRESS_PINS]; /* IPv4 mapped */
 	size_t pin_count;
+	size_t way; /* of `ways`, plus one: which leads there; 0: it is reached directly */
+};
+
+/* A proxy that the host itself must use. */
+struct egress_way {
+	struct egress_host host;
+	char authorization[1024]; /* what its Proxy-Authorization says, or "" */
 };
 
 struct egress {
 	struct egress_host hosts[EGRESS_HOSTS];
 	size_t count;
-	/* A proxy that the host itself must use; port 0: none. */
-	struct egress_host upstream;
-	char authorization[1024]; /* what its Proxy-Authorization says, or "" */
-	uint64_t bytes;		  /* of all connections of a build, in both directions */
+	struct egress_way ways[EGRESS_WAYS];
+	size_t way_count;
+	uint64_t bytes; /* of all connections of a build, in both directions */
 	/* Milliseconds: for a request, and for the first words of a tunnel; for one address;
 	 * without a byte; and for a connection as a whole. 0: the usual ones. */
 	struct egress_times {
@@ -44,12 +55,11 @@ struct egress {
 	} times;
 };
 
-/* Allows HOST:PORT of a URL (http or https, credentials passed over). Returns 0, -EINVAL: no such
- * URL, -E2BIG. */
-int egress_allow(struct egress *egress, const char *url, struct err *err);
-/* Sets the proxy of the host from its URL, with credentials. Returns 0 or -EINVAL. */
-int egress_through(struct egress *egress, const char *url, struct err *err);
-/* Notes the local addresses of the hosts. May block on the resolver. */
+/* Allows HOST:PORT of a URL (http or https, credentials passed over); `through` is the URL of this
+ * host's proxy that leads there, with credentials (http), or NULL. Returns 0, -EINVAL: no such URL,
+ * -E2BIG. */
+int egress_allow(struct egress *egress, const char *url, const char *through, struct err *err);
+/* Notes the local addresses of the hosts that are reached directly. May block on the resolver. */
 void egress_pin(struct egress *egress);
 /* The rule for a host and port, lent, or NULL. */
 const struct egress_host *egress_find(const struct egress *egress,
@@ -73,8 +83,8 @@ pid_t egress_start(const struct egress *egress, int listener, int lifeline, int 
 
 /*
  * Reads the head of a request: `text` of `size` bytes, up to and with the empty line. For CONNECT,
- * `ret_forward` is NULL; else what is to be sent instead of it (caller frees). Returns 0 or
- * -EPROTO.
+ * `ret_forward` is NULL; else what is to be sent instead of it (caller frees), to a proxy that
+ * leads on (`upstream`) or the host itself. Returns 0 or -EPROTO.
  */
 int egress_parse(const char *text, size_t size, bool upstream, struct egress_host *ret_host,
 		 char **ret_forward);

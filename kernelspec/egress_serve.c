@@ -148,9 +148,9 @@ static const char *reach(struct connection *connection, const struct egress_host
 }
 
 /* The host's own proxy is asked to lead on. */
-static int ask_upstream(struct connection *connection, const struct egress_host *host)
+static int ask_upstream(struct connection *connection, const struct egress_host *host,
+			const char *auth)
 {
-	const char *auth = connection->egress->authorization;
 	bool six = strchr(host->name, ':');
 	cleanup(free_ptr) char *request =
 		format_string("CONNECT %s%s%s:%u HTTP/1.1\r\nHost: %s%s%s:%u\r\n%s%s%s\r\n",
@@ -264,12 +264,17 @@ static const char *check_hello(struct connection *connection, struct egress_host
 	return "refused";
 }
 
+static const struct egress_way *way_of(const struct egress *egress, const struct egress_host *rule)
+{
+	return rule && rule->way ? &egress->ways[rule->way - 1] : NULL;
+}
+
 static const char *lead(struct connection *connection, struct egress_host *host,
 			const char *forwarded)
 {
 	const struct egress *egress = connection->egress;
-	bool upstream = egress->upstream.port != 0;
 	const struct egress_host *rule = egress_find(egress, host);
+	const struct egress_way *way = way_of(egress, rule);
 	cleanup(free_ptr) char *buffer = malloc(PUMP_BYTES);
 	const char *verdict;
 	struct err err;
@@ -279,8 +284,9 @@ static const char *lead(struct connection *connection, struct egress_host *host,
 		       "cellwall: this host is not the package index of this build\n");
 		return "refused";
 	}
-	verdict = reach(connection, upstream ? &egress->upstream : rule, upstream);
-	if (connection->server >= 0 && upstream && !forwarded && ask_upstream(connection, host) < 0)
+	verdict = reach(connection, way ? &way->host : rule, way != NULL);
+	if (connection->server >= 0 && way && !forwarded &&
+	    ask_upstream(connection, host, way->authorization) < 0)
 		verdict = "failed";
 	if (strcmp(verdict, "ok") != 0) {
 		answer(connection, "502 Bad Gateway",
@@ -300,7 +306,7 @@ static const char *lead(struct connection *connection, struct egress_host *host,
 		if (verdict)
 			return verdict;
 	} else {
-		const char *auth = upstream ? egress->authorization : "";
+		const char *auth = way ? way->authorization : "";
 		cleanup(free_ptr) char *head = format_string("%s%s%s%s\r\n", forwarded,
 							     auth[0] ? "Proxy-Authorization: " : "",
 							     auth, auth[0] ? "\r\n" : "");
@@ -318,6 +324,18 @@ static const char *lead(struct connection *connection, struct egress_host *host,
 static void wake(int number)
 {
 	(void)number; /* poll(2) ends, the line is written, and that is all */
+}
+
+/* A proxy of this host gets the whole URL. */
+static int parse_head(struct connection *connection, struct egress_host *host, char **ret_forward)
+{
+	const struct egress *egress = connection->egress;
+	int r = egress_parse(connection->head, connection->used, false, host, ret_forward);
+
+	if (r < 0 || !*ret_forward || !way_of(egress, egress_find(egress, host)))
+		return r;
+	free_ptr(ret_forward);
+	return egress_parse(connection->head, connection->used, true, host, ret_forward);
 }
 
 _Noreturn static void serve(const struct egress *egress, int client, int log, uint64_t *total)
@@ -339,8 +357,7 @@ _Noreturn static void serve(const struct egress *egress, int client, int log, ui
 	connection->until = now_ms() + connection->times.connection;
 	if (read_head(client, connection->head, &connection->size, &connection->used,
 		      now_ms() + connection->times.head) < 0 ||
-	    egress_parse(connection->head, connection->used, egress->upstream.port != 0, &host,
-			 &forwarded) < 0)
+	    parse_head(connection, &host, &forwarded) < 0)
 		answer(connection, "400 Bad Request", "cellwall: no request for a package index\n");
 	else
 		verdict = lead(connection, &host, forwarded);

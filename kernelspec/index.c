@@ -25,15 +25,24 @@ static const char *const companions[][2] = {
 	{"test.pypi.org", "https://test-files.pythonhosted.org"},
 };
 
-static int allow(struct index *index, const char *url, struct err *err)
+static const char *text_of(const json_t *found, const char *key)
 {
-	int r = egress_allow(&index->egress, url, err);
+	const char *text = json_string_value(json_object_get(found, key));
+
+	return text && text[0] ? text : NULL;
+}
+
+static int allow(struct index *index, const json_t *found, const char *url, struct err *err)
+{
+	const json_t *ways = json_object_get(found, "ways");
+	int r = egress_allow(&index->egress, url, text_of(ways, url), err);
 
 	for (size_t i = 0; r == 0 && i < sizeof(companions) / sizeof(companions[0]); i++) {
 		const struct egress_host *last = &index->egress.hosts[index->egress.count - 1];
 
 		if (strcmp(last->name, companions[i][0]) == 0)
-			r = egress_allow(&index->egress, companions[i][1], err);
+			r = egress_allow(&index->egress, companions[i][1],
+					 text_of(ways, companions[i][1]), err);
 	}
 	return r;
 }
@@ -45,13 +54,6 @@ static int set(struct index *index, const char *name, const char *value)
 	cleanup(free_ptr) char *text = format_string("%s=%s", name, value);
 
 	return text ? paths_list_add(&index->variables, text) : -ENOMEM;
-}
-
-static const char *text_of(const json_t *found, const char *key)
-{
-	const char *text = json_string_value(json_object_get(found, key));
-
-	return text && text[0] ? text : NULL;
 }
 
 /* The values of a list, joined by spaces as pip takes them; caller frees. */
@@ -78,9 +80,9 @@ static int take_indexes(struct index *index, const json_t *found, struct err *er
 
 	if (json_is_true(json_object_get(found, "no-index")))
 		return set(index, "PIP_NO_INDEX", "1");
-	r = allow(index, first ? first : DEFAULT_INDEX, err);
+	r = allow(index, found, first ? first : DEFAULT_INDEX, err);
 	for (size_t i = 0; r == 0 && i < json_array_size(extra); i++)
-		r = allow(index, json_string_value(json_array_get(extra, i)), err);
+		r = allow(index, found, json_string_value(json_array_get(extra, i)), err);
 	if (r < 0)
 		return r;
 	if (!others || set(index, "PIP_INDEX_URL", first ? first : DEFAULT_INDEX) < 0 ||
@@ -102,7 +104,7 @@ static int take_links(struct index *index, const json_t *found, struct err *err)
 		int r = 0;
 
 		if (strncasecmp(link, "http", 4) == 0) {
-			r = allow(index, link, err);
+			r = allow(index, found, link, err);
 		} else {
 			link = strncmp(link, "file://", 7) == 0 ? link + 7 : link;
 			real = paths_real(link);
@@ -134,13 +136,11 @@ static int take(struct index *index, const json_t *found, struct err *err)
 {
 	cleanup(free_ptr) char *trusted = joined(json_object_get(found, "trusted-host"));
 	cleanup(free_ptr) char *proxy = format_string("http://127.0.0.1:%d", INDEX_PORT);
-	const char *through = text_of(found, "proxy"), *certificates = text_of(found, "cert");
+	const char *certificates = text_of(found, "cert");
 	int r = take_indexes(index, found, err);
 
 	if (r == 0)
 		r = take_links(index, found, err);
-	if (r == 0 && through)
-		r = egress_through(&index->egress, through, err);
 	if (r < 0)
 		return r;
 	if (!trusted || !proxy || set(index, "PIP_CONFIG_FILE", "/dev/null") < 0 ||
@@ -159,19 +159,43 @@ static int take(struct index *index, const json_t *found, struct err *err)
 	return 0;
 }
 
+/* A list in JSON of what may be reached besides what pip's configuration says; caller frees. */
+static char *all_urls(const struct paths_list *more)
+{
+	json_t *list = json_pack("[s]", DEFAULT_INDEX);
+	char *text;
+	int r = list ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < sizeof(companions) / sizeof(companions[0]); i++)
+		r = json_array_append_new(list, json_string(companions[i][1]));
+	for (size_t i = 0; r == 0 && more && i < more->count; i++)
+		r = json_array_append_new(list, json_string(more->items[i]));
+	text = r == 0 ? json_dumps(list, JSON_COMPACT) : NULL;
+	json_decref(list);
+	return text;
+}
+
 int index_read(const struct paths_list *more, struct index *ret_index, struct err *err)
 {
+	cleanup(free_ptr) char *urls = all_urls(more);
 	json_t *found;
 	int r;
 
 	memset(ret_index, 0, sizeof(*ret_index));
-	r = script_run("env/index.py", NULL, NULL, &found, err);
+	if (!urls)
+		return err_set(err, -EINVAL, "the address of --allow-host is no UTF-8");
+	r = script_run("env/index.py", NULL, urls, &found, err);
 	if (r < 0)
 		return err_wrap(err, "pip's configuration");
 	r = take(ret_index, found, err);
-	json_decref(found);
+	if (r == 0 && text_of(found, "client-cert") &&
+	    paths_list_add(&ret_index->notices,
+			   "pip's client-cert is not used: a private key does not go into a "
+			   "build") < 0)
+		r = no_memory(err);
 	for (size_t i = 0; r == 0 && more && i < more->count; i++)
-		r = allow(ret_index, more->items[i], err);
+		r = allow(ret_index, found, more->items[i], err);
+	json_decref(found);
 	if (r < 0)
 		index_done(ret_index);
 	return r;
@@ -246,7 +270,7 @@ int index_fill(const struct index *index, struct spec *spec)
 
 void index_done(struct index *index)
 {
-	OPENSSL_cleanse(index->egress.authorization, sizeof(index->egress.authorization));
+	OPENSSL_cleanse(index->egress.ways, sizeof(index->egress.ways));
 	paths_list_done(&index->variables);
 	paths_list_done(&index->notices);
 	paths_list_done(&index->directories);

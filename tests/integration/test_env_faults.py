@@ -12,6 +12,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import select
 import signal
 import socket
 import subprocess
@@ -30,35 +32,75 @@ pytestmark = pytest.mark.skipif(os.getuid() == 0 and "CELLWALL_FAULTS" not in os
 
 
 class Upstream:
-    """A host's own proxy, which wants a password and alone knows where index.private is."""
+    """A host's own proxy, which wants a password and alone knows where the hosts of `leads` are: {"NAME:PORT": address}."""
 
-    def __init__(self, index, password):
+    def __init__(self, leads, password):
         self.asked, self.refused = [], 0
         expected = "Basic " + base64.b64encode(password.encode()).decode()
         upstream = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
+            def begin(self, name):
+                """A connection to where it leads, or None after a refusal."""
                 if self.headers.get("Proxy-Authorization") != expected:
                     upstream.refused += 1
                     self.send_error(407)
-                    return
-                upstream.asked.append(self.path)
+                    return None
+                upstream.asked.append(f"{self.command} {self.path}")
+                if name not in leads:
+                    self.send_error(502)
+                    return None
+                return socket.create_connection(leads[name], 20)
+
+            def do_GET(self):
                 target = urllib.parse.urlsplit(self.path)
-                with socket.create_connection(index.server.server_address, 20) as way:
-                    way.sendall(f"GET {target.path} HTTP/1.0\r\n\r\n".encode())
-                    while data := way.recv(65536):
-                        self.wfile.write(data)
+                way = self.begin(f"{target.hostname}:{target.port or 80}")
+                if way:
+                    with way:
+                        way.sendall(f"GET {target.path} HTTP/1.0\r\n\r\n".encode())
+                        while data := way.recv(65536):
+                            self.wfile.write(data)
+
+            def do_CONNECT(self):
+                way = self.begin(self.path)
+                if way:
+                    with way:
+                        self.send_response(200)
+                        self.end_headers()
+                        other = {way: self.connection, self.connection: way}
+                        while True:
+                            for one in select.select([*other], [], [])[0]:
+                                data = one.recv(65536)
+                                if not data:
+                                    return
+                                other[one].sendall(data)
 
             def log_message(self, *words):
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *words: None  # who hangs up
+        self.place = f"127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+def certificates(place, name):
+    """An authority of its own and what it signed for `name`: the file that clients take, and the server's."""
+    place.mkdir()
+    for words in (
+        ["-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"],
+        ["-x509", "-CA", "ca.crt", "-CAkey", "ca.key", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
+         "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.crt"],
+    ):
+        subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", *words],
+                       cwd=place, check=True, capture_output=True, timeout=60)
+    (place / "server.pem").write_text((place / "server.key").read_text() + (place / "server.crt").read_text())
+    return place / "ca.crt", place / "server.pem"
 
 
 LOOK = """
@@ -73,24 +115,52 @@ seen.append("p\\x40ss" in " ".join(found) or "p%40ss" in " ".join(found))
 """
 
 
-def test_a_proxy_with_a_password_and_a_private_index(store, index):
-    """The proxy of the host gets the password of pip's configuration, the build does not; names are the proxy's to resolve."""
-    upstream = Upstream(index, "me:p@ss")
-    index.files["looking-1.tar.gz"] = building("looking", "1", LOOK)
+def test_the_ways_to_indexes(site, store, index):
+    """pip.conf and the proxies of the environment: each index by the way that pip takes, through tunnels and not, past no_proxy;
+    a proxy gets its password, the build none; names are the proxy's to resolve."""
+    place = site.root / (store.data.name + "-config")
+    place.mkdir()
+    authority, both = certificates(place / "tls", "index.private")
+    private, linked = Index(both), Index()
+    private.files["looking-1.tar.gz"] = building("looking", "1", LOOK)
+    linked.files["linked-1-py3-none-any.whl"] = wheel("linked", "1", {"linked.py": ""})
+    tunnels = Upstream({"index.private:443": private.server.server_address}, "me:p@ss")
+    pages = Upstream({"links.private:80": linked.server.server_address}, "you:p@ss")
+    for name, text in {
+        "host": f"[global]\nindex-url = http://first.invalid/\n[install]\nindex-url = https://index.private/simple\n",
+        "user": f"[global]\nindex-url = http://later.invalid/\ncert = {authority}\nextra-index-url = {index.url}\n"
+                "find-links =\n    http://links.private/simple/linked\ntrusted-host = links.private\n",
+    }.items():
+        (place / name / "pip").mkdir(parents=True)
+        (place / name / "pip" / "pip.conf").write_text(text)
+    for name in ("PIP_CONFIG_FILE", "PIP_INDEX_URL"):
+        del store.environment[name]
+    store.environment |= {"XDG_CONFIG_DIRS": str(place / "host"), "XDG_CONFIG_HOME": str(place / "user"), "no_proxy": "127.0.0.0/8",
+                          "PIP_CLIENT_CERT": "/key.pem",
+                          "HTTPS_PROXY": "http://nobody.invalid", "https_proxy": f"http://me:p%40ss@{tunnels.place}",
+                          "http_proxy": f"you:p%40ss@{pages.place}"}
+    index.asked.clear()
     try:
-        store.environment |= {"PIP_INDEX_URL": "http://index.private/simple", "PIP_TRUSTED_HOST": "index.private",
-                              "PIP_PROXY": f"http://me:p%40ss@127.0.0.1:{upstream.server.server_port}"}
-        made = store.create("private", "plain", "looking")
+        made = store.create("ways", "plain==1.0", "looking", "linked")
         assert made.returncode == 0, made.stdout + made.stderr
-        assert "http://index.private/simple/plain/" in upstream.asked and upstream.refused == 0, upstream.asked
-        assert "reached index.private" in made.stdout
-        module = next(store.tree("private").glob("lib/python3*/site-packages/looking.py")).read_text()
+        assert "client-cert is not used" in made.stderr, made
+        assert {package["name"] for package in store.record("ways")["packages"]} == {"plain", "looking", "linked"}
+        assert set(tunnels.asked) == {"CONNECT index.private:443"} and "/files/looking-1.tar.gz" in private.asked
+        assert "GET http://links.private/files/linked-1-py3-none-any.whl" in pages.asked and "CONNECT" not in " ".join(pages.asked)
+        assert "/files/plain-1.0-py3-none-any.whl" in index.asked and "127.0.0.1" not in " ".join(tunnels.asked + pages.asked)
+        assert tunnels.refused == pages.refused == 0
+        assert {(one["host"], one["port"]) for one in store.record("ways")["record"]["reached"]} == {
+            ("index.private", 443), ("links.private", 80), index.server.server_address}
+        module = next(store.tree("ways").glob("lib/python3*/site-packages/looking.py")).read_text()
         assert module == "seen = [False]"
-        store.environment["PIP_PROXY"] = f"http://me:wrong@127.0.0.1:{upstream.server.server_port}"
-        refused = store.create("refused", "plain")
-        assert refused.returncode == 1 and upstream.refused > 0 and "p%40ss" not in refused.stdout + refused.stderr
+        store.environment["https_proxy"] = f"http://me:wr%40ng@{tunnels.place}"
+        refused = store.create("refused", "looking")
+        assert refused.returncode == 1 and tunnels.refused > 0, refused
+        assert not {"wr%40ng", "wr@ng", "p%40ss", "p@ss"} & set(re.split(r"[\s/:]", refused.stdout + refused.stderr)), refused
+        assert "tried to reach index.private port 443 (failed)" in refused.stdout, refused
     finally:
-        upstream.close()
+        for server in (private, linked, tunnels, pages):
+            server.close()
 
 
 COMPILE = """

@@ -9,13 +9,35 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "kernelspec/egress.h"
+
+/* What the resolver says of index.test, one address for each time that it is asked. A connection is
+ * a process of its own: the count is shared. */
+static struct {
+	const char *const *addresses;
+	unsigned *asked;
+} resolver;
+
+int __real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **list);
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **list);
+
+int __wrap_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **list)
+{
+	if (strcmp(node, "index.test") == 0)
+		node = resolver.addresses[__atomic_fetch_add(resolver.asked, 1, __ATOMIC_SEQ_CST)];
+	return __real_getaddrinfo(node, service, hints, list);
+}
 
 static struct in6_addr address(const char *text)
 {
@@ -78,10 +100,11 @@ static void takes_urls(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(egress_allow(&egress, "https://PyPI.org/simple", &err), 0);
-	assert_int_equal(egress_allow(&egress, "http://user:p%40ss@index.corp:8080/x", &err), 0);
-	assert_int_equal(egress_allow(&egress, "https://[fd00::1]:8443", &err), 0);
-	assert_int_equal(egress_allow(&egress, "https://pypi.org/other", &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://PyPI.org/simple", NULL, &err), 0);
+	assert_int_equal(egress_allow(&egress, "http://user:p%40ss@index.corp:8080/x", NULL, &err),
+			 0);
+	assert_int_equal(egress_allow(&egress, "https://[fd00::1]:8443", NULL, &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://pypi.org/other", NULL, &err), 0);
 	assert_int_equal(egress.count, 3);
 	assert_string_equal(egress.hosts[0].name, "pypi.org");
 	assert_int_equal(egress.hosts[0].port, 443);
@@ -89,14 +112,45 @@ static void takes_urls(void **state)
 	assert_int_equal(egress.hosts[1].port, 8080);
 	assert_string_equal(egress.hosts[2].name, "fd00::1");
 	assert_int_equal(egress.hosts[2].port, 8443);
-	assert_int_equal(egress_allow(&egress, "ftp://pypi.org", &err), -EINVAL);
-	assert_int_equal(egress_allow(&egress, "https://", &err), -EINVAL);
-	assert_int_equal(egress_allow(&egress, "https://a b", &err), -EINVAL);
-	assert_int_equal(egress_allow(&egress, "https://a:99999", &err), -EINVAL);
-	assert_int_equal(egress_through(&egress, "http://me:s%3Aecret@proxy:3128", &err), 0);
-	assert_string_equal(egress.upstream.name, "proxy");
-	assert_string_equal(egress.authorization, "Basic bWU6czplY3JldA==");
-	assert_int_equal(egress_through(&egress, "https://me:secret@proxy", &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "ftp://pypi.org", NULL, &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://", NULL, &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://a b", NULL, &err), -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://a:99999", NULL, &err), -EINVAL);
+}
+
+/* Each host by the proxy that leads there; one that several have is there once. */
+static void takes_ways(void **state)
+{
+	static struct egress egress;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(egress_allow(&egress, "https://a", "http://me:s%3Aecret@proxy:3128", &err),
+			 0);
+	assert_int_equal(egress_allow(&egress, "http://b", "http://PROXY:3128", &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://c", NULL, &err), 0);
+	assert_int_equal(egress_allow(&egress, "https://d", "http://me:s%3Aecret@proxy:3128", &err),
+			 0);
+	assert_int_equal(egress.count, 4);
+	assert_int_equal(egress.way_count, 2);
+	assert_string_equal(egress.ways[0].host.name, "proxy");
+	assert_int_equal(egress.ways[0].host.port, 3128);
+	assert_string_equal(egress.ways[0].authorization, "Basic bWU6czplY3JldA==");
+	assert_string_equal(egress.ways[1].authorization, "");
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(egress.hosts[i].way, ((size_t[]){1, 2, 0, 1})[i]);
+	assert_int_equal(egress_allow(&egress, "https://e", "https://me:secret@proxy", &err),
+			 -EINVAL);
+	assert_int_equal(egress_allow(&egress, "https://e", "socks5://proxy", &err), -EINVAL);
+	assert_int_equal(egress.count, 4);
+	for (int i = 0; i < EGRESS_WAYS; i++) {
+		cleanup(free_ptr) char *url = format_string("https://e%d", i);
+		cleanup(free_ptr) char *through = format_string("http://other%d", i);
+
+		assert_true(url && through);
+		assert_int_equal(egress_allow(&egress, url, through, &err),
+				 i < EGRESS_WAYS - 2 ? 0 : -E2BIG);
+	}
 }
 
 static int parse(const char *text, bool upstream, struct egress_host *host, char **forward)
@@ -216,6 +270,7 @@ static size_t fetch(const struct sockaddr_in *proxy, int index, unsigned port, s
 struct proxy {
 	struct egress egress;
 	struct sockaddr_in at;
+	const char *name; /* that the index is known by; NULL: its address */
 	int index, lifeline, log;
 	unsigned port; /* of the index */
 	pid_t pid;
@@ -231,9 +286,10 @@ static void start(struct proxy *proxy)
 	proxy->index = listen_here(&at);
 	proxy->port = ntohs(at.sin_port);
 	listener = listen_here(&proxy->at);
-	url = format_string("http://127.0.0.1:%u/simple", proxy->port);
+	url = format_string("http://%s:%u/simple", proxy->name ? proxy->name : "127.0.0.1",
+			    proxy->port);
 	assert_non_null(url);
-	assert_int_equal(egress_allow(&proxy->egress, url, &err), 0);
+	assert_int_equal(egress_allow(&proxy->egress, url, NULL, &err), 0);
 	egress_pin(&proxy->egress);
 	proxy->egress.bytes = proxy->egress.bytes ? proxy->egress.bytes : UINT64_C(1) << 30;
 	assert_int_equal(pipe2(lifeline, O_CLOEXEC), 0);
@@ -367,13 +423,56 @@ static void ends_before_a_connection(void **state)
 	end(&proxy);
 }
 
+/* Of index.test, at the beginning and when it is asked for: the word of the log's line, whether the
+ * listener on 127.0.0.1 was reached, and how often the resolver was asked in all. */
+static void rebind(const char *const addresses[], const char *verdict, bool reached, unsigned asked)
+{
+	struct proxy proxy = {.name = "index.test"};
+	cleanup(free_ptr) char *plain = NULL;
+	struct pollfd watch = {.events = POLLIN};
+	int client;
+
+	resolver.addresses = addresses;
+	resolver.asked = mmap(NULL, sizeof(unsigned), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(resolver.asked != MAP_FAILED);
+	start(&proxy);
+	plain = format_string("GET http://index.test:%u/x HTTP/1.1\r\n\r\n", proxy.port);
+	assert_non_null(plain);
+	client = ask(&proxy, plain);
+	if (reached)
+		close(accept4(proxy.index, NULL, NULL, SOCK_CLOEXEC));
+	ended(&proxy, client, verdict);
+	watch.fd = proxy.index;
+	assert_int_equal(poll(&watch, 1, 0), 0);
+	assert_int_equal(*resolver.asked, asked);
+	end(&proxy);
+	(void)munmap(resolver.asked, sizeof(unsigned));
+}
+
+/* A name that leads to the local network is refused, unless it did when the build began and leads
+ * to the same address. It is asked for once: what was judged is what is connected to. */
+static void refuses_names_that_turn_local(void **state)
+{
+	(void)state;
+	rebind((const char *const[]){"192.0.2.1", "127.0.0.1", "127.0.0.1"}, "local", false, 2);
+	rebind((const char *const[]){"127.0.0.2", "127.0.0.1", "127.0.0.1"}, "local", false, 2);
+	rebind((const char *const[]){"127.0.0.1", "127.0.0.1", "192.0.2.1"}, "ok", true, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(knows_local_addresses), cmocka_unit_test(takes_urls),
-		cmocka_unit_test(reads_requests),	 cmocka_unit_test(refuses_requests),
-		cmocka_unit_test(ends_at_its_bytes),	 cmocka_unit_test(ends_in_silence),
-		cmocka_unit_test(ends_at_its_time),	 cmocka_unit_test(ends_before_a_connection),
+		cmocka_unit_test(knows_local_addresses),
+		cmocka_unit_test(takes_urls),
+		cmocka_unit_test(takes_ways),
+		cmocka_unit_test(reads_requests),
+		cmocka_unit_test(refuses_requests),
+		cmocka_unit_test(ends_at_its_bytes),
+		cmocka_unit_test(ends_in_silence),
+		cmocka_unit_test(ends_at_its_time),
+		cmocka_unit_test(ends_before_a_connection),
+		cmocka_unit_test(refuses_names_that_turn_local),
 	};
 
 	return cmocka_run_group_tests_name("egress", tests, NULL, NULL);
