@@ -32,11 +32,13 @@
 #define KEPT_LINES     40 /* of a quiet build, shown when it fails */
 #define REACHED_MAX    64
 #define ATTEMPTS_MAX   32
-#define BUILD_MS       ((int64_t)3 * 3600 * 1000) /* it holds the locks of the store */
+#define WHEN_BYTES     32
+#define PASSING_WIDTH  60 /* columns of a line that the next one replaces */
 
 struct line {
 	char text[LINE_MAX_BYTES];
 	size_t size;
+	bool returned; /* it ended with a carriage return so far */
 };
 
 struct run {
@@ -48,9 +50,11 @@ struct run {
 	char *kept[KEPT_LINES];
 	size_t kept_count;
 	json_t *record, *reached, *attempts;
+	uint64_t unlisted;     /* of both, that there was no room for */
 	uint64_t left;	       /* files that the last collection did not bring */
 	uint64_t code, signal; /* how the build ended */
 	bool interrupted, failed;
+	bool passing; /* the line that is shown last is to be replaced */
 	struct err *err;
 };
 
@@ -61,13 +65,30 @@ static int no_memory(struct err *err)
 
 /* ---- what is shown ---- */
 
-static void show(struct run *run, const char *text, size_t size)
+/* How far something is: for who looks at it as it comes, a terminal or a notebook's cell. */
+static void show_passing(struct run *run, const char *text)
+{
+	if (run->plan.wanted->quiet || !(run->plan.wanted->base || isatty(STDOUT_FILENO)))
+		return;
+	printf("%-*.*s\r", PASSING_WIDTH, PASSING_WIDTH, text);
+	(void)fflush(stdout);
+	run->passing = true;
+}
+
+static void show(struct run *run, const char *text, size_t size, bool passing)
 {
 	char safe[2 * LINE_MAX_BYTES];
 	char **slot;
 
 	(void)escape_text(safe, sizeof(safe), text, size);
+	if (passing) {
+		show_passing(run, safe);
+		return;
+	}
 	if (!run->plan.wanted->quiet) {
+		if (run->passing)
+			printf("%*s\r", PASSING_WIDTH, "");
+		run->passing = false;
 		printf("%s\n", safe);
 		(void)fflush(stdout);
 		return;
@@ -89,35 +110,55 @@ static void show_kept(struct run *run)
 	}
 }
 
+typedef void take_line_fn(struct run *run, const char *text, size_t size, bool passing);
+
+static void add_byte(struct line *line, char byte, take_line_fn *take, struct run *run)
+{
+	const bool end = byte == '\n' || byte == '\r';
+
+	/* A line that ended with both is one like any other. */
+	if (line->returned && byte != '\n')
+		line->size = 0;
+	if (!end)
+		line->text[line->size++] = byte;
+	if (line->size > 0 && (end || line->size == sizeof(line->text))) {
+		take(run, line->text, line->size, byte == '\r');
+		if (byte != '\r')
+			line->size = 0;
+	}
+	line->returned = byte == '\r';
+}
+
 /* Cuts what comes into lines. Returns false at the end. */
-static bool read_lines(int fd, struct line *line, void (*take)(struct run *, const char *, size_t),
-		       struct run *run)
+static bool read_lines(int fd, struct line *line, take_line_fn *take, struct run *run)
 {
 	char buffer[4096];
 	ssize_t got = read(fd, buffer, sizeof(buffer));
 
-	for (ssize_t i = 0; i < got; i++) {
-		bool end = buffer[i] == '\n' || buffer[i] == '\r';
-
-		if (!end)
-			line->text[line->size++] = buffer[i];
-		if (line->size > 0 && (end || line->size == sizeof(line->text))) {
-			take(run, line->text, line->size);
-			line->size = 0;
-		}
-	}
+	for (ssize_t i = 0; i < got; i++)
+		add_byte(line, buffer[i], take, run);
 	return got > 0 || (got < 0 && errno == EINTR);
 }
 
-/* "VERDICT HOST PORT IN OUT" of egress.h, added up by host and verdict. */
-static void note_connection(struct run *run, const char *text, size_t size)
+static const char *write_when(char when[WHEN_BYTES])
 {
-	char line[LINE_MAX_BYTES + 1], verdict[16], host[1024];
+	const time_t now = time(NULL);
+	struct tm tm;
+
+	(void)strftime(when, WHEN_BYTES, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	return when;
+}
+
+/* "VERDICT HOST PORT IN OUT" of egress.h, added up by host and verdict. */
+static void note_connection(struct run *run, const char *text, size_t size, bool passing)
+{
+	char line[LINE_MAX_BYTES + 1], verdict[16], host[1024], when[WHEN_BYTES];
 	uint64_t in, out;
 	unsigned port;
 	json_t *found = NULL, *one;
 	size_t i;
 
+	(void)passing;
 	memcpy(line, text, size);
 	line[size] = '\0';
 	if (sscanf(line, "%15s %1023s %u %" SCNu64 " %" SCNu64, verdict, host, &port, &in, &out) !=
@@ -131,8 +172,10 @@ static void note_connection(struct run *run, const char *text, size_t size)
 			found = one;
 	}
 	if (!found) {
-		if (json_array_size(run->reached) >= REACHED_MAX && strcmp(verdict, "ok") != 0)
+		if (json_array_size(run->reached) >= REACHED_MAX && strcmp(verdict, "ok") != 0) {
+			run->unlisted++;
 			return;
+		}
 		found = json_pack("{s:s, s:i, s:s, s:i, s:I, s:I}", "host", host, "port", (int)port,
 				  "verdict", verdict, "connections", 0, "received", (json_int_t)0,
 				  "sent", (json_int_t)0);
@@ -149,6 +192,7 @@ static void note_connection(struct run *run, const char *text, size_t size)
 	(void)json_object_set_new(
 		found, "sent",
 		json_integer(json_integer_value(json_object_get(found, "sent")) + (json_int_t)out));
+	(void)json_object_set_new(found, "last", json_string(write_when(when)));
 }
 
 /* ---- the supervisor's words ---- */
@@ -183,9 +227,12 @@ static void note_attempt(struct run *run, const struct status *said)
 	char shown[512];
 
 	/* What a resolver asks on lo is refused by nobody's intent. */
-	if (said->fields < 4 || strcmp(said->field[2], "imported") == 0 ||
-	    json_array_size(run->attempts) == ATTEMPTS_MAX)
+	if (said->fields < 4 || strcmp(said->field[2], "imported") == 0)
 		return;
+	if (json_array_size(run->attempts) == ATTEMPTS_MAX) {
+		run->unlisted++;
+		return;
+	}
 	(void)escape_string(shown, sizeof(shown), said->field[3]);
 	(void)json_array_append_new(
 		run->attempts, json_pack("{s:s, s:s}", "what", said->field[2], "target", shown));
@@ -240,7 +287,8 @@ static void on_signal(struct run *run)
 /* Until the supervisor and all that it held are gone. */
 static void attend(struct run *run)
 {
-	const int64_t until = now_ms() + BUILD_MS;
+	const uint64_t seconds = run->plan.rules->build_time;
+	const int64_t until = now_ms() + (int64_t)seconds * 1000;
 	bool heard = true;
 
 	while (heard || run->output >= 0) {
@@ -251,13 +299,14 @@ static void attend(struct run *run)
 			{.fd = run->signals, .events = POLLIN},
 		};
 
-		if (poll(watch, 4, 60000) < 0)
+		if (poll(watch, 4, 1000) < 0)
 			continue;
-		if (now_ms() > until && !run->failed) {
+		if (seconds > 0 && now_ms() > until && !run->failed) {
 			run->failed = true;
 			(void)err_set(run->err, -ETIME,
-				      "the build took more than %d hours: nothing was changed",
-				      (int)(BUILD_MS / 3600000));
+				      "the build was ended after %" PRIu64
+				      " seconds: nothing was changed (a policy's build.time)",
+				      seconds);
 		}
 		if (watch[0].revents)
 			heard = hear(run);
@@ -284,12 +333,9 @@ static void attend(struct run *run)
 int env_record_sign(json_t *record)
 {
 	const struct passwd *user = getpwuid(geteuid());
-	const time_t now = time(NULL);
-	struct tm tm;
-	char when[32];
+	char when[WHEN_BYTES];
 
-	(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	return json_object_set_new(record, "created", json_string(when)) < 0 ||
+	return json_object_set_new(record, "created", json_string(write_when(when))) < 0 ||
 			       json_object_set_new(record, "by",
 						   json_string(user ? user->pw_name : "?")) < 0 ||
 			       json_object_set_new(record, "reached", json_array()) < 0 ||
@@ -314,7 +360,9 @@ static int fill_record(struct run *run)
 	if (!run->record || env_record_sign(run->record) < 0 ||
 	    json_object_set_new(run->record, "sources", env_plan_sources(&run->plan)) < 0 ||
 	    json_object_set(run->record, "reached", run->reached) < 0 ||
-	    json_object_set(run->record, "attempts", run->attempts) < 0)
+	    json_object_set(run->record, "attempts", run->attempts) < 0 ||
+	    json_object_set_new(run->record, "unlisted", json_integer((json_int_t)run->unlisted)) <
+		    0)
 		return no_memory(run->err);
 	return 0;
 }
@@ -395,7 +443,7 @@ int64_t env_build(const struct env_wanted *wanted, json_t **ret_record, struct e
 		for (size_t i = 0; i < run->plan.index.notices.count; i++)
 			fprintf(stderr, "cellwall env: %s\n", run->plan.index.notices.items[i]);
 		egress_pin(&run->plan.index.egress);
-		run->plan.index.egress.bytes = ENV_BUNDLE_MAX;
+		run->plan.index.egress.bytes = run->plan.rules->build_size;
 		r = launch_start(run->plan.sandbox, &run->plan.spec, &run->launch, err);
 	}
 	if (r == 0) {

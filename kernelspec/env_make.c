@@ -125,6 +125,11 @@ void env_say_reached(const json_t *record)
 		if (strcmp(verdict, "ok") == 0)
 			printf("reached %s: %s in %" JSON_INTEGER_FORMAT " connections\n", host,
 			       size, json_integer_value(json_object_get(one, "connections")));
+		else if (strcmp(verdict, "limit") == 0)
+			printf("cut: %s port %" JSON_INTEGER_FORMAT " after %s: a build may fetch "
+			       "so much in all (a policy's build.size), and an hour from one "
+			       "connection\n",
+			       host, json_integer_value(json_object_get(one, "port")), size);
 		else
 			printf("blocked: the build tried to reach %s port %" JSON_INTEGER_FORMAT
 			       " (%s)\n",
@@ -134,6 +139,10 @@ void env_say_reached(const json_t *record)
 		printf("blocked: the build tried to %s %s\n",
 		       json_string_value(json_object_get(one, "what")),
 		       json_string_value(json_object_get(one, "target")));
+	if (json_integer_value(json_object_get(record, "unlisted")) > 0)
+		printf("blocked: %" JSON_INTEGER_FORMAT " more attempts, for which the list has no "
+		       "room\n",
+		       json_integer_value(json_object_get(record, "unlisted")));
 }
 
 static int build(const struct env *env, const char *python, const char *requirements, bool locked)

@@ -135,7 +135,7 @@ static int fill_places(struct env_plan *plan)
 
 	limits_fill(spec, plan->rules);
 	spec->landlock = 0; /* the way to the index lies in a network namespace */
-	spec->out_bytes = ENV_BUNDLE_MAX;
+	spec->out_bytes = plan->rules->build_size;
 	spec->out_files = 1;
 	spec->state = path_join(plan->sealed.directory, "private");
 	spec->out = path_join(plan->sealed.directory, "out");

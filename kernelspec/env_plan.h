@@ -12,8 +12,6 @@
 #include "proxy/policy.h"
 #include "sandbox/spec.h"
 
-#define ENV_BUNDLE_MAX (UINT64_C(64) << 30) /* bytes that a build makes, and that it moves */
-
 struct env_plan {
 	const struct env_wanted *wanted; /* borrowed */
 	struct sealed_build sealed;

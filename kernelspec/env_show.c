@@ -194,12 +194,17 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 					     json_string_value(json_object_get(row, "licence"))));
 	}
 	json_array_foreach(json_object_get(sealed->record, "reached"), i, row)
-		printf("the build %s %s port %" JSON_INTEGER_FORMAT "\n",
+	{
+		const char *last = json_string_value(json_object_get(row, "last"));
+
+		printf("the build %s %s port %" JSON_INTEGER_FORMAT "%s%s\n",
 		       strcmp(json_string_value(json_object_get(row, "verdict")), "ok") == 0
 			       ? "reached"
 			       : "was refused",
 		       json_string_value(json_object_get(row, "host")),
-		       json_integer_value(json_object_get(row, "port")));
+		       json_integer_value(json_object_get(row, "port")),
+		       last ? ", the last time " : "", last ? last : "");
+	}
 }
 
 /* The generation that a word names; 0: the current one. */

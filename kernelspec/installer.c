@@ -333,8 +333,10 @@ static void keep_last(struct work *work, const char *bytes, size_t size)
 	for (size_t i = 0; i < size; i++) {
 		const bool over = work->last_size > 0 && work->last[work->last_size - 1] == '\n';
 
-		if (over)
+		if (over || bytes[i] == '\r') /* how far something is */
 			work->last_size = 0;
+		if (bytes[i] == '\r')
+			continue;
 		if (bytes[i] == '\n' && work->last_size == 0)
 			continue;
 		if (work->last_size < sizeof(work->last) - 1)

@@ -107,6 +107,9 @@ static const struct setting settings[] = {
 	 offsetof(struct policy, outputs.comm_targets), 0, 0, false},
 	{"build", "allow", setting_flag, offsetof(struct policy, build), 0, 0, false},
 	{"build", "hosts", setting_hosts, offsetof(struct policy, build_hosts), 0, 0, false},
+	{"build", "size", setting_size, offsetof(struct policy, build_size), MIB, 16 * TIB, false},
+	{"build", "time", resource_setting_duration, offsetof(struct policy, build_time), 1,
+	 365 * 86400, true},
 };
 enum { SETTINGS = sizeof(settings) / sizeof(settings[0]) };
 
@@ -294,6 +297,8 @@ int policy_default(struct policy *ret_policy)
 		.tmp = GIB,
 		.audit.keep = 256 * MIB,
 		.build = true,
+		.build_size = 64 * GIB,
+		.build_time = 3 * 3600, /* it holds the locks of the store */
 		.stage_in = stage_setting_inputs_new(0),
 		.may_add = copy_list(default_may_add),
 		.out_names = setting_list_new(0),
@@ -507,7 +512,7 @@ char *policy_show(const struct policy *policy)
 	object = json_pack(
 		"{s:{s:o,s:o,s:o,s:I,s:o,s:o,s:s,s:o}, s:s, s:s?, s:{s:o,s:o}, "
 		"s:{s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}, "
-		"s:{s:b,s:b,s:b,s:o}, s:o, s:{s:b,s:o}, s:o}",
+		"s:{s:b,s:b,s:b,s:o}, s:o, s:{s:b,s:o,s:o,s:o}, s:o}",
 		"stage", "in", show_inputs(policy->stage_in), "may_add", show_list(policy->may_add),
 		"out_limit", show_size(policy->out_limit), "out_files",
 		(json_int_t)policy->out_files, "out_names", show_list(policy->out_names), "caches",
@@ -524,7 +529,9 @@ char *policy_show(const struct policy *policy)
 		"messages", policy->audit.messages, "required", policy->audit.required, "keep",
 		show_size(policy->audit.keep), "outputs", show_outputs(&policy->outputs), "build",
 		"allow", policy->build, "hosts",
-		policy->build_hosts ? show_list(policy->build_hosts) : json_null(), "install",
+		policy->build_hosts ? show_list(policy->build_hosts) : json_null(), "size",
+		show_size(policy->build_size), "time",
+		resource_setting_show_duration(policy->build_time), "install",
 		install_setting_show(&policy->install));
 	if (!object)
 		return NULL;

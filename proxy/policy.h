@@ -19,7 +19,7 @@
  *     "audit":     { "content": false, "messages": false, "required": false, "keep": "256M" },
  *     "outputs":   { "mode": "static", "autolink": "defang", "mime": [], "extra_types": [],
  *                    "comm_targets": ["jupyter.widget"] },
- *     "build":     { "allow": true, "hosts": ["pypi.org"] } }
+ *     "build":     { "allow": true, "hosts": ["pypi.org"], "size": "64G", "time": "3h" } }
  */
 #ifndef PROXY_POLICY_H
 #define PROXY_POLICY_H
@@ -75,6 +75,8 @@ struct policy {
 	/* NULL-terminated: of the hosts of pip's configuration these alone, NAME or NAME:PORT;
 	 * NULL: all of them. */
 	char **build_hosts;
+	uint64_t build_size; /* bytes that a build fetches, and that it makes */
+	uint64_t build_time; /* seconds; 0: no limit */
 };
 
 /* The words of stage.caches, NULL-terminated. */

@@ -21,7 +21,7 @@ import pytest
 PYTHON = "/usr/bin/python3"
 
 
-def wheel(name, version, files, metadata=""):
+def wheel(name, version, files, metadata="", compression=zipfile.ZIP_STORED):
     """The bytes of a wheel with these files, and no others but its metadata."""
     info = f"{name}-{version}.dist-info"
     files = {
@@ -44,7 +44,7 @@ def pack(files, info):
     csv.writer(record, lineterminator="\n").writerows([*rows, [f"{info}/RECORD", "", ""]])
     files = {**files, f"{info}/RECORD": record.getvalue()}
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for path, text in files.items():
             archive.writestr(path, text)
     return out.getvalue()
@@ -116,7 +116,9 @@ class Index:
     """The simple repository API (PEP 503) on this machine, over plain HTTP or, with a certificate, as localhost over TLS."""
 
     def __init__(self, certificate=None):
-        self.files, self.asked, self.pages = {}, [], {}
+        self.files, self.asked, self.pages, self.moved = {}, [], {}, {}
+        self.slowly = threading.Event()  # until it is set a large file comes in small pieces
+        self.slowly.set()
         self.digest = "sha256"  # that its links name
         index = self
 
@@ -131,7 +133,11 @@ class Index:
                     self.connection.recv(1)
                     return
                 parts = urllib.parse.unquote(self.path).strip("/").split("/")
-                if parts[0] == "simple" and parts[-1] in index.pages:
+                if parts[-1] in index.moved:
+                    self.send_response(302)
+                    self.send_header("Location", index.moved[parts[-1]])
+                    self.end_headers()
+                elif parts[0] == "simple" and parts[-1] in index.pages:
                     self.answer("text/html", f"<!DOCTYPE html><html><head></head><body>{index.pages[parts[-1]]}</body></html>".encode())
                 elif parts[0] == "simple" and len(parts) == 2:
                     links = "".join(
@@ -150,6 +156,9 @@ class Index:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
+                while len(data) > 100_000 and not index.slowly.wait(0.05):
+                    self.wfile.write(data[:1000])
+                    data = data[1000:]
                 if self.command != "HEAD":
                     self.wfile.write(data)
 
@@ -192,8 +201,8 @@ class Store:
                             "all_proxy": ""}
         self.place = self.data / "cellwall" / "environments"
 
-    def env(self, *words, check=False, timeout=120):
-        return self.site.run("env", *words, check=check, timeout=timeout * harness.PATIENCE, env=self.environment)
+    def env(self, *words, check=False, timeout=120, cwd=None):
+        return self.site.run("env", *words, check=check, cwd=cwd, timeout=timeout * harness.PATIENCE, env=self.environment)
 
     def create(self, name, *words):
         return self.env("create", name, "--python", PYTHON, "--no-kernel", *words)
@@ -214,6 +223,6 @@ def left_over(store):
     return sorted(path.name for path in (store.place / "builds").glob("*"))
 
 
-def begin(store, *words):
+def begin(store, *words, out=subprocess.PIPE):
     return subprocess.Popen([store.site.cellwall, "env", *words], env={**store.site.environment, **store.environment}, cwd=store.site.root,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                            stdout=out, stderr=subprocess.STDOUT, text=True)

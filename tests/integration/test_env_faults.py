@@ -5,12 +5,14 @@
 
 import base64
 import collections
+import contextlib
 import hashlib
 import http.server
 import io
 import json
 import os
 import pathlib
+import pty
 import random
 import re
 import select
@@ -25,6 +27,7 @@ import zipfile
 import harness
 import processes
 import pytest
+import test_pip
 from environments import PYTHON, Index, Store, begin, building, index, left_over, store, wheel  # noqa: F401
 
 FAULTS = int(os.environ.get("CELLWALL_FAULTS", "2"))
@@ -286,14 +289,18 @@ def test_an_index_that_means_harm(site, store, index):
               '<a href="file:///etc/passwd#egg=up-2">up-2-py3-none-any.whl</a><a href="/files/up-1%0a2-py3-none-any.whl">up</a>',
     }
     index.pages = pages
+    index.moved = {"near": f"http://127.0.0.1:{port}/x", "far": "http://files.example/x", "inner": "http://10.0.0.1/"}
+    store.environment["PIP_FIND_LINKS"] = " ".join(f"{index.url}/{name}" for name in index.moved)
+    away = [f"tried to reach {place} (refused)" for place in (f"127.0.0.1 port {port}", "files.example port 80", "10.0.0.1 port 80")]
     try:
-        for name, words in (("led", f"tried to reach 127.0.0.1 port {port} (refused)"), ("up", "failed")):
+        for name, words in (("led", [f"http://127.0.0.1:{port}/led-1", *away]), ("up", away)):
             made = store.create(name, name)
-            assert made.returncode == 1 and words in made.stdout + made.stderr, made.stdout + made.stderr
+            assert made.returncode == 1 and all(one in made.stdout + made.stderr for one in words), made.stdout + made.stderr
             assert left_over(store) == [] and not (store.place / "names" / name).exists()
         assert reached == [] and not os.path.lexists("/tmp/up-1-py3-none-any.whl")
     finally:
-        index.pages = {}
+        index.pages, index.moved = {}, {}
+        store.environment["PIP_FIND_LINKS"] = ""
         near.shutdown()
         near.server_close()
     index.files["shadow-1-py3-none-any.whl"] = wheel("shadow", "1", {
@@ -373,6 +380,89 @@ def test_an_import_runs_no_other_program(site, store):
         refused = store.env("import", "other", str(file))
         assert refused.returncode == 1 and words in refused.stderr, refused
         assert not (store.place / "names" / "other" / "current").exists() and left_over(store) == []
+
+
+LARGE = {  # of what may be 1 MB in all: what is said
+    "fetched": ({"large.py": "x" * 3_000_000}, "cut: 127.0.0.1 port"),
+    "unpacked": ({"large.py": "", "zeros": "0" * 50_000_000}, "File too large"),
+    "in all": ({f"large/{i}": str(i) * 500_000 for i in range(9)}, "larger than it may be (a policy's build.size)"),
+}
+
+
+@pytest.fixture
+def ended(site):
+    since = processes.now_ticks()
+    yield
+    assert processes.wait_until(lambda: not processes.strays(site.prefix, since), 60 * harness.PATIENCE)
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_what_is_too_large(site, store, index, ended, large):
+    """A large answer of an index, and small ones that unpack to far more."""
+    files, words = LARGE[large]
+    compression = zipfile.ZIP_STORED if large == "fetched" else zipfile.ZIP_DEFLATED
+    index.files["large-1-py3-none-any.whl"] = wheel("large", "1", files, compression=compression)
+    try:
+        made = store.create("large", "large", "--policy", site.policy({"build": {"size": "1M"}}))
+    finally:
+        del index.files["large-1-py3-none-any.whl"]
+    assert made.returncode == 1 and words in made.stdout + made.stderr, made.stdout + made.stderr
+    assert "nothing was changed" in made.stderr and "Traceback" not in made.stdout + made.stderr, made
+    assert left_over(store) == [] and not (store.place / "names" / "large").exists()
+
+
+def test_what_takes_too_long(site, store, index, ended):
+    """Whatever it does meanwhile, and what it leaves behind."""
+    index.files["long-1.tar.gz"] = building("long", "1", "import os, time\nif not os.fork(): os.setsid()\ntime.sleep(1000)")
+    made = store.create("long", "long", "--policy", site.policy({"build": {"time": "2s"}}))
+    assert made.returncode == 1 and "was ended after 2 seconds: nothing was changed" in made.stderr, made
+    assert left_over(store) == [] and not (store.place / "names" / "long").exists()
+
+
+def test_progress_in_a_terminal(store, index):
+    """A line that moves, before the download has ended; without a terminal there is none."""
+    index.files["wide-1-py3-none-any.whl"] = wheel("wide", "1", {"wide.py": "x = 1\n" * 100_000})
+    index.slowly.clear()
+    terminal, end = pty.openpty()
+    other = begin(store, "create", "other", "--python", PYTHON, "--no-kernel", "wide")
+    try:
+        made = begin(store, "create", "wide", "--python", PYTHON, "--no-kernel", "wide", out=end)
+        os.close(end)
+        shown, moving = b"", rb"\r?  \d\.\d MB of 0\.6 MB *\r"
+        while not re.search(moving, shown):
+            assert select.select([terminal], [], [], 60 * harness.PATIENCE)[0], shown
+            shown += os.read(terminal, 65536)
+        assert made.poll() is None and b"sealing" not in shown
+        index.slowly.set()
+        with contextlib.suppress(OSError):  # its other side is closed
+            while data := os.read(terminal, 65536):
+                shown += data
+        assert made.wait(60 * harness.PATIENCE) == 0, shown
+        assert b"sealing\r\n" in shown and b"wide: generation 1" in shown
+        plain, _ = other.communicate(timeout=60 * harness.PATIENCE)
+        assert other.returncode == 0 and "sealing\n" in plain and "MB of" not in plain, plain
+    finally:
+        index.slowly.set()
+        os.close(terminal)
+
+
+def test_progress_in_a_cell(site, start, index, request):
+    index.files["broad-1-py3-none-any.whl"] = wheel("broad", "1", {"broad.py": "x = 1\n" * 100_000})
+    kernel = test_pip.Place(site, start, index, request.node.name).kernel()
+    index.slowly.clear()
+    try:
+        asked = kernel.client.execute("%pip install broad\nimport broad\nprint('has', broad.x)")
+        shown = ""
+        while "idle" not in shown:
+            message = kernel.client.get_iopub_msg(timeout=60 * harness.PATIENCE)
+            if message["parent_header"].get("msg_id") == asked:
+                shown += message["content"].get("text", message["content"].get("execution_state", ""))
+            if not index.slowly.is_set() and re.search(r"\d\.\d MB of 0\.6 MB", shown):
+                assert "sealing" not in shown
+                index.slowly.set()
+        assert index.slowly.is_set() and "has 1" in shown, shown
+    finally:
+        index.slowly.set()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")

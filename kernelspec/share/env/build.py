@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 ENVIRONMENT = "/env"
 PYTHON = ENVIRONMENT + "/bin/python"
@@ -30,6 +31,7 @@ UV = "/cellwall-uv"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PARTS = 4  # a fixed number, so that the bytecode does not depend on the machine
 CHUNK = 1 << 20
+EVERY = 0.5  # seconds
 FILES = (".whl", ".tar.gz", ".tar.bz2", ".zip")  # that an index has
 LEFT = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")  # in a .dist-info
 PROGRAM = """#!{interpreter}
@@ -95,8 +97,10 @@ class Pip:
             sys.path.insert(0, place)
         from pip._internal.cli.main import main
         from pip._internal.commands import create_command
+        from pip._internal.network import download
         for name in ("download", "install", "wheel"):
             create_command(name)
+        download.get_download_progress_renderer = progress_of
         if not there:
             sys.path.remove(place)
         self.main = main
@@ -116,6 +120,19 @@ class Pip:
         if wheels:
             self("install", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir", "--quiet",
                  *where, *sorted(wheels))
+
+
+def progress_of(size=None, **_):
+    """In place of pip's bar, which wants a terminal: now and then a line that the next one replaces (env_build.c)."""
+    def count(chunks):
+        done, said = 0, time.monotonic()
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk)
+            if time.monotonic() - said >= EVERY:
+                said = time.monotonic()
+                print(f"  {done / 1e6:.1f} MB" + (f" of {size / 1e6:.1f} MB" if size else ""), end="\r", flush=True)
+    return count
 
 
 class Uv:
@@ -380,11 +397,20 @@ class Bundle:
 
 def finish(names, interpreter):
     """From the packages in their place to the bundle, with the files that they came from."""
-    tidy()
-    settle(interpreter)
-    say("compiling")
-    compile_all()
-    say("sealing")
+    try:
+        tidy()
+        settle(interpreter)
+        say("compiling")
+        compile_all()
+        say("sealing")
+        write_bundle(names)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        fail("what was built is larger than it may be (a policy's build.size)")
+
+
+def write_bundle(names):
     bundle = Bundle(BUNDLE)
     bundle.text(b"m", "lock", lock_of(names).encode())
     for name in names:

@@ -62,7 +62,7 @@ def install(words):
         time.sleep(EVERY)
     if not os.path.exists(said):
         return 1
-    with open(said, encoding="utf-8", errors="replace") as file:
+    with open(said, encoding="utf-8", errors="replace", newline="") as file:
         while not any(map(os.path.exists, ends)):
             copy(file)
             time.sleep(EVERY)

@@ -53,6 +53,8 @@ static void assert_same(const struct policy *a, const struct policy *b)
 	assert_int_equal(!a->build_hosts, !b->build_hosts);
 	if (a->build_hosts)
 		assert_same_list(a->build_hosts, b->build_hosts);
+	assert_int_equal(a->build_size, b->build_size);
+	assert_int_equal(a->build_time, b->build_time);
 	assert_same_list(a->env_keep, b->env_keep);
 	assert_same_list(a->env_set, b->env_set);
 	assert_int_equal(a->out_limit, b->out_limit);
@@ -194,6 +196,8 @@ static void shows_what_it_reads_again(void **state)
 		"}",
 		"{\"outputs\":{\"mode\":\"off\"}}",
 		"{\"build\":{\"allow\":false,\"hosts\":[]}}",
+		"{\"build\":{\"size\":\"1M\",\"time\":\"90s\"}}",
+		"{\"build\":{\"time\":0}}",
 		"{\"build\":{\"hosts\":[\"pypi.org\",\"index.example:8080\"]}}",
 		"{\"resources\":{\"memory\":\"33%\",\"cpus\":4,\"idle_timeout\":\"90s\",\"disk\":0}"
 		"}",
