@@ -476,7 +476,7 @@ for target in (("127.0.0.1", {port}), ("203.0.113.9", 80)):
 if not here:
     for url in ("http://127.0.0.1:{port}/stolen", "http://203.0.113.9/"):
         try:
-            urllib.request.urlopen(url, timeout=5)
+            urllib.request.urlopen(url, timeout=100)
         except OSError as error:
             seen.append(str(error))
     for i in range(80):

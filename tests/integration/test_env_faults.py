@@ -421,14 +421,14 @@ def test_what_takes_too_long(site, store, index, ended):
 
 def test_progress_in_a_terminal(store, index):
     """A line that moves, before the download has ended; without a terminal there is none."""
-    index.files["wide-1-py3-none-any.whl"] = wheel("wide", "1", {"wide.py": "x = 1\n" * 100_000})
+    index.files["wide-1-py3-none-any.whl"] = wheel("wide", "1", {"wide.py": "#" * 2_400_000})
     index.slowly.clear()
     terminal, end = pty.openpty()
     other = begin(store, "create", "other", "--python", PYTHON, "--no-kernel", "wide")
     try:
         made = begin(store, "create", "wide", "--python", PYTHON, "--no-kernel", "wide", out=end)
         os.close(end)
-        shown, moving = b"", rb"\r?  \d\.\d MB of 0\.6 MB *\r"
+        shown, moving = b"", rb"\r?  \d\.\d MB of 2\.4 MB *\r"
         while not re.search(moving, shown):
             assert select.select([terminal], [], [], 60 * harness.PATIENCE)[0], shown
             shown += os.read(terminal, 65536)
@@ -447,7 +447,7 @@ def test_progress_in_a_terminal(store, index):
 
 
 def test_progress_in_a_cell(site, start, index, request):
-    index.files["broad-1-py3-none-any.whl"] = wheel("broad", "1", {"broad.py": "x = 1\n" * 100_000})
+    index.files["broad-1-py3-none-any.whl"] = wheel("broad", "1", {"broad.py": "x = 1\n" + "#" * 2_400_000})
     kernel = test_pip.Place(site, start, index, request.node.name).kernel()
     index.slowly.clear()
     try:
@@ -457,7 +457,7 @@ def test_progress_in_a_cell(site, start, index, request):
             message = kernel.client.get_iopub_msg(timeout=60 * harness.PATIENCE)
             if message["parent_header"].get("msg_id") == asked:
                 shown += message["content"].get("text", message["content"].get("execution_state", ""))
-            if not index.slowly.is_set() and re.search(r"\d\.\d MB of 0\.6 MB", shown):
+            if not index.slowly.is_set() and re.search(r"\d\.\d MB of 2\.4 MB", shown):
                 assert "sealing" not in shown
                 index.slowly.set()
         assert index.slowly.is_set() and "has 1" in shown, shown
