@@ -29,11 +29,10 @@ def wheel(name, version, files, metadata="", compression=zipfile.ZIP_STORED):
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n{metadata}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = ""
-    return pack(files, info)
+    return pack(files, info, compression)
 
 
-def pack(files, info):
+def pack(files, info, compression=zipfile.ZIP_STORED):
     """A wheel of these files, texts or bytes, with a RECORD of them."""
     rows = []
     for path, text in files.items():
