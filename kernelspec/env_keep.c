@@ -26,6 +26,24 @@ static int find_earlier(void *arg, const char *name, uint64_t number, bool curre
 	return 0;
 }
 
+/* It is there, with its tree, and nobody removes it or chooses another meanwhile. */
+static int choose(const char *name, uint64_t number, struct err *err)
+{
+	struct sealed_build build;
+	struct sealed sealed;
+	int r = sealed_begin(name, &build, err);
+
+	if (r < 0)
+		return r;
+	r = sealed_find(name, number, false, &sealed, err);
+	if (r == 0) {
+		r = sealed_choose(sealed.store, name, number, err);
+		sealed_done(&sealed);
+	}
+	sealed_abandon(&build);
+	return r;
+}
+
 int env_rollback(const struct env *env)
 {
 	struct earlier earlier = {0, 0};
@@ -44,13 +62,7 @@ int env_rollback(const struct env *env)
 		number = earlier.before;
 	if (number == 0)
 		return env_fail("\"%s\" has no generation before the current one", env->name);
-	/* It is there, with its tree. */
-	r = sealed_find(env->name, number, false, &sealed, &err);
-	if (r == 0) {
-		r = sealed_choose(sealed.store, env->name, number, &err);
-		sealed_done(&sealed);
-	}
-	if (r < 0)
+	if (choose(env->name, number, &err) < 0)
 		return env_fail("%s", err.text);
 	printf("%s: generation %" PRIu64 "; kernels that start now get it\n", env->name, number);
 	return 0;

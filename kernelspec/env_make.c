@@ -453,9 +453,9 @@ static int64_t import(struct sealed_build *build, const char *file, json_t **ret
 	if (!known)
 		return err_set(err, -EINVAL, "%s names no Python", file);
 	/* The rest of another host's record is its word alone. */
-	r = env_record_sign(*ret_record);
-	if (r < 0)
-		return err_set(err, r, "out of memory");
+	if (env_record_sign(*ret_record) < 0 ||
+	    json_object_set_new(*ret_record, "imported", json_true()) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
 	number = sealed_commit(build, *ret_record, err);
 	return number == -EBADMSG ? err_wrap(err, "%s", file) : number;
 }

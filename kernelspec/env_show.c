@@ -171,6 +171,8 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 				     json_string_value(json_object_get(sealed->record, "folder"))));
 	}
 	(void)sealed_each(sealed->store, sealed->name, print_generation, NULL);
+	if (json_object_get(sealed->record, "imported"))
+		printf("imported: where its packages came from is what the bundle says\n");
 	json_array_foreach(json_object_get(sealed->record, "sources"), i, row)
 	{
 		char source[1024];

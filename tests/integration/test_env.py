@@ -237,10 +237,16 @@ def test_generations(site, store):
     for _ in range(5):
         other.env("import", "h", str(file), check=True)
     other.env("gc", check=True)
-    assert re.findall(r"^(..) generation (\d)", other.env("show", "h").stdout, re.M) == [("  ", "3"), ("  ", "4"), ("  ", "5"), ("->", "6")]
+    said = other.env("show", "h").stdout
+    assert "\nimported: " in said and "imported: " not in store.env("show", "g").stdout
+    assert re.findall(r"^(..) generation (\d)", said, re.M) == [("  ", "3"), ("  ", "4"), ("  ", "5"), ("->", "6")]
     for number, current in (("4", "4"), ("2", "4"), ("x", "4"), ("0", "4"), ("5", "5")):
         assert (other.env("rollback", "h", number).returncode == 0) == (number == current), number
         assert (other.place / "names/h/current").read_text().strip() == current
+    with (other.place / "names/.lock-h").open() as lock:  # as a build has it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = other.env("rollback", "h", "4")
+        assert refused.returncode == 1 and '"h" is being built or changed' in refused.stderr
     store.env("remove", "g", check=True)
     assert list((store.place / "trees").iterdir()) == [] and not [*(store.place / "files").glob("*/*")] and "g  " not in store.env("list").stdout
 
