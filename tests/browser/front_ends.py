@@ -1,4 +1,5 @@
-"""JupyterLab 4 and Notebook 7 in Chromium, their kernels behind --gateway-url: run by `tests/run gateway`.
+"""JupyterLab 4 and Notebook 7 in Chromium, their kernels behind --gateway-url, and the page of a Hub's service: run by
+`tests/run gateway`.
 
 Each front end is the server of one user, with a token of hers, and reaches `cellwall serve` over TLS through a port that the
 test can cut. CELLWALL_GATEWAY is the environment of tests/requirements-gateway.txt.
@@ -14,8 +15,12 @@ import urllib.request
 import pytest
 import requests
 from conftest import notebook, start_browser
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import alert_is_present
+from selenium.webdriver.support.ui import WebDriverWait
 from test_lab import command, current, dismiss, find, kernel_status, shot, until
 
+import gateway_hub
 import harness
 import serving
 import wire
@@ -234,3 +239,44 @@ def test_two_users_do_not_see_each_other(fronts, gateway):
         for method, path in (("POST", "/interrupt"), ("POST", "/restart"), ("DELETE", "")):
             assert ask.request(method, f"{url}/api/kernels/{kernel}{path}", timeout=60).status_code == 404
     assert fronts("lab").kernels() == seen["lab"]
+
+
+def test_the_page_of_a_hubs_service(site):
+    """Below the Hub's prefix, through its proxy, with a token that the Hub gave: nothing is asked for anywhere else."""
+    hub = gateway_hub.start(site, gateway_hub.configuration(site, "One gateway for all users"))
+    page = None
+    try:
+        assert hub.ask("POST", "/hub/api/users/anna").status_code == 201
+        token, below = hub.token("anna")["token"], f"{hub.url}/services/cellwall/"
+        answer = hub.ask("POST", "/services/cellwall/api/kernels", token, json={"name": harness.ISOLATED})
+        assert answer.status_code == 201, answer.text
+        kernel = answer.json()["id"]
+        page = start_browser(site, "hub")
+        page.get(below)
+        page.execute_script("window.violations = []; document.addEventListener('securitypolicyviolation', event => violations.push(event.blockedURI))")
+        until(page, lambda: page.switch_to.active_element.get_attribute("id") == "token", what="the question for a token")
+        page.switch_to.active_element.send_keys(token, Keys.ENTER)
+
+        def says(selector, words):
+            until(page, lambda: words in page.find_element("css selector", selector).text, 60, f"{words} in {selector}")
+
+        says("#who", "anna")
+        says("#list", kernel[:8])
+        says("#list", "idle")
+        page.find_element("css selector", "#list button").click()
+        says("#lines", "launch")
+        says("#may", "staging/in")
+        page.find_element("css selector", "#list .danger").click()
+        WebDriverWait(page, 60).until(alert_is_present()).accept()
+        says("#past-title", "Ended: 1")
+        shot(page, "gateway-hub-page")
+        asked = page.execute_script("return performance.getEntries().filter(one => ['resource', 'navigation'].includes(one.entryType)).map(one => one.name)")
+        assert len(asked) > 5 and all(url.startswith(below) for url in asked), asked
+        assert page.execute_script("return violations") == []
+        page.find_element("id", "leave").click()
+        until(page, lambda: page.find_element("id", "token").is_displayed(), what="the end of the login")
+        assert page.execute_script("return fetch('api/me').then(answer => answer.status)") == 401
+    finally:
+        if page:
+            page.quit()
+        hub.close()
