@@ -145,17 +145,19 @@ def test_the_page_shows_a_links_kernel(start, far):
     kernel = linked(start, far)
     kernel.run("import socket\ntry: socket.create_connection(('203.0.113.5', 443), 1)\nexcept OSError: pass")
 
-    def shown(what):
-        """The newest of the client's that was blocked."""
-        return [one for one in far.ask("/api/wall/kernels")[what] if one["owner"] == "client" and one["blocked"] > 0][:1]
+    def running():
+        return far.ask("/api/wall/kernels")["kernels"][-1]  # the one that began last
 
-    assert processes.wait_until(lambda: shown("kernels"), 20 * PATIENCE)
-    (one,) = shown("kernels")
-    assert one["name"] == ISOLATED and one["seconds"] > 0 and one["memory"] > 0
+    def ended():
+        return [gone for gone in far.ask("/api/wall/kernels")["ended"] if gone["id"] == one["id"]]
+
+    assert processes.wait_until(lambda: running()["blocked"] > 0, 20 * PATIENCE)
+    one = running()
+    assert one["owner"] == "client" and one["name"] == ISOLATED and one["seconds"] > 0 and one["memory"] > 0
     kernel.shutdown()
-    assert processes.wait_until(lambda: shown("ended"), 20 * PATIENCE)
-    (gone,) = shown("ended")
-    assert gone["id"] == one["id"] and gone["reason"] == "its client ended it"
+    assert processes.wait_until(ended, 20 * PATIENCE)
+    (gone,) = ended()
+    assert gone["owner"] == "client" and gone["blocked"] > 0 and gone["reason"] == "its client ended it"
     lines = far.ask(f"/api/wall/kernels/{one['id']}/log?blocked=1")["lines"]
     assert any("203.0.113.5:443" in line.get("reason", "") for line in lines), lines
 
