@@ -17,7 +17,7 @@ import serving
 import two_hosts
 import zmq
 import zmq.auth
-from harness import ISOLATED, PATIENCE, Kernel, collect, notices, reply_to
+from harness import ISOLATED, PATIENCE, Kernel, becomes, collect, notices, reply_to
 from linking import WHERE, by_hand, far, hosts, keys, linked, talk  # noqa: F401 (fixtures)
 
 MARK = "plain-" + uuid.uuid4().hex
@@ -109,7 +109,9 @@ def test_page(site, tmp_path, monkeypatch):
 
 
 def test_notebook_over_one_port(site, hosts, far):
-    """nbclient on one host, the kernel on the other; no other port and no plaintext on the wire between them."""
+    """nbclient on one host, the kernel on the other; nothing but the one port and no plaintext on the wire between them."""
+    captured = site.root / "captured"
+    since = captured.stat().st_size
     code = [f"text = '{MARK}'\nprint(text)", "open('made.txt', 'w').write(text)\n6 * 7"]
     notebook = site.root / "linked.ipynb"
     cells = [nbformat.v4.new_code_cell(cell) for cell in code]
@@ -127,14 +129,15 @@ def test_notebook_over_one_port(site, hosts, far):
     assert (site.root / "far/users/client/default/staging/out/made.txt").read_text() == MARK
 
     # What this looks for is found when it is there.
-    sent = f"import socket; socket.create_connection(('{two_hosts.FAR}', {two_hosts.PORT})).send(b'control-' + b'{MARK}')"
+    sent = f"import socket; socket.create_connection(('{two_hosts.FAR}', {two_hosts.PORT})).send(b'control-' + b'{MARK}')\n"
+    sent += f"socket.socket(type=socket.SOCK_DGRAM).sendto(b'datagram-', ('{two_hosts.FAR}', {two_hosts.PORT}))"
     subprocess.run([*hosts.enter(far=False), sys.executable, "-c", sent], check=True)
-    captured = site.root / "captured"
-    assert processes.wait_until(lambda: b"control-" in captured.read_bytes(), 10 * PATIENCE)
-    seen = [frame for frame in two_hosts.frames(captured) if two_hosts.tcp_ports(frame)]
-    assert len(seen) > 20
-    assert all(two_hosts.PORT in two_hosts.tcp_ports(frame) for frame in seen)
-    plain = [frame for frame in two_hosts.frames(captured) if MARK.encode() in frame]
+    assert processes.wait_until(lambda: b"control-" in (seen := captured.read_bytes()) and b"datagram-" in seen, 10 * PATIENCE)
+    seen = list(two_hosts.frames(captured, since))
+    assert len([frame for frame in seen if two_hosts.has_address(frame, two_hosts.FAR)]) > 20
+    strange = two_hosts.strange(seen)
+    assert len(strange) == 1 and b"datagram-" in strange[0], strange
+    plain = [frame for frame in seen if MARK.encode() in frame]
     assert len(plain) == 1 and b"control-" in plain[0]
     blocked = f"import socket; socket.create_connection(('{two_hosts.FAR}', {two_hosts.PORT + 1}), 1)"
     assert subprocess.run([*hosts.enter(False), sys.executable, "-c", blocked], capture_output=True).returncode == 1
@@ -197,6 +200,58 @@ def test_refused_for_a_while(start, hosts, far):
     said = count_through_cut(kernel, cut, 4)
     assert any("does not answer" in text for text in said) and any("is back" in text for text in said), said
     assert kernel.run("x").result == "('sweet', None)"
+
+
+ASKED = """
+import time
+typed = input('? ')
+open('TYPED', 'a').write(typed)
+"""
+LOOP = """
+print('begun', flush=True)
+try:
+    while True:
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    print(typed, input('more? '))
+"""
+
+
+def test_asked_while_it_is_cut(site, start, hosts, far):
+    """What is asked in a cut arrives when the link is back, and once: also what the host has, whose word of it was lost."""
+    kernel = linked(start, far)
+    client = kernel.client
+    assert hosts.connections() == 1
+    typed = f"typed-{uuid.uuid4().hex[:8]}"
+    first = client.execute(ASKED.replace("TYPED", typed), allow_stdin=True)
+    assert client.get_stdin_msg(timeout=30 * PATIENCE)["content"]["prompt"].endswith("? ")
+    hosts.tell("deaf")
+    try:
+        client.input("in the cut")
+        arrived = site.root / "far/users/client/default/staging/out" / typed
+        assert becomes(arrived, "in the cut") == "in the cut", kernel.log
+        hosts.tell("refuse")
+        loop = client.execute(LOOP, allow_stdin=True)
+        last = client.execute("open(PATH, 'a').write('x')\nopen(PATH).read()".replace("PATH", repr(typed)))
+        assert processes.wait_until(lambda: hosts.connections() == 0, 30 * PATIENCE), kernel.log
+        hosts.tell("accept")
+        assert reply_to(client, first)["content"]["status"] == "ok"
+        kernel.started(loop, "stream")
+
+        hosts.tell("refuse")
+        kernel.manager.interrupt_kernel()
+        assert processes.wait_until(lambda: hosts.connections() == 0, 30 * PATIENCE), kernel.log
+    finally:
+        hosts.tell("accept")
+    # One that came twice would end this question.
+    assert client.get_stdin_msg(timeout=30 * PATIENCE)["content"]["prompt"].endswith("more? ")
+    client.input("and after it")
+    shown = "".join(m["content"]["text"] for m in collect(client, loop, 30 * PATIENCE) if m["msg_type"] == "stream")
+    assert shown.endswith("in the cut and after it\n") and shown.count("cut") == 1, shown
+    messages = collect(client, last, 30 * PATIENCE)
+    (shown,) = [message["content"]["data"]["text/plain"] for message in messages if message["msg_type"] == "execute_result"]
+    assert shown == repr("in the cutx")
+    assert reply_to(client, last)["content"]["status"] == "ok"
 
 
 GATEWAY = r"""
@@ -267,6 +322,8 @@ def test_cut_for_20_seconds(site, start, launch, hosts, far):
         "nobody answers there: is `cellwall serve": launch(options=["--host", "curve://127.0.0.1:1", *keys]),
         "no address is known for no..such": launch(options=["--host", "curve://no..such:8890", *keys]),
     }
+    captured = site.root / "captured"
+    since = captured.stat().st_size
     kernel = linked(start, far)
     serve, token = far_gateway(site, hosts)
     lines, mark = 22 * 20, "plain-" + uuid.uuid4().hex
@@ -293,11 +350,11 @@ def test_cut_for_20_seconds(site, start, launch, hosts, far):
     for said, end in nowhere.items():
         assert end.wait(30) == 1, end.log
         assert end.log.count("\n") == 1 and said in end.log, end.log
-    captured = list(two_hosts.frames(site.root / "captured"))
-    to_gateway = [frame for frame in captured if two_hosts.to_far_too(frame)]
-    assert len(to_gateway) > 20
-    assert all(two_hosts.PORT in two_hosts.tcp_ports(frame) for frame in to_gateway)
-    assert not [frame for frame in captured if mark.encode() in frame or token.encode() in frame]
+    seen = list(two_hosts.frames(captured, since))
+    for address in (two_hosts.FAR, two_hosts.FAR_TOO):
+        assert len([frame for frame in seen if two_hosts.has_address(frame, address)]) > 20
+    assert two_hosts.strange(seen) == []
+    assert not [frame for frame in seen if mark.encode() in frame or token.encode() in frame]
 
 
 def test_interrupt_while_much_flows(start, far):

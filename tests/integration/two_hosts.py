@@ -14,7 +14,8 @@ import threading
 PORT = 8890
 NEAR, FAR, FAR_TOO = "10.77.0.1", "10.77.0.2", "10.77.0.3"  # the far host has two addresses
 
-# What leaves or enters the far host: the one port, and neighbours finding each other. "refuse" cuts in words of TCP.
+# What leaves or enters the far host: the one port, and neighbours finding each other. "refuse" cuts in words of TCP; with
+# "deaf" what is sent to the far host arrives, and no word of it comes back.
 RULES = f"""
 flush ruleset
 table inet wall {{
@@ -28,10 +29,11 @@ table inet wall {{
     type filter hook output priority 0; policy drop;
     oif lo accept
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
-    tcp sport {PORT} accept
+    tcp sport {PORT} %s
   }}
 }}
 """
+WORDS = {"accept": ("accept", "accept"), "refuse": ("reject with tcp reset", "accept"), "deaf": ("accept", "drop")}
 
 
 class Hosts:
@@ -54,6 +56,14 @@ class Hosts:
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
         return self.process.stdout.readline().strip()
+
+    def connections(self):
+        """How many the near host has to the one port, as it knows."""
+        count = 0
+        for name in ("tcp", "tcp6"):
+            with open(f"/proc/{self.process.pid}/net/{name}", encoding="ascii") as file:
+                count += sum(line[2].endswith(f":{PORT:04X}") and line[3] == "01" for line in map(str.split, file))
+        return count
 
     def close(self):
         self.process.stdin.close()
@@ -79,8 +89,10 @@ def capture(wire, path):
             file.write(len(frame).to_bytes(4, "little") + frame)
 
 
-def frames(path):
+def frames(path, since=0):
+    """Those behind so many bytes of it."""
     with open(path, "rb") as file:
+        file.seek(since)
         while length := file.read(4):
             yield file.read(int.from_bytes(length, "little"))
 
@@ -93,10 +105,26 @@ def tcp_ports(frame):
     return int.from_bytes(frame[at : at + 2], "big"), int.from_bytes(frame[at + 2 : at + 4], "big")
 
 
-def to_far_too(frame):
-    """Whether it is IPv4 to or from the far host's second address."""
-    address = bytes(map(int, FAR_TOO.split(".")))
-    return frame[12:14] == b"\x08\x00" and address in (frame[26:30], frame[30:34])
+def is_neighbours(frame):
+    """ARP, or IPv6's neighbour discovery (RFC 4861) with the groups that it joins (RFC 3810)."""
+    if frame[12:14] == b"\x08\x06":
+        return True
+    if frame[12:14] != b"\x86\xdd":
+        return False
+    following, at = frame[20], 54
+    if following == 0:  # hop-by-hop options
+        following, at = frame[at], at + 8 + 8 * frame[at + 1]
+    return following == 58 and frame[at] in (133, 134, 135, 136, 143)
+
+
+def strange(frames):
+    """Those that are neither of the one port nor of neighbours finding each other."""
+    return [frame for frame in frames if PORT not in (tcp_ports(frame) or ()) and not is_neighbours(frame)]
+
+
+def has_address(frame, address):
+    """Whether it is IPv4 from or to it."""
+    return frame[12:14] == b"\x08\x00" and bytes(map(int, address.split("."))) in (frame[26:30], frame[30:34])
 
 
 def main():
@@ -110,17 +138,15 @@ def main():
     far_run(far, "ip", "link", "set", "lo", "up")
     far_run(far, "ip", "link", "set", "far", "up")
     run("ip", "link", "set", "near", "up")
-    far_run(far, "nft", "-f", "-", text=RULES % "accept")
+    far_run(far, "nft", "-f", "-", text=RULES % WORDS["accept"])
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     wire.bind(("near", 0))
     threading.Thread(target=capture, args=(wire, sys.argv[1]), daemon=True).start()
     print(far.pid, flush=True)
     for line in sys.stdin:
         word = line.strip()
-        if word == "refuse":
-            far_run(far, "nft", "-f", "-", text=RULES % "reject with tcp reset")
-        elif word == "accept":
-            far_run(far, "nft", "-f", "-", text=RULES % "accept")
+        if word in WORDS:
+            far_run(far, "nft", "-f", "-", text=RULES % WORDS[word])
         elif word in ("down", "up"):
             run("ip", "link", "set", "near", word)
         print("done", flush=True)
