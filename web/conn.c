@@ -170,6 +170,8 @@ static void tick(void *arg)
 	}
 	conn->moved_then = conn->moved;
 	if (conn->state == CONN_WEBSOCKET) {
+		if (moves && conn_writing(conn)) /* who still reads does not come to answer */
+			conn->heard = now_ms();
 		loop_again(conn->timer, CONN_PING_MS);
 		websocket_tick(conn);
 	} else if (conn->state == CONN_WAIT ||

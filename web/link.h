@@ -9,7 +9,8 @@
  *
  * Bounded: of a session's output LINK_AHEAD bytes wait for a client that is there, LINK_KEPT for
  * one that is away; past that the kernel is paused, for BRIDGE_STALL_MS; then output is dropped,
- * counted and told. Kernels of a client that stays away are stopped after `link_keep` seconds,
+ * counted and told, unless the client takes what waits, however slowly: for it the kernel is held
+ * up again and again. Kernels of a client that stays away are stopped after `link_keep` seconds,
  * those of a revoked key at once. Logs.
  */
 #ifndef WEB_LINK_H

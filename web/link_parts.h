@@ -50,6 +50,7 @@ struct session {
 	bool full; /* its connection takes nothing more now; `retry` looks after it */
 	bool paused, dropping;
 	int64_t paused_at;
+	size_t paused_queued; /* bytes that waited then */
 	uint64_t dropped;
 	bool stop; /* its kernel is to be stopped, `why` */
 	bool revoked;

@@ -29,6 +29,7 @@ static void balance(struct session *session)
 	if (!session->paused && !session->dropping && queued > most) {
 		session->paused = true;
 		session->paused_at = now_ms();
+		session->paused_queued = queued;
 		bridge_pause(&session->listener);
 	} else if (session->paused && queued <= most / 2) {
 		session->paused = false;
@@ -281,13 +282,17 @@ static void look_at_client(struct session *session, int64_t now)
 	}
 }
 
-/* A kernel that was held up for as long as its proxy grants goes on; its output is dropped. */
+/* A kernel that was held up for as long as its proxy grants goes on: until what it says next holds
+ * it up again, when the client takes what waits, if slowly; otherwise its output is dropped. */
 static void look_at_pause(struct session *session, int64_t now)
 {
+	const size_t queued = link_stream_queued(session->stream);
+
 	if (!session->paused || now - session->paused_at <= BRIDGE_STALL_MS)
 		return;
 	session->paused = false;
-	session->dropping = true;
+	session->dropping =
+		!session->there || queued >= session->paused_queued || queued > LINK_KEPT;
 	if (session->kernel)
 		bridge_resume(&session->listener);
 }

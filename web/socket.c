@@ -24,6 +24,7 @@
 
 #define QUEUE_HIGH	  (8u * 1024 * 1024)
 #define QUEUE_LOW	  (2u * 1024 * 1024)
+#define QUEUE_SLOW	  (32u * 1024 * 1024) /* to one who reads less than the kernel's proxy asks */
 #define SESSION_KEEP_MS	  (60 * 60 * 1000)
 #define SESSIONS_AWAY_MAX 4  /* of one kernel; the oldest goes */
 #define ASK_MS		  20 /* from a message to the ping that follows it */
@@ -58,6 +59,7 @@ struct session {
 	struct timer *ask;    /* until the ping; NULL with one that was not answered */
 	unsigned long passed; /* messages handed on, to see progress */
 	unsigned long seen;   /* `passed` when it was looked at */
+	size_t seen_queued;   /* and what still had to go out */
 	struct pending *pending, **pending_last;
 	size_t pending_bytes;
 	struct timer *stall, *keep;
@@ -169,6 +171,7 @@ static void check_pressure(struct session *session)
 		bridge_pause(&session->listener);
 		if (!session->stall) {
 			session->seen = session->passed;
+			session->seen_queued = websocket_queued(session->client->websocket);
 			(void)loop_after(session->loop, BRIDGE_STALL_MS, stalled, session,
 					 &session->stall, NULL);
 		}
@@ -202,8 +205,11 @@ static void stalled(void *arg)
 	struct session *session = arg;
 
 	session->stall = NULL;
-	if (session->passed == session->seen && session->client)
+	if (session->client && session->passed == session->seen &&
+	    websocket_queued(session->client->websocket) >= session->seen_queued)
 		websocket_close(session->client->websocket, 1013, "this client takes nothing");
+	else if (session->replay.bytes <= QUEUE_SLOW) /* until the kernel's next message */
+		bridge_resume(&session->listener);
 	else
 		check_pressure(session);
 }

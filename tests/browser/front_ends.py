@@ -36,10 +36,13 @@ NOTEBOOKS = {
         "print('all cells ran', 6 * 7)",
     ],
     "control": ["x = 5\nprint('x is set')", "import time\ntime.sleep(300)", "print('x' in globals())"],
-    "cut": [
-        f"import time\nfor i in range({LINES}):\n    print(i, flush=True)\n    time.sleep(0.1)",
-        "print('after', 6 * 7)",
-    ],
+    **dict.fromkeys(
+        ("refuse", "silence", "lose"),
+        [
+            f"import time\nfor i in range({LINES}):\n    print(i, flush=True)\n    time.sleep(0.1)",
+            "print('after', 6 * 7)",
+        ],
+    ),
 }
 
 
@@ -200,13 +203,14 @@ def test_interrupt_and_restart(browser, front):
     assert front.kernels() == before
 
 
-@pytest.mark.parametrize("name, cut", (("lab", "refuse"), ("notebook", "silence")))
+@pytest.mark.parametrize("name, cut", (("lab", "refuse"), ("notebook", "silence"), ("lab", "lose"), ("notebook", "lose")))
 def test_network_is_cut(browser, fronts, cable, name, cut):
     """Twenty seconds in the middle of a cell that prints: every line is there, in its place.
 
     A silence is over when TCP sends again what it has kept: nothing comes twice. Of what a connection that ends has on its way
-    nobody can say whether it arrived; it is sent again."""
-    open_notebook(browser, fronts(name), "cut")
+    nobody can say whether it arrived; it is sent again. Neither can they when what was sent in a silence is lost and the
+    connection is dead afterwards."""
+    open_notebook(browser, fronts(name), cut)
     run_cell(browser, 0)
     until(browser, lambda: len(current(browser)[0]["text"].split()) >= FIRST, 60, "the first lines")
     try:
@@ -219,8 +223,9 @@ def test_network_is_cut(browser, fronts, cable, name, cut):
     until(browser, lambda: kernel_status(browser) == "idle", what="an idle kernel after the cut")
     lines = [int(line) for line in current(browser)[0]["text"].split()]
     twice = len(lines) - LINES
-    harness.figure(f"{name}, connections {'ended' if cut == 'refuse' else 'silent'} for {CUT} s under flowing output: {twice} of {LINES} lines came twice")
-    assert 0 <= twice <= (LINES / 10 if cut == "refuse" else 0), lines
+    how = {"refuse": "ended", "silence": "silent", "lose": "silent and then dead, packets lost,"}[cut]
+    harness.figure(f"{name}, connections {how} for {CUT} s under flowing output: {twice} of {LINES} lines came twice")
+    assert 0 <= twice <= (0 if cut == "silence" else LINES / 10), lines
     at = next((n for n in range(1, len(lines)) if lines[n] != lines[n - 1] + 1), 0)  # where it goes on anew
     assert lines == list(range(at)) + list(range(at - twice, LINES)) if twice else lines == list(range(LINES))
     run_cell(browser, 1)

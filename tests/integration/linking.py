@@ -79,8 +79,7 @@ def hosts(site):
     hosts.close()
 
 
-@pytest.fixture(scope="module")
-def keys(site):
+def make_keys(site):
     directory = site.root / "config" / "cellwall"
     shutil.rmtree(directory, ignore_errors=True)
     for name in ("host", "client", "second", "stranger"):
@@ -88,6 +87,11 @@ def keys(site):
     for name in ("client", "second"):
         site.run("key", "allow", directory / f"{name}.key", check=True)
     return directory
+
+
+@pytest.fixture(scope="module")
+def keys(site):
+    return make_keys(site)
 
 
 @pytest.fixture(scope="module")

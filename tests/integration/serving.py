@@ -102,9 +102,9 @@ class Server:
         self.close()
 
 
-def make_authority(place):
+def make_authority(place, *addresses):
     """Certificates and keys in a new directory: two that sign themselves, an authority, and of it one for "localhost"
-    and two of clients."""
+    and these addresses and two of clients."""
     place.mkdir()
 
     def openssl(*words):
@@ -114,7 +114,8 @@ def make_authority(place):
     for name in ("one", "two", "ca"):
         openssl("req", "-x509", *key, "-days", "2", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
     for name in ("localhost", "gateway", "stranger"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}")
+        names = ",".join([f"DNS:{name}", *(f"IP:{address}" for address in addresses if name == "localhost")])
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}")
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out", f"{name}.pem", "-copy_extensions", "copy")  # fmt: skip
     for path in place.glob("*.key"):
         path.chmod(0o600)

@@ -254,36 +254,25 @@ def test_asked_while_it_is_cut(site, start, hosts, far):
     assert reply_to(client, last)["content"]["status"] == "ok"
 
 
-GATEWAY = r"""
-import gateway, json, requests, ssl, sys, time, types, websocket
-url, gateway.TOKENS["anna"], lines, mark = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-headers = {"Authorization": "token " + gateway.TOKENS["anna"]}
-requests.packages.urllib3.disable_warnings()
-kernel = requests.post(url + "/api/kernels", json={}, headers=headers, verify=False, timeout=60).json()["id"]
-def connect():
-    while True:
-        try:
-            sslopt = {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-            client = gateway.Socket(types.SimpleNamespace(url=url), kernel, "anna", True, "one-session", "test", sslopt=sslopt)
-            client.ws.settimeout(3)
-            return client
-        except OSError:
-            time.sleep(0.5)
-code = f"import time\nfor i in range({lines}):\n    print(i, '{mark}', flush=True)\n    time.sleep(0.05)"
-client = connect()
+# What a notebook does, by hand: argv has the address of its server here, what to run, how many lines that prints.
+NOTEBOOK = r"""
+import gateway, json, os, requests, sys, types
+url, code, lines = sys.argv[1], sys.argv[2], int(sys.argv[3])
+gateway.TOKENS["anna"] = os.environ["JUPYTER_TOKEN"]
+answer = requests.post(url + "/api/kernels", json={"name": "isolated"}, headers={"Authorization": "token " + gateway.TOKENS["anna"]}, timeout=60)
+print(answer.status_code, flush=True)
+if answer.status_code != 201:
+    sys.exit()
+client = gateway.Socket(types.SimpleNamespace(url=url), answer.json()["id"], "anna", False, "one-session", "test")
 sent = client.send("execute_request", dict(code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False))
-seen, cuts, known = "", 0, set()
+seen, twice, known = "", 0, set()
 while True:
-    try:
-        message = client.receive()
-    except (OSError, websocket.WebSocketException):                   # silent for 3 s, or ended
-        if seen:
-            cuts += 1
-        client.ws.shutdown()                                          # what comes now was not acknowledged
-        client = connect()
-        continue
+    message = client.receive()
     ident = message["header"]["msg_id"]
-    if message["parent_header"].get("msg_id") != sent or ident in known:  # whose acknowledgement was cut comes twice
+    if message["parent_header"].get("msg_id") != sent:
+        continue
+    if ident in known:                                                    # nobody knew whether it had arrived
+        twice += 1
         continue
     known.add(ident)
     if message["header"]["msg_type"] == "stream":
@@ -292,14 +281,45 @@ while True:
         seen += message["content"]["text"]                                # not always whole lines
     if message["header"]["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
         break
-print(json.dumps([cuts, seen.split()[::2]]))
+print(json.dumps([twice, seen.split()[::2], "".join(m["content"]["text"] for m in client.run("print('after')") if m["header"]["msg_type"] == "stream")]))
 """
 
 
+class NearServer:
+    """A Jupyter server on the near host whose kernels are a gateway's; `trusted` is who may vouch for that."""
+
+    def __init__(self, site, hosts, port, trusted, token):
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_path = site.root / f"near-{uuid.uuid4().hex[:6]}.log"
+        program = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+        program += [f"--gateway-url=https://{two_hosts.FAR_TOO}:{two_hosts.PORT}"]
+        self.environment = {**site.environment, "JUPYTER_TOKEN": uuid.uuid4().hex}
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [*hosts.enter(far=False), *program], cwd=site.project(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**self.environment, "SSL_CERT_FILE": str(trusted), "JUPYTER_GATEWAY_AUTH_TOKEN": token},
+            )  # fmt: skip
+        assert processes.wait_until(lambda: "is running at" in self.log, 60 * PATIENCE), self.log
+
+    @property
+    def log(self):
+        return self.log_path.read_text(errors="backslashreplace")
+
+    def notebook(self, hosts, code, lines):
+        return subprocess.Popen(
+            [*hosts.enter(far=False), sys.executable, "-c", NOTEBOOK, self.url, code, str(lines)],
+            stdout=subprocess.PIPE, text=True, env={**self.environment, "PYTHONPATH": str(pathlib.Path(__file__).parent)},
+        )  # fmt: skip
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(30 * PATIENCE)
+
+
 def far_gateway(site, hosts):
-    """A gateway on the far host, at the one port; its process and its token."""
+    """A gateway on the far host, at the one port; its process, its token, and the certificates of who vouches for it or not."""
     directory = site.root / f"gateway-{uuid.uuid4().hex[:6]}"
-    authority, token = serving.make_authority(directory), uuid.uuid4().hex
+    authority, token = serving.make_authority(directory, two_hosts.FAR_TOO), uuid.uuid4().hex
     (directory / "token").touch(mode=0o600)
     (directory / "token").write_text(token)
     listen = ["--listen", f"https://{two_hosts.FAR_TOO}:{two_hosts.PORT}", "--token-file", directory / "token"]
@@ -309,12 +329,13 @@ def far_gateway(site, hosts):
         command = [*hosts.enter(far=True), site.cellwall, "serve", *listen, *where]
         process = subprocess.Popen([*map(str, command)], cwd=site.root, stdin=subprocess.DEVNULL, stderr=log)
     assert processes.wait_until(lambda: b"event=listen" in (directory / "log").read_bytes(), 20 * PATIENCE)
-    return process, token
+    return process, token, (authority / "ca.pem", authority / "one.pem")
 
 
 @pytest.mark.slow
 def test_cut_for_20_seconds(site, start, launch, hosts, far):
-    """The wire is cut for 20 s while cells print, through the link and through the gateway; neither is seen on it.
+    """Packets are lost for 20 s while cells print, and then connections of before are dead: nothing of a kernel is, through the link and
+    through a Jupyter server whose kernels are a gateway's and who checks its certificate. Neither is seen on the wire.
 
     Who looks for a host in vain gives up after 20 s, too: exit code 1, and one line that says what to do."""
     keys = ["--host-key", far.keys / "host.key", "--key", far.keys / "client.key_secret"]
@@ -325,28 +346,39 @@ def test_cut_for_20_seconds(site, start, launch, hosts, far):
     captured = site.root / "captured"
     since = captured.stat().st_size
     kernel = linked(start, far)
-    serve, token = far_gateway(site, hosts)
+    gateway, token, (good, bad) = far_gateway(site, hosts)
     lines, mark = 22 * 20, "plain-" + uuid.uuid4().hex
-    url = f"https://{two_hosts.FAR_TOO}:{two_hosts.PORT}"
-    client = subprocess.Popen(
-        [*hosts.enter(far=False), sys.executable, "-c", GATEWAY, url, token, str(lines), mark],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)},
-    )  # fmt: skip
+    code = f"import time\nfor i in range({lines}):\n    print(i, '{mark}', flush=True)\n    time.sleep(0.05)"
+    servers, clients = [], []
     try:
-        assert client.stdout.readline() == "begun\n"
+        for port, trusted in ((8888, good), (8889, bad)):
+            servers.append(NearServer(site, hosts, port, trusted, token))
+            clients.append(servers[-1].notebook(hosts, code, lines))
+        assert int(clients[1].stdout.readline()) >= 500 and "CERTIFICATE_VERIFY_FAILED" in servers[1].log, servers[1].log
+        assert clients[0].stdout.readline() + clients[0].stdout.readline() == "201\nbegun\n", servers[0].log
 
         def cut():
             hosts.tell("down")
             time.sleep(20)
+            hosts.tell("refuse")
             hosts.tell("up")
+            gone = processes.wait_until(lambda: hosts.connections() == 0, 60 * PATIENCE)
+            hosts.tell("accept")
+            assert gone
 
         count_through_cut(kernel, cut, 20)
-        cuts, seen = json.loads(client.communicate(timeout=100 * PATIENCE)[0])
-        assert cuts > 0 and seen == [str(i) for i in range(lines)]
+        twice, seen, after = json.loads(clients[0].communicate(timeout=100 * PATIENCE)[0])
+        assert seen == [str(i) for i in range(lines)] and after == "after\n", servers[0].log
+        print(f"figure: jupyter_server over two hosts, cut for 20 s under flowing output: {twice} messages came twice")
+        assert "Lost connection to Gateway" in servers[0].log
     finally:
-        client.kill()
-        serve.terminate()
-        serve.wait(30 * PATIENCE)
+        for client in clients:
+            client.kill()
+            client.wait()
+        for server in servers:
+            server.close()
+        gateway.terminate()
+        gateway.wait(30 * PATIENCE)
     for said, end in nowhere.items():
         assert end.wait(30) == 1, end.log
         assert end.log.count("\n") == 1 and said in end.log, end.log
@@ -357,8 +389,9 @@ def test_cut_for_20_seconds(site, start, launch, hosts, far):
     assert not [frame for frame in seen if mark.encode() in frame or token.encode() in frame]
 
 
-def test_interrupt_while_much_flows(start, far):
-    """Megabytes of one kernel flow while another, and then itself, is interrupted."""
+def test_interrupt_while_much_flows(start, hosts, far):
+    """Megabytes of one kernel fill the wire, without an end, while another, and then itself, is interrupted."""
+    hosts.tell("rate 200mbit")
     loud, quiet = linked(start, far), linked(start, far)
     flowing = loud.client.execute("while True:\n    print('y' * 1_000_000)")
     waiting = quiet.client.execute("import time\nprint('begun', flush=True)\ntime.sleep(1000)")

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 
 
@@ -20,6 +21,7 @@ class Wire:
         self._flowing = threading.Event()
         self._flowing.set()
         self._clients, self._pumps = [], []
+        self._lost = set()
         self._left = None
         self._listener = None
         self.restore()
@@ -38,6 +40,7 @@ class Wire:
                 self._clients.append(client)
                 for pair in ((client, server), (server, client)):
                     pump = threading.Thread(target=self._pump, args=(*pair, pair[0] is client), daemon=True)
+                    pump.source = pair[0]
                     self._pumps.append(pump)
                     pump.start()
 
@@ -45,6 +48,8 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if source in self._lost:
+                    return
                 target.sendall(data)
                 if up and self._left is not None:
                     self._left -= len(data)
@@ -52,11 +57,17 @@ class Wire:
                         self._left = None
                         self.refuse()
         with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+            if source not in self._lost:
+                target.shutdown(socket.SHUT_WR)
 
     def silence(self):
         """Nothing gets through, nobody is told; what is sent waits, as TCP sends it again later."""
         self._flowing.clear()
+
+    def lose(self):
+        """Nothing gets through, nobody is told, and what is sent is lost: both sides find their connections dead afterwards."""
+        self.silence()
+        self._lost.update(pump.source for pump in self._pumps)
 
     def refuse(self):
         """Connections end, what the far side has sent still comes through, new ones are refused."""
@@ -79,7 +90,18 @@ class Wire:
         self._pumps.clear()
 
     def restore(self):
+        for one in self._lost:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RD)
         self._flowing.set()
+        for pump in [pump for pump in self._pumps if pump.source in self._lost]:
+            pump.join()
+            self._pumps.remove(pump)
+        for one in self._lost:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+            one.close()
+        self._clients = [client for client in self._clients if client not in self._lost]
+        self._lost.clear()
         if self._listener is None:
             self._listener = bound(self.port)
             self._listener.listen(128)

@@ -216,6 +216,35 @@ static void for_one_that_is_away_more_is_kept_then_dropped_and_told(void **state
 	assert_false(session->dropping);
 }
 
+static void for_one_that_reads_slowly_nothing_is_dropped(void **state)
+{
+	struct session *session = *state;
+	uint64_t taken = 0;
+
+	link_set_away(session, 0);
+	print(session, LINK_KEPT / PIECE);
+	assert_int_equal(seen.paused, 1);
+	session->there = true; /* it is back, and takes a little in a long time */
+	link_flush(session);
+	for (unsigned i = 1; i <= 20; i++) {
+		taken += 2 * PIECE / LINK_PIECE;
+		assert_int_equal(link_stream_acked(session->stream, taken, NULL), 0);
+		link_flush(session);
+		session->paused_at -= BRIDGE_STALL_MS + 1;
+		link_look_after(&link_of);
+		assert_int_equal(seen.resumed, i);
+		print(session, 1);
+		assert_int_equal(seen.paused, i + 1); /* held up again by what it said */
+	}
+	assert_false(session->dropping);
+	assert_int_equal(session->dropped, 0);
+	/* One that takes nothing. */
+	session->paused_at -= BRIDGE_STALL_MS + 1;
+	link_look_after(&link_of);
+	print(session, 1);
+	assert_int_equal(session->dropped, 1);
+}
+
 static void who_stays_away_loses_the_kernel(void **state)
 {
 	struct session *session = *state;
@@ -269,6 +298,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			for_one_that_is_away_more_is_kept_then_dropped_and_told, make_session,
 			remove_session),
+		cmocka_unit_test_setup_teardown(for_one_that_reads_slowly_nothing_is_dropped,
+						make_session, remove_session),
 		cmocka_unit_test_setup_teardown(who_stays_away_loses_the_kernel, make_session,
 						remove_session),
 		cmocka_unit_test_setup_teardown(who_may_not_any_more_is_ended, make_session,
