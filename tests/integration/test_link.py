@@ -392,17 +392,17 @@ def test_cut_for_20_seconds(site, start, launch, hosts, far):
 def test_interrupt_while_much_flows(start, hosts, far):
     """Megabytes of one kernel fill the wire, without an end, while another, and then itself, is interrupted."""
     hosts.tell("rate 200mbit")
-    loud, quiet = linked(start, far), linked(start, far)
-    flowing = loud.client.execute("while True:\n    print('y' * 1_000_000)")
-    waiting = quiet.client.execute("import time\nprint('begun', flush=True)\ntime.sleep(1000)")
-    while True:
-        message = quiet.client.get_iopub_msg(timeout=30 * PATIENCE)
-        if message["msg_type"] == "stream":
-            break
-    quiet.manager.interrupt_kernel()
-    assert reply_to(quiet.client, waiting, 30 * PATIENCE)["content"]["ename"] == "KeyboardInterrupt"
-    loud.manager.interrupt_kernel()
-    collect(loud.client, flowing, 60 * PATIENCE)
+    try:
+        loud, quiet = linked(start, far), linked(start, far)
+        flowing = loud.client.execute("while True:\n    print('y' * 1_000_000)")
+        waiting = quiet.client.execute("import time\nprint('begun', flush=True)\ntime.sleep(1000)")
+        quiet.started(waiting, "stream")
+        quiet.manager.interrupt_kernel()
+        assert reply_to(quiet.client, waiting, 30 * PATIENCE)["content"]["ename"] == "KeyboardInterrupt"
+        loud.manager.interrupt_kernel()
+        collect(loud.client, flowing, 60 * PATIENCE)
+    finally:
+        hosts.tell("rate")
     assert reply_to(loud.client, flowing, 30 * PATIENCE)["content"]["ename"] == "KeyboardInterrupt"
     assert loud.run("1 + 1").result == "2"
     loud.manager.restart_kernel(now=False)

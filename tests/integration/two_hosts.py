@@ -147,10 +147,12 @@ def main():
         word = line.strip()
         if word in WORDS:
             far_run(far, "nft", "-f", "-", text=RULES % WORDS[word])
-        elif word.startswith("rate "):  # of both directions, where the system has tc-tbf(8)
+        elif word.startswith("rate"):  # "rate 200mbit" in both directions, where the system has tc-tbf(8); "rate": all it can
             for inside, device in (((), "near"), (("nsenter", "--target", str(far.pid), "--net"), "far")):
-                shape = ("tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", word[5:], "burst", "256k", "latency", "200ms")
-                subprocess.run([*inside, *shape], check=False, stderr=subprocess.DEVNULL)
+                rate = word[5:]
+                shape = ("replace", "dev", device, "root", "tbf", "rate", rate, "burst", "256k", "latency", "200ms")
+                shape = shape if rate else ("delete", "dev", device, "root")
+                subprocess.run([*inside, "tc", "qdisc", *shape], check=False, stderr=subprocess.DEVNULL)
         elif word in ("down", "up"):
             run("ip", "link", "set", "near", word)
         print("done", flush=True)
