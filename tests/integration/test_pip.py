@@ -305,6 +305,31 @@ def test_going_back(place, index):
     assert "No module named 'alpha'" in kernel.run("import alpha").problem
 
 
+@pytest.mark.slow
+def test_packages_that_mean_harm(place, index, site):
+    """What fails to build changes nothing; what is built runs in the kernel alone, takes no place of ours, and stops no later cell."""
+    harm = f"import os; os.path.isdir({str(site.root)!r}) and os.mkdir({str(site.root / 'pip-ran')!r})\n"
+    index.add("line", "1.0", {"a\nb.py": ""})
+    index.add("up", "1.0", {"../../../../../../tmp/up.py": ""})
+    index.add("harm", "1.0", {
+        "harm.py": "main = print\n", "harm.pth": "import builtins; builtins.pth_ran = True\n", "sitecustomize.py": harm, "cellwall_added.py": harm,
+        "pip/__init__.py": harm, "l" * 255: "",
+        "harm-1.0.dist-info/entry_points.txt": "[console_scripts]\npip = harm:main\npython = harm:main\n../../x = harm:main\n"})
+    kernel = place.kernel()
+    for name, words in (("line", "a name that is not taken"), ("up", "outside the target directory")):
+        said = kernel.run(f"%pip install {name}", BUILD).stdout
+        assert words in said and "Traceback" not in said and place.names() == [] and place.left("builds") == [], said
+    cell = kernel.run("%pip install harm\nimport harm, shutil\nprint(pth_ran, shutil.which('pip'), shutil.which('python'))", BUILD)
+    assert cell.stdout.split()[-3:] == ["True", "/cellwall-install/bin/pip", os.path.join(os.path.dirname(site.python), "python")], cell.stdout
+    [name] = place.names()
+    restart(kernel, place)
+    cell = kernel.run("import cellwall_added\nprint(pth_ran, cellwall_added.ADDED)\n%pip install alpha\nimport alpha", BUILD)
+    assert cell.status == "ok" and cell.stdout.startswith("True /cellwall-added\n"), cell.stdout
+    assert [one["name"] for one in place.store.record(name)["packages"]] == ["alpha", "harm"]
+    place.store.env("verify", name, check=True)
+    assert not (site.root / "pip-ran").exists() and not os.path.lexists("/tmp/up.py")
+
+
 def test_an_interrupt_ends_the_build(place, index, ended):
     index.open.clear()
     try:
