@@ -7,6 +7,7 @@ import http.server
 import importlib.metadata
 import io
 import json
+import pathlib
 import re
 import ssl
 import subprocess
@@ -178,6 +179,40 @@ class Index:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+def page(site):
+    """The text of the how-to page."""
+    return (pathlib.Path(site.prefix) / "share" / "cellwall" / "doc" / "env.md").read_text()
+
+
+def shape(line):
+    """A line of output without what differs from run to run: numbers, sizes, hashes, hosts, names of packages after a colon."""
+    line = re.sub(r"\b[0-9a-f]{16}\b", "HASH", line.rstrip())
+    line = re.sub(r"\b(pypi\.org|files\.pythonhosted\.org|127\.0\.0\.1)\b", "HOST", line)
+    line = re.sub(r"Downloading \S*/", "Downloading ", line)
+    line = re.sub(r"^(# not needed by it: ).*", r"\1NAMES", re.sub(r"^[\w-]+==\S+$", "NAME==VERSION", line))
+    return re.sub(r"\d+(\.\d+)*( [kMG]?B\b| bytes\b)?", "0", line)
+
+
+def shown_as(text, first, output, **names):
+    """What a page shows, in the block that begins with the line `first`, is what was really said, in that order: returns the lines that
+    were not. `names` are other words in the output than on the page; of lines that are alike but for numbers one is enough."""
+    [block] = re.findall(rf"^```text\n({re.escape(first)}\n.*?)^```", text, re.M | re.S)
+    said = [shape(line) for line in output.splitlines()]
+    for name, other in names.items():
+        block = block.replace(name, other)
+    missing = []
+    for line in block.splitlines():
+        if line == "..." or line.startswith("'"):  # what was left out, and a cell's value
+            continue
+        begin, cut, _ = line.partition(" ...")
+        at = next((at for at, one in enumerate(said) if one == shape(line) or (cut and one.startswith(shape(begin)))), None)
+        if at is None:
+            missing.append(line)
+        else:
+            said = said[at:]
+    return missing
 
 
 @pytest.fixture(scope="module")

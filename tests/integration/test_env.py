@@ -26,7 +26,7 @@ import zipfile
 import harness
 import processes
 import pytest
-from environments import PYTHON, Index, Store, begin, building, index, left_over, store, wheel  # noqa: F401
+from environments import PYTHON, Index, Store, begin, building, index, left_over, page, shown_as, store, wheel  # noqa: F401
 
 
 def test_from_a_private_index_to_a_kernel(site, store, index, launch):
@@ -691,12 +691,12 @@ def test_the_guide(site, store, index):
         index.files[f"{name}-1-py3-none-any.whl"] = wheel(name, "1", {f"{name}.py": ""})
     with zipfile.ZipFile(site.root / "advisories.zip", "w") as out:
         out.writestr("E-1.json", json.dumps(advisory("E-1", "pandas", [{"introduced": "0"}, {"fixed": "1.1"}])))
-    page = (pathlib.Path(site.prefix) / "share" / "cellwall" / "doc" / "env.md").read_text()
+    text, said = page(site), {}
     store.environment["PATH"] = os.path.dirname(os.environ.get("CELLWALL_UV", "")) + ":" + os.environ["PATH"]
     for words in (("create", "notebook-5db8ae9991670e78", "--no-kernel", "--python", PYTHON, "plain==1.0"), ("update", "notebook-5db8ae9991670e78", "plain")):
         store.env(*words, check=True)  # what cells had installed is one like any other
     ran = 0
-    for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.M | re.S):
         for line in block.splitlines():
             words = line.split()
             assert words[:2] == ["$", "cellwall"], line
@@ -711,5 +711,11 @@ def test_the_guide(site, store, index):
             result = site.run(*words[2:], env=store.environment, timeout=120 * harness.PATIENCE)
             expected = 1 if words[2:4] in (["env", "diff"], ["env", "audit"]) else 0
             assert result.returncode == expected, (line, result.stdout, result.stderr)
+            said.setdefault(tuple(words[2:4]), result.stdout)
             ran += 1
     assert ran >= 17
+    # and what the page shows of them is what they say
+    for words, first in ((("env", "create"), "Collecting pandas"), (("env", "usage"), "# course: what 12 kernels said at their end that they "
+                          "imported, with what it needs")):
+        assert shown_as(text, first, said[words]) == [], said[words]
+    assert f"\n```text\n{said['env', 'audit']}```\n" in text, said["env", "audit"]

@@ -8,7 +8,7 @@ import pathlib
 
 import harness
 import pytest
-from environments import PYTHON, Index, Store, needed, repacked, wheel
+from environments import PYTHON, Index, Store, needed, page, repacked, shown_as, wheel
 from test_pip import BUILD, restart
 
 # Large, and of no use to a kernel that nobody asks for completions or a debugger: of these the metadata alone is installed.
@@ -59,6 +59,7 @@ def test_a_kernelspec_of_a_sealed_environment(site, start, sealed):
     assert json.loads((site.specs / "real" / "kernel.json").read_text())["display_name"] == "real (isolated)"
     cell = kernel.run("import plain\n%pip install alpha\nimport alpha\nprint(alpha.version, alpha.__file__)", BUILD)
     assert cell.stdout.endswith("1.0 /cellwall-added/1/lib/alpha.py\n") and "adds: alpha 1.0" in cell.stdout, cell.messages
+    assert shown_as(page(site), "Collecting humanize", cell.stdout, humanize="alpha") == [], cell.stdout
     [(name, shown)] = sealed.added().items()
     tree = sealed.store.record("real")["record"]["tree"]
     assert (shown["record"]["base"], shown["record"]["base_tree"], [one["name"] for one in shown["packages"]]) == ("real", tree, ["alpha"])
