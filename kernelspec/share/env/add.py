@@ -179,6 +179,7 @@ def main():
     with open(PINS, "w", encoding="utf-8") as file:
         file.writelines(pins[name] for name in sorted(pins))
     names = build.fetch(pip, ["--quiet", "--no-deps", "--require-hashes", "-r", PINS])
+    build.say("installing")
     for place, over in (("lib", False), ("over", True)):
         some = [name for name in names if (plain(build.name_and_version(name)[0]) in base) == over]
         installer.install(some, "--target", build.ENVIRONMENT + "/" + place)

@@ -442,6 +442,7 @@ def main():
         names = fetch(pip, ["--require-hashes", "--no-deps", "-r", pins])
     else:
         names = fetch(pip, ["-r", requirements])
+    say("installing")
     installer.install(names)
     check_python()
     finish(names, PYTHON)

@@ -427,7 +427,8 @@ static void ends_before_a_connection(void **state)
  * listener on 127.0.0.1 was reached, and how often the resolver was asked in all. */
 static void rebind(const char *const addresses[], const char *verdict, bool reached, unsigned asked)
 {
-	struct proxy proxy = {.name = "index.test"};
+	struct proxy proxy = {.name = "index.test",
+			      .egress.times = {.connect = 2000, .idle = 2000}};
 	cleanup(free_ptr) char *plain = NULL;
 	struct pollfd watch = {.events = POLLIN};
 	int client;
@@ -440,10 +441,12 @@ static void rebind(const char *const addresses[], const char *verdict, bool reac
 	plain = format_string("GET http://index.test:%u/x HTTP/1.1\r\n\r\n", proxy.port);
 	assert_non_null(plain);
 	client = ask(&proxy, plain);
-	if (reached)
-		close(accept4(proxy.index, NULL, NULL, SOCK_CLOEXEC));
-	ended(&proxy, client, verdict);
 	watch.fd = proxy.index;
+	if (reached) {
+		assert_int_equal(poll(&watch, 1, 60000), 1);
+		close(accept4(proxy.index, NULL, NULL, SOCK_CLOEXEC));
+	}
+	ended(&proxy, client, verdict);
 	assert_int_equal(poll(&watch, 1, 0), 0);
 	assert_int_equal(*resolver.asked, asked);
 	end(&proxy);
