@@ -43,6 +43,7 @@ def test_installed_and_imported_without_a_restart(browser, lab, site, index):
     test_lab.command(browser, "notebook:run-all-cells")
     seen = lambda at, word: lambda: word in test_lab.current(browser)[at]["text"]  # noqa: E731
     test_lab.until(browser, seen(1, "alpha 1.0 probed True"), 60, "the import")
+    test_lab.until(browser, seen(2, "tried:"), 60, "the end of the probe")
     test_lab.until(browser, seen(3, "is a path"), 60, "the refusal")
     text = [cell["text"] for cell in test_lab.current(browser)]
     assert "adds: alpha 1.0" in text[1] and "reached 127.0.0.1" in text[1]
