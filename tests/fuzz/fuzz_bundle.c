@@ -15,6 +15,14 @@
 #include "kernelspec/egress.h"
 #include "sandbox/tree.h"
 
+static char base[] = "/dev/shm/cellwall-fuzz-bundle-XXXXXX";
+static int top = -1; /* it */
+
+static void remove_base(void)
+{
+	(void)rmdir(base);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(bool condition)
@@ -63,17 +71,15 @@ static void read_request(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct bundle_sink sink = {take_entry, take_note, NULL};
-	static int top = -1;
 	struct err err;
 	struct stat status;
 	int in, tree, wheels;
 
 	read_request(data, size);
 	if (top < 0) {
-		char base[] = "/dev/shm/cellwall-fuzz-bundle-XXXXXX";
-
 		require(mkdtemp(base));
 		top = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		require(top >= 0 && atexit(remove_base) == 0);
 	}
 	in = memfd_create("bundle", MFD_CLOEXEC);
 	require(write_full(in, "cellwall bundle 1\n", 18) == 0 && write_full(in, data, size) == 0 &&

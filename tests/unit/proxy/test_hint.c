@@ -364,7 +364,7 @@ static int make_top(void **state)
 static int remove_top(void **state)
 {
 	static const char *const names[] = {"p/d/x", "out/x", "p/l", "p/g", "p/f",
-					    "p/d",   "p",     "out", "."};
+					    "p/d",   "p",     "out", ""};
 	char path[128];
 
 	(void)state;
