@@ -144,7 +144,10 @@ static bool find_either(struct request *request, const char **ret_id, const char
 
 static void log_found(void *arg, json_t *answer)
 {
-	http_json(arg, 200, answer);
+	if (answer)
+		http_json(arg, 200, answer);
+	else
+		http_error(arg, 503, NULL, "the logs cannot be read now");
 }
 
 static void log_unwanted(void *arg)

@@ -26,8 +26,8 @@
 
 struct follow {
 	char kernel[TRAIL_KERNEL], file[LOGBOOK_NAME];
-	uint64_t at; /* in the file */
-	uint64_t blocked;
+	uint64_t at;		  /* in the file */
+	uint64_t blocked, before; /* of it, in older files */
 	char last[40];
 	unsigned generation; /* of the index in which no newer file was */
 	bool behind;
@@ -75,10 +75,9 @@ struct trail *trail_new(struct loop *loop)
 static int open_logs(void)
 {
 	cleanup(free_ptr) char *path = NULL;
+	int code = logbook_path(&path, NULL);
 
-	if (logbook_path(&path, NULL) < 0)
-		return -1;
-	return logbook_open(path, false, NULL);
+	return code < 0 ? code : logbook_open(path, false, NULL);
 }
 
 /* Bytes of a log, to trail->block; 0 when it is not there or has no more. */
@@ -172,30 +171,39 @@ static size_t count_block(struct trail *trail, int fd, struct follow *follow)
 	return from;
 }
 
-/* One block more; returns what it cost in bytes, 0 when there is nothing more now. */
-static size_t count_on(struct trail *trail, int directory, struct follow *follow)
+/* One block more, and what it cost in bytes. Returns false when there is nothing more now. */
+static bool count_on(struct trail *trail, int directory, struct follow *follow, size_t *ret_cost)
 {
 	cleanup(close_fd) int fd = -1;
 	const char *newer = NULL;
 	size_t got = 0;
 	uint64_t size;
 
+	*ret_cost = OPENING;
 	/* Asked for first: what the older one is given after that is not told as blocked. */
-	if (!follow->file[0] || follow->generation != trail->index.generation)
+	if (!follow->file[0] || follow->generation != trail->index.generation) {
 		newer = trail_index_newer(&trail->index, follow->kernel, follow->file);
+		*ret_cost += OPENING; /* all names may be looked at */
+	}
 	if (follow->file[0]) {
 		fd = trail_open(directory, follow->file, &size);
+		if (fd >= 0 && size < follow->at) { /* what had no room was cut back */
+			follow->at = 0;
+			follow->blocked = follow->before;
+		}
 		got = count_block(trail, fd, follow);
+		*ret_cost += got;
 	}
 	if (got > 0)
-		return got;
+		return true;
 	if (!newer) {
 		follow->generation = trail->index.generation;
-		return 0;
+		return false;
 	}
 	(void)snprintf(follow->file, sizeof(follow->file), "%s", newer);
 	follow->at = 0;
-	return OPENING;
+	follow->before = follow->blocked;
+	return true;
 }
 
 /* A turn of one of those that are behind. Returns false when none is. */
@@ -203,10 +211,11 @@ static bool count_turn(struct trail *trail, int directory)
 {
 	for (size_t i = 0; i < trail->follows; i++) {
 		struct follow *follow = &trail->follow[trail->next++ % trail->follows];
+		size_t cost;
 
 		if (!follow->behind)
 			continue;
-		follow->behind = count_on(trail, directory, follow) > 0;
+		follow->behind = count_on(trail, directory, follow, &cost);
 		return true;
 	}
 	return false;
@@ -275,6 +284,11 @@ static size_t take_block(struct search *search, char *block, size_t size, bool f
 	return size;
 }
 
+static void set_until(struct search *search, uint64_t at)
+{
+	(void)snprintf(search->until, sizeof(search->until), "%s:%" PRIu64, search->file, at);
+}
+
 /* The block before what was looked at. */
 static void search_block(struct trail *trail, int fd, struct search *search)
 {
@@ -290,8 +304,7 @@ static void search_block(struct trail *trail, int fd, struct search *search)
 	left = take_block(search, trail->block, got, start == floor);
 	if (!search->placed && (last || start == floor)) {
 		search->placed = true;
-		(void)snprintf(search->until, sizeof(search->until), "%s:%" PRIu64, search->file,
-			       start + got);
+		set_until(search, start + got);
 	}
 	if (start == floor) {
 		search->end = 0;
@@ -307,6 +320,21 @@ static void search_block(struct trail *trail, int fd, struct search *search)
 	}
 }
 
+/* The newest file that was not looked at. */
+static int search_open(int directory, struct search *search, const char *name)
+{
+	int fd;
+
+	(void)snprintf(search->file, sizeof(search->file), "%s", name);
+	fd = trail_open(directory, name, &search->end);
+	if (fd >= 0 && strcmp(name, search->since) == 0 && search->end < search->since_at) {
+		search->since_at = 0; /* what had no room was cut back: all of it is new */
+		if (!search->placed)
+			set_until(search, 0);
+	}
+	return fd;
+}
+
 /* A turn of this search. Returns false when it is over. */
 static bool search_on(struct trail *trail, int directory, struct search *search)
 {
@@ -320,8 +348,7 @@ static bool search_on(struct trail *trail, int directory, struct search *search)
 
 		if (!older || strcmp(older, search->since) < 0)
 			return false;
-		(void)snprintf(search->file, sizeof(search->file), "%s", older);
-		fd = trail_open(directory, search->file, &search->end);
+		fd = search_open(directory, search, older);
 	} else {
 		fd = trail_open(directory, search->file, &size);
 		search->end = size < search->end ? 0 : search->end;
@@ -360,9 +387,10 @@ static void turn(void *arg)
 
 	trail->turn = NULL;
 	if (directory < 0) {
-		end_all(trail, true); /* there is no log yet */
+		end_all(trail, directory == -ENOENT); /* there is no log yet */
 		return;
 	}
+	trail_index_look(&trail->index, directory);
 	if (trail_index_learn(&trail->index, directory, LEARNED)) {
 		more = count_turn(trail, directory);
 		if (search) {
@@ -379,9 +407,33 @@ static void turn(void *arg)
 
 /* ---- who asks ---- */
 
-uint64_t trail_blocked(struct trail *trail, const char *kernel, size_t *room, const char **ret_last)
+static void take_off(size_t *room, size_t cost)
+{
+	*room -= cost < *room ? cost : *room;
+}
+
+/* As much as there is room for. An older log than one that was counted is never counted: all first
+ * lines are read before. */
+static void count_now(struct trail *trail, struct follow *follow, size_t *room)
 {
 	cleanup(close_fd) int directory = open_logs();
+	struct trail_index *index = &trail->index;
+	size_t unknown, cost;
+
+	if (directory < 0)
+		return;
+	trail_index_look(index, directory);
+	unknown = index->unknown;
+	(void)trail_index_learn(index, directory, LEARNED);
+	take_off(room, (unknown - index->unknown) * OPENING);
+	while (index->unknown == 0 && *room > 0 && follow->behind) {
+		follow->behind = count_on(trail, directory, follow, &cost);
+		take_off(room, cost);
+	}
+}
+
+uint64_t trail_blocked(struct trail *trail, const char *kernel, size_t *room, const char **ret_last)
+{
 	struct follow *follow = find_follow(trail, kernel);
 
 	*ret_last = "";
@@ -389,18 +441,10 @@ uint64_t trail_blocked(struct trail *trail, const char *kernel, size_t *room, co
 		return 0;
 	*ret_last = follow->last;
 	follow->looked = now_ms();
-	if (directory < 0)
-		return follow->blocked;
-	trail_index_look(&trail->index, directory);
-	if (trail->index.unknown > 0 && *room > 0)
-		(void)trail_index_learn(&trail->index, directory, LEARNED);
-	do {
-		size_t cost = *room > 0 ? count_on(trail, directory, follow) : 1;
-
-		follow->behind = cost > 0;
-		*room -= cost < *room ? cost : *room;
-	} while (follow->behind && *room > 0);
-	if (follow->behind || trail->index.unknown > 0)
+	follow->behind = true;
+	if (*room > 0)
+		count_now(trail, follow, room);
+	if (follow->behind)
 		go_on(trail);
 	return follow->blocked;
 }
@@ -411,26 +455,26 @@ static void parse_since(struct search *search, const char *text)
 	const char *colon = text ? strrchr(text, ':') : NULL;
 	char name[LOGBOOK_NAME];
 
-	if (!colon || (size_t)(colon - text) >= sizeof(name))
+	if (!colon || (size_t)(colon - text) >= sizeof(name) || !colon[1] ||
+	    colon[1 + strspn(colon + 1, "0123456789")])
 		return;
 	(void)snprintf(name, sizeof(name), "%.*s", (int)(colon - text), text);
 	if (!logbook_is_name(name))
 		return;
 	memcpy(search->since, name, sizeof(name));
 	search->since_at = strtoull(colon + 1, NULL, 10);
-	(void)snprintf(search->until, sizeof(search->until), "%.*s", (int)sizeof(search->until) - 1,
-		       text);
+	(void)snprintf(search->until, sizeof(search->until), "%s:%" PRIu64, name, search->since_at);
 }
 
 int trail_search(struct trail *trail, const struct trail_wanted *wanted,
 		 void (*done)(void *arg, json_t *answer), void *arg)
 {
-	cleanup(close_fd) int directory = open_logs();
 	struct search *search;
 	unsigned others = 0;
 
 	STAILQ_FOREACH(search, &trail->searches, next)
-	others += strncmp(search->user, wanted->user, sizeof(search->user) - 1) == 0;
+	others +=
+		!search->over && strncmp(search->user, wanted->user, sizeof(search->user) - 1) == 0;
 	if (others >= TRAIL_SEARCHES)
 		return -EDQUOT;
 	search = calloc(1, sizeof(*search));
@@ -450,8 +494,6 @@ int trail_search(struct trail *trail, const struct trail_wanted *wanted,
 		free_search(search);
 		return -ENOMEM;
 	}
-	if (directory >= 0)
-		trail_index_look(&trail->index, directory);
 	STAILQ_INSERT_TAIL(&trail->searches, search, next);
 	go_on(trail);
 	return 0;

@@ -27,8 +27,8 @@ struct trail *trail_free(struct trail *trail); /* ends all searches; accepts NUL
 
 /*
  * How many lines tell of something blocked, and when the last was ("" for none; valid until the
- * next call). About *room bytes are read for it now, and taken off; what is left is read in later
- * turns, for the next who asks.
+ * next call). About *room bytes are read for it now, and taken off, with what opening files costs
+ * instead of reading; what is left is read in later turns, for the next who asks.
  */
 uint64_t trail_blocked(struct trail *trail, const char *kernel, size_t *room,
 		       const char **ret_last);
@@ -44,8 +44,8 @@ struct trail_wanted {
 /*
  * Looks for the newest lines, which are as they were written but for "prev". `done` gets them once,
  * from a later turn, as {"lines": oldest first, "until": where they end}, to be freed; NULL: no
- * memory, or the server ends. Returns 0; -EDQUOT: this user has too many; or -ENOMEM: `done` is not
- * called then.
+ * memory, the logs cannot be opened, or the server ends. Returns 0; -EDQUOT: this user has too
+ * many; or -ENOMEM: `done` is not called then.
  */
 int trail_search(struct trail *trail, const struct trail_wanted *wanted,
 		 void (*done)(void *arg, json_t *answer), void *arg);

@@ -34,30 +34,31 @@ static void carry_over(const struct trail_index *old, struct trail_index *new)
 			from++;
 		if (from < old->count && strcmp(old->file[from].name, new->file[i].name) == 0)
 			new->file[i] = old->file[from];
-		if (new->file[i].state == TRAIL_EMPTY &&new->count - i <= BEGINNING)
+		if (new->file[i].state == TRAIL_EMPTY)
 			new->file[i].state = TRAIL_UNKNOWN;
 		if (new->file[i].state == TRAIL_UNKNOWN)
 			new->unknown++;
 	}
 }
 
-static void list_again(struct trail_index *index, int directory)
+static bool list_again(struct trail_index *index, int directory)
 {
 	struct trail_index new = *index;
 	struct logbook_list list = {0};
 
 	if (logbook_list(directory, &list, NULL) < 0)
-		return;
+		return false;
 	new.count = new.unknown = 0;
 	new.file = calloc(list.count + 1, sizeof(*new.file));
 	for (size_t i = 0; new.file &&i < list.count; i++)
 		memcpy(new.file[new.count++].name, list.file[i].name, LOGBOOK_NAME);
 	logbook_list_done(&list);
 	if (!new.file)
-		return;
+		return false;
 	carry_over(index, &new);
 	free(index->file);
 	*index = new;
+	return true;
 }
 
 /* Has one of the newest logs no first line yet? */
@@ -75,7 +76,8 @@ void trail_index_look(struct trail_index *index, int directory)
 	struct timespec time;
 	struct stat status;
 
-	if (index->listed && now - index->listed < LIST_EVERY_MS)
+	/* What was listed is learned first: it would never be with many that have no first line. */
+	if (index->unknown > 0 || (index->listed && now - index->listed < LIST_EVERY_MS))
 		return;
 	if (fstat(directory, &status) < 0 || clock_gettime(CLOCK_REALTIME, &time) < 0)
 		return;
@@ -83,8 +85,9 @@ void trail_index_look(struct trail_index *index, int directory)
 	    status.st_mtim.tv_sec == index->changed.tv_sec &&
 	    status.st_mtim.tv_nsec == index->changed.tv_nsec)
 		return;
-	list_again(index, directory);
 	index->listed = now;
+	if (!list_again(index, directory))
+		return;
 	index->changed = status.st_mtim;
 	index->settled = time.tv_sec - status.st_mtim.tv_sec > SETTLED_S;
 }
@@ -100,9 +103,9 @@ static void learn(struct trail_file *file, int directory)
 	ssize_t got;
 
 	fd = trail_open(directory, file->name, &size);
-	file->state = fd >= 0 && size == 0 ? TRAIL_EMPTY : TRAIL_KNOWN;
 	got = fd < 0 ? -1 : pread(fd, text, sizeof(text), 0);
 	end = got > 0 ? memchr(text, '\n', (size_t)got) : NULL;
+	file->state = end || got == sizeof(text) ? TRAIL_KNOWN : TRAIL_EMPTY;
 	if (end)
 		line = json_loadb(text, (size_t)(end - text), 0, NULL);
 	kernel = json_string_value(json_object_get(line, "kernel"));
@@ -118,7 +121,8 @@ bool trail_index_learn(struct trail_index *index, int directory, unsigned most)
 			continue;
 		learn(&index->file[i - 1], directory);
 		index->unknown--;
-		index->generation++;
+		if (index->file[i - 1].state == TRAIL_KNOWN)
+			index->generation++;
 		most--;
 	}
 	return index->unknown == 0;

@@ -18,7 +18,11 @@
 
 struct trail_file {
 	char name[LOGBOOK_NAME], kernel[TRAIL_KERNEL];
-	enum { TRAIL_UNKNOWN, TRAIL_KNOWN, TRAIL_EMPTY } state;
+	enum {
+		TRAIL_UNKNOWN,
+		TRAIL_KNOWN,
+		TRAIL_EMPTY /* had no whole first line, or could not be read: looked at again */
+	} state;
 };
 
 struct trail_index {

@@ -33,7 +33,7 @@ async function ask(path, options = {}) {
   const signal = options.method ? undefined : AbortSignal.timeout(ANSWER_MS); /* what changes something may take its time */
   const answer = await fetch(base + path, { credentials: "same-origin", cache: "no-store", signal, ...options }).catch(() => { throw new Away("The server does not answer."); });
   if (answer.status === 401) { login(); throw new Error("Log in first."); }
-  if (!answer.ok) throw new Error(sentence((await answer.json().catch(() => ({}))).message || answer.statusText));
+  if (!answer.ok) throw Object.assign(new Error(sentence((await answer.json().catch(() => ({}))).message || answer.statusText)), { status: answer.status });
   return answer.status === 204 ? null : answer.json();
 }
 
@@ -194,8 +194,14 @@ async function lines() {
   const id = shown, key = id + query;
   if (read.key !== key) read = { key, until: "", all: [] };
   const mine = read, until = mine.until;
-  const answer = await ask(`/api/wall/kernels/${id}/log?${query}&since=${until}`).catch(error => { if (shown === id) hide(); throw error; });
-  if (shown !== id || read !== mine || mine.until !== until) return;
+  lines.stop?.abort(); /* what is asked now takes its place */
+  const stop = lines.stop = new AbortController(), late = setTimeout(() => stop.abort(), ANSWER_MS);
+  const answer = await ask(`/api/wall/kernels/${id}/log?${query}&since=${until}`, { signal: stop.signal }).catch(error => {
+    if (lines.stop !== stop) return null;
+    if (error.status === 404 && shown === id) hide();
+    throw error;
+  }).finally(() => clearTimeout(late));
+  if (!answer || shown !== id || read !== mine || mine.until !== until) return;
   const all = mine.all = [...mine.all, ...answer.lines].slice(-MOST);
   mine.until = answer.until;
   const mark = key + answer.until;
