@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 
+import pytest
 from environments import PYTHON
 
 # pip's own reader of options and, for each URL, the proxy that its requests chooses.
@@ -101,3 +102,30 @@ def test_as_pip_reads_it(site, tmp_path):
         assert {key: own.get(key, "") for key in pip} == pip, environment
     # each of the cases says something of its own, but for homes that move and what is there to change nothing
     assert len({json.dumps(own).replace(str(tmp_path), "") for own in pips}) >= len(cases) // 2
+
+
+def ask(site, tmp_path, **variables):
+    """What is read in the directory tmp_path, where a notebook may lie."""
+    program = pathlib.Path(site.prefix) / "share" / "cellwall" / "env" / "index.py"
+    result = subprocess.run([PYTHON, "-I", "-S", program], input="[]", cwd=tmp_path, env={"HOME": str(tmp_path / "home"), **variables},
+                            capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("variables", [{"XDG_CONFIG_DIRS": "/nothing:"}, {"XDG_CONFIG_DIRS": "."}, {"XDG_CONFIG_HOME": "."}], ids=str)
+def test_nothing_beside_the_notebook(site, tmp_path, variables):
+    """A relative place would be where the kernel writes."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "pip.conf").write_text("[global]\nproxy = http://attacker:1\n")
+    assert "proxy" not in ask(site, tmp_path, **variables)
+    assert ask(site, tmp_path, XDG_CONFIG_DIRS=str(tmp_path))["proxy"] == "http://attacker:1"
+
+
+@pytest.mark.parametrize("text, line", [
+    ("index-url = https://u:s3cret@h/\n", 1), ("[global]\ns3cret\n", 2), ("[global]\ns3cret = 1\ns3cret = 2\n", 3), ("[s3cret]\n[s3cret]\n", 2)])
+def test_a_file_that_is_none(site, tmp_path, text, line):
+    """The line is named, not shown: it may hold a password."""
+    file = tmp_path / "pip.conf"
+    file.write_text(text)
+    said = ask(site, tmp_path, PIP_CONFIG_FILE=str(file))["error"]
+    assert said.startswith(f"{file}, line {line}: ") and "s3cret" not in said

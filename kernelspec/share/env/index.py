@@ -3,7 +3,8 @@
 Run by `cellwall env` on the host, as `/usr/bin/python3 -I -S`: standard library alone, no site-packages, nothing that a
 package could have put in the way. The files, their order and the meaning of their sections are those of `pip install`
 (https://pip.pypa.io/en/stable/topics/configuration/; pip._internal.configuration), without the file of a virtual environment,
-where a package can put one. Proxies are chosen as pip's requests chooses them. Standard input is a JSON list of URLs that may be
+where a package can put one, and without relative places, which lie
+where a notebook does (https://specifications.freedesktop.org/basedir-spec/latest/ has them ignored too). Proxies are chosen as pip's requests chooses them. Standard input is a JSON list of URLs that may be
 asked for besides those of the configuration.
 """
 import configparser
@@ -24,13 +25,15 @@ def files():
     if named == os.devnull:
         return []
     home = os.path.expanduser("~")
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(config):
+        config = os.path.join(home, ".config")
     places = [os.path.join(os.path.expanduser(place), "pip", "pip.conf")
               for place in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
     places.append("/etc/pip.conf")
     if not (named and os.path.exists(named)):  # then the user's own are not read
         places += [os.path.join(home, ".pip", "pip.conf"), os.path.join(config, "pip", "pip.conf")]
-    return places + ([named] if named else [])
+    return [place for place in places if os.path.isabs(place)] + ([named] if named else [])
 
 
 def read(name, found):
@@ -97,7 +100,11 @@ def main():
     for name in files():
         try:
             read(name, sections)
-        except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        except configparser.Error as error:  # its text has the line, which can hold a password
+            line = getattr(error, "lineno", None) or error.errors[0][0]
+            json.dump({"error": f"{name}, line {line}: {type(error).__name__}"}, sys.stdout)
+            sys.exit()
+        except (OSError, UnicodeDecodeError) as error:
             json.dump({"error": f"{name}: {error}"}, sys.stdout)
             sys.exit()
     found = {}
