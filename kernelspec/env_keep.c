@@ -26,18 +26,26 @@ static int find_earlier(void *arg, const char *name, uint64_t number, bool curre
 	return 0;
 }
 
-/* It is there, with its tree, and nobody removes it or chooses another meanwhile. */
-static int choose(const char *name, uint64_t number, struct err *err)
+/* It is there, with its tree, and nobody removes it or chooses another meanwhile. 0: the one before
+ * the current one. */
+static int choose(const char *name, uint64_t *number, struct err *err)
 {
+	struct earlier earlier = {0, 0};
 	struct sealed_build build;
 	struct sealed sealed;
 	int r = sealed_begin(name, &build, err);
 
 	if (r < 0)
 		return r;
-	r = sealed_find(name, number, false, &sealed, err);
+	if (*number == 0) {
+		(void)sealed_each(build.store, name, find_earlier, &earlier);
+		*number = earlier.before;
+	}
+	r = *number == 0
+		    ? err_set(err, -ENOENT, "\"%s\" has no generation before the current one", name)
+		    : sealed_find(name, *number, false, &sealed, err);
 	if (r == 0) {
-		r = sealed_choose(sealed.store, name, number, err);
+		r = sealed_choose(sealed.store, name, *number, err);
 		sealed_done(&sealed);
 	}
 	sealed_abandon(&build);
@@ -46,7 +54,6 @@ static int choose(const char *name, uint64_t number, struct err *err)
 
 int env_rollback(const struct env *env)
 {
-	struct earlier earlier = {0, 0};
 	struct sealed sealed;
 	struct err err = {0};
 	int r = sealed_find(env->name, 0, false, &sealed, &err);
@@ -54,15 +61,10 @@ int env_rollback(const struct env *env)
 
 	if (r < 0)
 		return env_fail("%s", err.text);
-	(void)sealed_each(sealed.store, env->name, find_earlier, &earlier);
 	sealed_done(&sealed);
-	if (env->count > 0 && parse_u64(env->words[0], INT64_MAX, &number) < 0)
+	if (env->count > 0 && (parse_u64(env->words[0], INT64_MAX, &number) < 0 || number == 0))
 		return env_fail("a generation is a number: see cellwall env show %s", env->name);
-	if (env->count == 0)
-		number = earlier.before;
-	if (number == 0)
-		return env_fail("\"%s\" has no generation before the current one", env->name);
-	if (choose(env->name, number, &err) < 0)
+	if (choose(env->name, &number, &err) < 0)
 		return env_fail("%s", err.text);
 	printf("%s: generation %" PRIu64 "; kernels that start now get it\n", env->name, number);
 	return 0;

@@ -444,22 +444,24 @@ int64_t sealed_commit(struct sealed_build *build, json_t *record, struct err *er
 
 	if (r == 0 && named && strcmp(named, hash) != 0)
 		r = err_set(err, -EBADMSG, "its tree is not the one that was sealed");
-	if (r == 0)
-		r = place_tree(build, hash, err);
 	if (r < 0)
 		return r;
 	if (json_object_set_new(record, "tree", json_string(hash)) < 0 ||
 	    json_object_set_new(record, "files", json_integer((json_int_t)build->files)) < 0 ||
 	    json_object_set_new(record, "bytes", json_integer((json_int_t)build->bytes)) < 0)
 		return no_memory(err);
-	(void)sealed_each(build->store, build->name, last_number, &number);
 	names = format_string("%s/names/%s", build->store, build->name);
 	text = json_dumps(record, JSON_INDENT(2) | JSON_SORT_KEYS);
 	if (!names || !text)
 		return no_memory(err);
-	r = make_directories(names, 0755, err);
+	if (strlen(text) > RECORD_BYTES)
+		return err_set(err, -E2BIG, "its record is longer than %zu bytes", RECORD_BYTES);
+	r = place_tree(build, hash, err);
+	if (r == 0)
+		r = make_directories(names, 0755, err);
 	if (r < 0)
 		return r;
+	(void)sealed_each(build->store, build->name, last_number, &number);
 	do { /* a number may be taken by what a killed build left */
 		free_ptr(&path);
 		path = format_string("%s/%" PRIu64 ".json", names, ++number);

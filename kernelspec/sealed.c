@@ -12,8 +12,6 @@
 #include "kernelspec/sealed_parts.h"
 #include "sandbox/spec.h"
 
-#define RECORD_BYTES (1u << 20)
-
 static int no_memory(struct err *err)
 {
 	return err_set(err, -ENOMEM, "out of memory");

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include "kernelspec/pool.h"
 #include "kernelspec/sealed.h"
 #include "kernelspec/sealed_parts.h"
+#include "sandbox/process.h"
 #include "sandbox/tree.h"
 
 #define REMOVAL_MS     100
@@ -45,15 +45,12 @@ void sealed_umask_back(const mode_t *before)
 
 static int wait_lock(int fd, int how)
 {
-	sigset_t came; /* of those that process_signals blocks; others end us */
-
 	for (unsigned i = 0; flock(fd, how | LOCK_NB) < 0; i++) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
 		if (how == LOCK_EX || i == REMOVAL_ROUNDS)
-			return -EBUSY;
-		if (sigpending(&came) == 0 &&
-		    (sigismember(&came, SIGINT) > 0 || sigismember(&came, SIGTERM) > 0))
+			return how == LOCK_EX ? -EBUSY : -ETIMEDOUT;
+		if (process_interrupted())
 			return -EINTR;
 		(void)poll(NULL, 0, REMOVAL_MS);
 	}

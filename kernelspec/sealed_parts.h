@@ -8,9 +8,12 @@
 
 #include "sandbox/base.h"
 
+#define RECORD_BYTES ((size_t)1 << 20) /* of a generation, as it is written */
+
 /* flock(2)s the store with `how`: shared (LOCK_SH) while something is built, which waits for one
  * who removes, or alone (LOCK_EX) while something is removed, which does not wait. Returns a
- * descriptor, -EBUSY, -EINTR (a signal that is blocked came), or another negative errno. */
+ * descriptor, -EBUSY, -ETIMEDOUT (it waited in vain), -EINTR (a signal that is blocked came), or
+ * another negative errno. */
 int sealed_lock(const char *store, int how, struct err *err);
 /* Until the end of the scope, what is made is readable by everybody where the store is the shared
  * one, whatever the umask. */

@@ -42,22 +42,34 @@ int process_protect(int lifeline, int signal, struct err *err)
 	return 0;
 }
 
+static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
 int process_signals(struct err *err)
 {
 	sigset_t set;
 	int fd;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++)
+		sigaddset(&set, watched[i]);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_errno(err, "cannot block signals");
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error like any other */
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? err_errno(err, "cannot watch signals") : fd;
+}
+
+bool process_interrupted(void)
+{
+	sigset_t set;
+	bool found = false;
+
+	if (sigpending(&set) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++)
+		found = found || sigismember(&set, watched[i]) > 0;
+	return found;
 }
 
 bool process_orphaned(int lifeline)

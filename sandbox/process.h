@@ -30,6 +30,9 @@ int process_protect(int lifeline, int signal, struct err *err);
  * thread is started. */
 int process_signals(struct err *err);
 
+/* True when one of these signals is pending: blocked, and not read yet. */
+bool process_interrupted(void);
+
 /* True when the parent that holds the other end is gone. Never blocks. */
 bool process_orphaned(int lifeline);
 

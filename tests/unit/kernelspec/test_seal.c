@@ -153,6 +153,34 @@ static void notes_every_entry(void **state)
 	sealed_done(&sealed);
 }
 
+/* What could be written but not read would be the current generation all the same. */
+static void refuses_a_large_record(void **state)
+{
+	struct sealed_build build;
+	struct sealed sealed;
+	json_t *many = json_array(), *record;
+	int in = bundle("2\n");
+	char *text;
+
+	(void)state;
+	assert_int_equal(make("e", "1\n", NULL), 1);
+	for (int i = 0; i < 200000; i++) /* a line each */
+		assert_int_equal(json_array_append_new(many, json_integer(1)), 0);
+	record = json_pack("{s:s, s:o}", "python", "/usr/bin/python3", "sources", many);
+	text = json_dumps(record, JSON_COMPACT);
+	assert_true(strlen(text) < 1 << 20);
+	free(text);
+	assert_int_equal(sealed_begin("e", &build, &err), 0);
+	assert_int_equal(sealed_take(&build, in, &err), 0);
+	assert_int_equal(sealed_commit(&build, record, &err), -E2BIG);
+	sealed_abandon(&build);
+	json_decref(record);
+	close(in);
+	find("e", &sealed);
+	assert_int_equal(sealed.number, 1);
+	sealed_done(&sealed);
+}
+
 #define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 /* What `text` as the manifest of an empty tree is to sealed_verify. */
@@ -454,6 +482,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(notes_every_entry, setup, teardown),
+		cmocka_unit_test_setup_teardown(refuses_a_large_record, setup, teardown),
 		cmocka_unit_test_setup_teardown(takes_no_other_form, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_byte_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_mode_counts, setup, teardown),
