@@ -68,11 +68,24 @@ static int no_memory(struct err *err)
 /* How far something is: for who looks at it as it comes, a terminal or a notebook's cell. */
 static void show_passing(struct run *run, const char *text)
 {
+	size_t size = strnlen(text, PASSING_WIDTH);
+
 	if (run->plan.wanted->quiet || !(run->plan.wanted->base || isatty(STDOUT_FILENO)))
 		return;
-	printf("%-*.*s\r", PASSING_WIDTH, PASSING_WIDTH, text);
+	while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) /* whole characters */
+		size--;
+	printf("%-*.*s\r", PASSING_WIDTH, (int)size, text);
 	(void)fflush(stdout);
 	run->passing = true;
+}
+
+/* Nothing of it stays behind what is shown next. */
+static void end_passing(struct run *run)
+{
+	if (run->passing)
+		printf("%*s\r", PASSING_WIDTH, "");
+	(void)fflush(stdout);
+	run->passing = false;
 }
 
 static void show(struct run *run, const char *text, size_t size, bool passing)
@@ -86,9 +99,7 @@ static void show(struct run *run, const char *text, size_t size, bool passing)
 		return;
 	}
 	if (!run->plan.wanted->quiet) {
-		if (run->passing)
-			printf("%*s\r", PASSING_WIDTH, "");
-		run->passing = false;
+		end_passing(run);
 		printf("%s\n", safe);
 		(void)fflush(stdout);
 		return;
@@ -172,7 +183,9 @@ static void note_connection(struct run *run, const char *text, size_t size, bool
 			found = one;
 	}
 	if (!found) {
-		if (json_array_size(run->reached) >= REACHED_MAX && strcmp(verdict, "ok") != 0) {
+		/* of hosts that a build may reach there are EGRESS_HOSTS at most */
+		if (json_array_size(run->reached) >= REACHED_MAX && strcmp(verdict, "ok") != 0 &&
+		    strcmp(verdict, "limit") != 0) {
 			run->unlisted++;
 			return;
 		}
@@ -320,6 +333,7 @@ static void attend(struct run *run)
 		if (run->failed && run->launch.status >= 0)
 			(void)status_send(run->launch.status, NULL, "kill", NULL);
 	}
+	end_passing(run);
 	/* Connections end with the namespace of their other side: their lines come now. */
 	close_fd(&run->egress_life);
 	while (run->egress_log >= 0 && read_lines(run->egress_log, &run->say, note_connection, run))

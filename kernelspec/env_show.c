@@ -157,6 +157,14 @@ static int print_generation(void *arg, const char *name, uint64_t number, bool c
 	return 0;
 }
 
+static const char *what_came_of(const char *verdict)
+{
+	return strcmp(verdict, "ok") == 0	? "reached"
+	       : strcmp(verdict, "failed") == 0 ? "did not reach"
+	       : strcmp(verdict, "limit") == 0	? "was cut off from"
+						: "was refused";
+}
+
 static void print_all(const struct sealed *sealed, const json_t *rows)
 {
 	const json_t *row;
@@ -200,9 +208,7 @@ static void print_all(const struct sealed *sealed, const json_t *rows)
 		const char *last = json_string_value(json_object_get(row, "last"));
 
 		printf("the build %s %s port %" JSON_INTEGER_FORMAT "%s%s\n",
-		       strcmp(json_string_value(json_object_get(row, "verdict")), "ok") == 0
-			       ? "reached"
-			       : "was refused",
+		       what_came_of(json_string_value(json_object_get(row, "verdict"))),
 		       json_string_value(json_object_get(row, "host")),
 		       json_integer_value(json_object_get(row, "port")),
 		       last ? ", the last time " : "", last ? last : "");
