@@ -87,7 +87,7 @@ bool added_base_changed(const struct sealed *added, const char *base)
 {
 	const char *had = json_string_value(json_object_get(added->record, "base_tree"));
 
-	return base && had && strcmp(had, base) != 0;
+	return base && added->record && (!had || strcmp(had, base) != 0);
 }
 
 /* ---- for a kernel ---- */

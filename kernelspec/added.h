@@ -33,8 +33,8 @@ struct added {
  * interpreter on this host. Returns 0 or a negative errno. */
 int added_open(const char *folder, const char *base, const char *python, struct added *ret_added,
 	       struct err *err);
-/* Whether a generation of what was added was built for another tree than `base` (NULL: the base is
- * no sealed environment, and nobody knows). */
+/* Whether a generation of what was added was built for another tree than `base`, or does not say
+ * for which (NULL: the base is no sealed environment, and nobody knows). */
 bool added_base_changed(const struct sealed *added, const char *base);
 /* Shows it to a kernel whose variables are set. Returns 0 or a negative errno. */
 int added_fill(const struct added *added, const struct prefix *prefix, struct spec *spec,

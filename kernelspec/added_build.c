@@ -5,11 +5,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 
 #include "kernelspec/added.h"
 #include "kernelspec/env.h"
+#include "sandbox/process.h"
 
 #define LOCK_BYTES  (1u << 20)
 #define BUSY_MS	    200
@@ -29,6 +29,40 @@ static char *all_lines(const char *before, const char *lines)
 	return all;
 }
 
+/* A kernel of an older generation does not take back what was fitted to a newer one. */
+static bool is_newest(const struct env_base *base)
+{
+	struct sealed sealed;
+	bool same;
+
+	if (sealed_find(base->name, 0, true, &sealed, NULL) < 0)
+		return false;
+	same = strcmp(sealed.hash, base->hash) == 0;
+	sealed_done(&sealed);
+	return same;
+}
+
+/* All that was asked for before is resolved anew, under the policy of now. */
+static int judge_before(const struct addition *addition, const char *asked, struct err *err)
+{
+	int r = 0;
+
+	while (r == 0 && *asked) {
+		const size_t size = strcspn(asked, "\n");
+		cleanup(free_ptr) char *line = strndup(asked, size);
+
+		r = line ? install_judge(&addition->policy->install, line, err)
+			 : err_set(err, -ENOMEM, "out of memory");
+		asked += size + (asked[size] == '\n');
+	}
+	return r == -EACCES ? err_wrap(err,
+				       "the environment has changed, and what was asked for "
+				       "earlier is installed anew (cellwall env remove %s outside "
+				       "takes it away)",
+				       addition->added->name)
+			    : r;
+}
+
 static int64_t build(const struct addition *addition, const struct sealed *before,
 		     json_t **ret_record, struct err *err)
 {
@@ -44,6 +78,7 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 		.policy = addition->policy,
 		.base = &base,
 	};
+	int64_t number;
 
 	if (before->directory) {
 		tree = path_join(before->directory, "tree");
@@ -61,10 +96,18 @@ static int64_t build(const struct addition *addition, const struct sealed *befor
 	base.lock = lock;
 	base.requirements = lines;
 	/* What was asked for before may need more of another base, or less. */
-	base.changed = added_base_changed(before, base.hash);
-	if (base.changed)
-		wanted.requirements = lines;
-	return env_build(&wanted, ret_record, err);
+	base.changed = added_base_changed(before, base.hash) && is_newest(&base);
+	if (!base.changed)
+		return env_build(&wanted, ret_record, err);
+	wanted.requirements = lines;
+	if (judge_before(addition, asked ? asked : "", err) < 0)
+		return err->code;
+	number = env_build(&wanted, ret_record, err);
+	if (number == -ECHILD)
+		printf("what was asked for earlier was to be installed anew too, for the "
+		       "environment has changed: cellwall env remove %s outside takes it away\n",
+		       addition->added->name);
+	return number;
 }
 
 /* On top of the newest there is, which another kernel of the folder may just be making. */
@@ -72,7 +115,6 @@ static int64_t build_on_newest(const struct addition *addition, json_t **ret_rec
 			       struct err *err)
 {
 	int64_t number = -EBUSY;
-	sigset_t waiting; /* blocked by process_signals */
 
 	for (int i = 0; i < BUSY_ROUNDS && number == -EBUSY; i++) {
 		struct sealed before;
@@ -82,7 +124,7 @@ static int64_t build_on_newest(const struct addition *addition, json_t **ret_rec
 			return r;
 		if (i > 0)
 			(void)poll(NULL, 0, BUSY_MS);
-		if (sigpending(&waiting) == 0 && sigismember(&waiting, SIGTERM) > 0) {
+		if (process_interrupted()) {
 			sealed_done(&before);
 			return err_set(err, -EINTR, "interrupted: nothing was changed");
 		}
