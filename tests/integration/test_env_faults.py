@@ -411,12 +411,27 @@ def test_what_is_too_large(site, store, index, ended, large):
     assert left_over(store) == [] and not (store.place / "names" / "large").exists()
 
 
+# A process that leaves its session and then asks the index, and one that waits for nothing.
+LEAVES = """
+import os, time, urllib.request
+if not os.fork():
+    os.setsid()
+    urllib.request.urlopen({url!r})
+time.sleep(1000)
+"""
+
+
 def test_what_takes_too_long(site, store, index, ended):
     """Whatever it does meanwhile, and what it leaves behind."""
-    index.files["long-1.tar.gz"] = building("long", "1", "import os, time\nif not os.fork(): os.setsid()\ntime.sleep(1000)")
-    made = store.create("long", "long", "--policy", site.policy({"build": {"time": "2s"}}))
-    assert made.returncode == 1 and "was ended after 2 seconds: nothing was changed" in made.stderr, made
-    assert left_over(store) == [] and not (store.place / "names" / "long").exists()
+    index.pages["left"] = ""
+    index.files["long-1.tar.gz"] = building("long", "1", LEAVES.format(url=index.url + "/left"))
+    for seconds in (5, 20, 80):  # until it has come that far
+        made = store.create("long", "long", "--policy", site.policy({"build": {"time": f"{seconds}s"}}))
+        assert made.returncode == 1 and f"was ended after {seconds} seconds: nothing was changed" in made.stderr, made
+        assert left_over(store) == [] and not (store.place / "names" / "long").exists()
+        if "/simple/left" in index.asked:
+            break
+    assert "/simple/left" in index.asked, made
 
 
 def test_progress_in_a_terminal(store, index):
