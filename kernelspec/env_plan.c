@@ -218,28 +218,14 @@ static int fill(struct env_plan *plan)
 	return r;
 }
 
-/* A word of pip's configuration as everybody may read it. */
-static json_t *without_credentials(const char *word, size_t size)
-{
-	cleanup(free_ptr) char *text = strndup(word, size);
-	char *authority = text ? strstr(text, "://") : NULL, *at;
-
-	if (authority) {
-		authority += 3;
-		authority[strcspn(authority, "?#")] = '\0';
-		at = memrchr(authority, '@', strcspn(authority, "/"));
-		if (at)
-			memmove(authority, at + 1, strlen(at + 1) + 1);
-	}
-	return text ? json_string(text) : NULL;
-}
-
-static int add_words(json_t *sources, const char *words)
+static int add_words(json_t *sources, const char *words, bool one)
 {
 	while (*(words += strspn(words, " "))) {
-		size_t size = strcspn(words, " ");
+		const size_t size = strcspn(words, one ? "" : " ");
+		cleanup(free_ptr) char *word = strndup(words, size);
+		cleanup(free_ptr) char *shown = word ? index_shown(word) : NULL;
 
-		if (json_array_append_new(sources, without_credentials(words, size)) < 0)
+		if (!shown || json_array_append_new(sources, json_string(shown)) < 0)
 			return -ENOMEM;
 		words += size;
 	}
@@ -258,7 +244,7 @@ json_t *env_plan_sources(const struct env_plan *plan)
 			const size_t size = strlen(names[j]);
 
 			if (strncmp(variables->items[i], names[j], size) == 0 &&
-			    add_words(sources, variables->items[i] + size) < 0) {
+			    add_words(sources, variables->items[i] + size, j == 0) < 0) {
 				json_decref(sources);
 				return NULL;
 			}

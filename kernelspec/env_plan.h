@@ -33,8 +33,8 @@ struct env_plan {
 
 /* Returns 0 or a negative errno with words, and then nothing is held. */
 int env_plan_make(const struct env_wanted *wanted, struct env_plan *plan, struct err *err);
-/* Where packages come from, for the record: URLs without user names, passwords and queries, and
- * directories. A JSON array; NULL: no memory. */
+/* Where packages come from, for the record, which everybody may read: as index_shown has it. A JSON
+ * array; NULL: no memory. */
 json_t *env_plan_sources(const struct env_plan *plan);
 /* Gives back what it holds, and removes what was not committed. */
 void env_plan_done(struct env_plan *plan);

@@ -91,6 +91,35 @@ static int take_indexes(struct index *index, const json_t *found, struct err *er
 	return 0;
 }
 
+char *index_shown(const char *word)
+{
+	const char *rest = strstr(word, "://"), *at;
+	int scheme, size;
+
+	if (!rest)
+		return strdup(word[0] == '/' || !strchr(word, '@') ? word : "...");
+	rest += 3;
+	scheme = (int)(rest - word);
+	size = (int)strcspn(rest, "/?#");
+	/* It may be the end of a password with a "/" that should have been a %2F. */
+	if (strchr(rest + size, '@'))
+		return format_string("%.*s...", scheme, word);
+	at = memrchr(rest, '@', (size_t)size);
+	size -= at ? (int)(at + 1 - rest) : 0;
+	return format_string("%.*s%.*s", scheme, word, size, at ? at + 1 : rest);
+}
+
+/* Not there, which is no reason to fail. */
+static void note_link(struct index *index, const char *link)
+{
+	cleanup(free_ptr) char *shown = index_shown(link);
+	cleanup(free_ptr) char *notice =
+		shown ? format_string("find-links: %s is not there", shown) : NULL;
+
+	if (notice)
+		(void)paths_list_add(&index->notices, notice);
+}
+
 /* Pages of links, and directories of files. */
 static int take_links(struct index *index, const json_t *found, struct err *err)
 {
@@ -109,11 +138,7 @@ static int take_links(struct index *index, const json_t *found, struct err *err)
 			link = strncmp(link, "file://", 7) == 0 ? link + 7 : link;
 			real = paths_real(link);
 			if (!real || !paths_is_directory(real)) {
-				char *notice = format_string("find-links: %s is not there", link);
-
-				if (notice)
-					(void)paths_list_add(&index->notices, notice);
-				free(notice);
+				note_link(index, link);
 				continue;
 			}
 			r = prefix_may_show(real, err);

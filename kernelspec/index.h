@@ -24,6 +24,9 @@ struct index {
 /* Reads the configuration; `more` (may be NULL) are URLs of hosts that may be reached besides.
  * Returns 0 or a negative errno. */
 int index_read(const struct paths_list *more, struct index *ret_index, struct err *err);
+/* A word of the configuration without what is secret in it: of a URL the scheme, the host and the
+ * port, for a path may hold a token; "..." where nobody can tell. Caller frees; NULL: no memory. */
+char *index_shown(const char *word);
 /* Takes away the hosts that are not of `hosts` ("NAME" or "NAME:PORT", NULL-terminated) nor come
  * with one that is; a notice for each. Returns 0 or -ENOMEM. */
 int index_narrow(struct index *index, char *const hosts[], struct err *err);

@@ -107,7 +107,7 @@ static const struct setting settings[] = {
 	 offsetof(struct policy, outputs.comm_targets), 0, 0, false},
 	{"build", "allow", setting_flag, offsetof(struct policy, build), 0, 0, false},
 	{"build", "hosts", setting_hosts, offsetof(struct policy, build_hosts), 0, 0, false},
-	{"build", "size", setting_size, offsetof(struct policy, build_size), MIB, 16 * TIB, false},
+	{"build", "size", setting_size, offsetof(struct policy, build_size), MIB, 64 * GIB, false},
 	{"build", "time", resource_setting_duration, offsetof(struct policy, build_time), 1,
 	 365 * 86400, true},
 };

@@ -31,8 +31,8 @@ from environments import PYTHON, Index, Store, begin, building, index, left_over
 
 def test_from_a_private_index_to_a_kernel(site, store, index, launch):
     links = site.project()
-    store.environment |= {"PIP_INDEX_URL": index.url.replace("//", "//me:s3cret@"), "PIP_FIND_LINKS": str(links),
-                          "PIP_EXTRA_INDEX_URL": index.url + "?token=s3cret"}
+    store.environment |= {"PIP_INDEX_URL": index.url.replace("//", "//me:s3cret@"), "PIP_FIND_LINKS": f"{links} ftp://me:s3cret@h/",
+                          "PIP_EXTRA_INDEX_URL": f"{index.url}?token=s3cret {index.url}/s3cret/simple"}
     made = store.create("course", "plain==1.0")
     assert made.returncode == 0, made.stdout + made.stderr
     assert "reached 127.0.0.1" in made.stdout and "blocked" not in made.stdout
@@ -40,10 +40,12 @@ def test_from_a_private_index_to_a_kernel(site, store, index, launch):
     # who built it, when, from what; no password is kept anywhere
     record, me = shown["record"], pwd.getpwuid(os.geteuid()).pw_name
     assert (record["by"], record["requirements"], record["python"]) == (me, "plain==1.0\n", PYTHON)
-    assert record["sources"] == [index.url, index.url, str(links.resolve())]
+    host = index.url.removesuffix("/simple")
+    assert record["sources"] == [host, host, host, str(links.resolve())]
+    assert "find-links: ftp://h is not there" in made.stderr and "s3cret" not in made.stderr
     assert abs(time.time() - calendar.timegm(time.strptime(record["created"], "%Y-%m-%dT%H:%M:%SZ"))) < 3600
     said = store.env("show", "course").stdout
-    assert f"-> generation 1, {record['created']} by {me}, tree " in said and f"packages came from {index.url}\n" in said
+    assert f"-> generation 1, {record['created']} by {me}, tree " in said and f"packages came from {host}\n" in said
     assert "s3cret" not in said
     assert not [path for path in store.place.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert [(p["name"], p["version"], p["licence"]) for p in shown["packages"]] == [("plain", "1.0", "MIT")]
