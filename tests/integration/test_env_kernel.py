@@ -89,7 +89,8 @@ def test_the_base_changes(site, start, sealed):
     kernel.shutdown()
     before = store.record("real")["record"]["tree"]
     store.env("update", "real", "gamma", check=True)
-    now = store.record("real")["record"]["tree"]
+    newer = store.record("real")
+    now = newer["record"]["tree"]
     kernel = begin()
     # as it is until then: what takes the place of another still does, of what both have the base's is taken
     inside = next((store.tree("real") / "lib").glob("python3*")).name
@@ -109,3 +110,9 @@ def test_the_base_changes(site, start, sealed):
     cell = kernel.run("%pip install alpha\nimport gamma", BUILD)
     assert cell.status == "ok" and "adds: gamma 1.0" in cell.stdout, cell.stdout
     assert store.record(name)["record"]["base_tree"] == before
+    # what a kernel of the newest base has fitted is left so by one of an older
+    sealed.add("last", "1.0")
+    store.env("rollback", "real", str(newer["generation"]), check=True)
+    assert "the environment has now: gamma 1.0" in begin().run("%pip install alpha", BUILD).stdout
+    cell = kernel.run("%pip install last", BUILD)
+    assert cell.status == "ok" and "last 1.0" in cell.stdout and "gamma" not in cell.stdout, cell.stdout
