@@ -3,9 +3,9 @@
 Run by `cellwall env` on the host, as `/usr/bin/python3 -I -S`: standard library alone, no site-packages, nothing that a
 package could have put in the way. The files, their order and the meaning of their sections are those of `pip install`
 (https://pip.pypa.io/en/stable/topics/configuration/; pip._internal.configuration), without the file of a virtual environment,
-where a package can put one, and without relative places, which lie
-where a notebook does (https://specifications.freedesktop.org/basedir-spec/latest/ has them ignored too). Proxies are chosen as pip's requests chooses them. Standard input is a JSON list of URLs that may be
-asked for besides those of the configuration.
+where a package can put one, and without relative places, which lie where a notebook does
+(https://specifications.freedesktop.org/basedir-spec/latest/ has them ignored too). Proxies are chosen as pip's requests
+chooses them. Standard input is a JSON list of URLs that may be asked for besides those of the configuration.
 """
 import configparser
 import contextlib
